@@ -1,0 +1,138 @@
+#include "engine/autograd/tape.h"
+
+#include <queue>
+#include <unordered_set>
+
+#include "engine/core/kernel_slot.h"
+#include "engine/ops/add.h"
+
+namespace plume {
+
+// One recorded operation. Sequence numbers grow, so that a larger one never feeds a smaller one.
+struct TapeNode {
+  const char* operation;
+  uint64_t sequence;
+  std::vector<Variable> inputs;
+  GradientRule rule;  // empty once it has run
+  Tensor dy;          // sum of what arrived so far
+};
+
+struct TapeAccess {
+  static std::shared_ptr<TapeNode>& node(const Variable& v) { return v.state_->node; }
+};
+
+namespace {
+
+thread_local bool grad_enabled_on_thread = true;
+thread_local uint64_t next_sequence = 0;
+
+void accumulate(Tensor& sum, Tensor term) {
+  if (!sum.defined()) {
+    sum = std::move(term);
+    return;
+  }
+  // A tensor that others hold too (add hands the same dy to both inputs) must not be written to.
+  Tensor out = sum.unique() ? sum : empty_like(sum);
+  add_forward(context(sum.device()), sum, term, out);
+  sum = out;
+}
+
+}  // namespace
+
+Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<State>()) {
+  state_->value = std::move(value);
+  state_->requires_grad = requires_grad;
+}
+
+bool grad_enabled() { return grad_enabled_on_thread; }
+NoGrad::NoGrad() : previous_(grad_enabled_on_thread) { grad_enabled_on_thread = false; }
+NoGrad::~NoGrad() { grad_enabled_on_thread = previous_; }
+
+bool needs_grad(std::initializer_list<Variable> inputs) {
+  if (!grad_enabled_on_thread) return false;
+  for (const Variable& v : inputs)
+    if (v.defined() && v.requires_grad()) return true;
+  return false;
+}
+
+bool Gradients::wants(int i) const {
+  const Variable& v = inputs_[size_t(i)];
+  return v.defined() && v.requires_grad();
+}
+
+void Gradients::add(int i, Tensor gradient) {
+  if (!wants(i)) return;
+  Variable& v = inputs_[size_t(i)];
+  PLUME_CHECK(gradient.shape() == v.shape(), "backward: gradient {} for a value of shape {}",
+              gradient.shape(), v.shape());
+  if (const auto& node = TapeAccess::node(v))
+    accumulate(node->dy, std::move(gradient));
+  else
+    accumulate(v.grad(), std::move(gradient));
+}
+
+Variable record(const char* operation, Tensor value, std::vector<Variable> inputs, GradientRule rule) {
+  bool wanted = false;
+  for (const Variable& v : inputs) wanted = wanted || (v.defined() && v.requires_grad());
+  wanted = wanted && grad_enabled_on_thread;
+  Variable output(std::move(value), wanted);
+  if (wanted)
+    TapeAccess::node(output) = std::make_shared<TapeNode>(
+        TapeNode{operation, next_sequence++, std::move(inputs), std::move(rule), Tensor()});
+  return output;
+}
+
+Variable record(const char* operation, Tensor value, std::initializer_list<Variable> inputs,
+                GradientRule rule) {
+  return record(operation, std::move(value), std::vector<Variable>(inputs), std::move(rule));
+}
+
+void backward(const Variable& output, Tensor dy) {
+  PLUME_CHECK(output.defined() && output.requires_grad(),
+              "backward: the output does not depend on any variable that wants a gradient");
+  if (!dy.defined()) {
+    PLUME_CHECK(output.value().size() == 1 && output.dtype() == DType::f32,
+                "backward: {} needs an explicit gradient; only one-element f32 outputs default to 1",
+                to_string(output.value()));
+    dy = Tensor::from(std::vector<float>{1.0f}, output.shape(), output.device());
+  }
+  const NoGrad no_grad;
+  const std::shared_ptr<TapeNode> root = TapeAccess::node(output);
+  if (!root) {
+    Variable leaf = output;
+    accumulate(leaf.grad(), std::move(dy));
+    return;
+  }
+  root->dy = std::move(dy);
+
+  // Latest first: when a node is taken, everything that reads its output has already run.
+  const auto earlier = [](const auto& a, const auto& b) { return a->sequence < b->sequence; };
+  std::priority_queue<std::shared_ptr<TapeNode>, std::vector<std::shared_ptr<TapeNode>>, decltype(earlier)>
+      ready(earlier);
+  std::unordered_set<TapeNode*> queued{root.get()};
+  ready.push(root);
+  while (!ready.empty()) {
+    const std::shared_ptr<TapeNode> node = ready.top();
+    ready.pop();
+    PLUME_CHECK(node->rule,
+                "backward: the tape through '{}' was already used and freed; run the forward pass again",
+                node->operation);
+    const Tensor gradient = std::move(node->dy);
+    node->dy = Tensor();
+    // Moved out first: an exception must not leave a half-used tape that looks fresh.
+    const GradientRule rule = std::move(node->rule);
+    std::vector<Variable> inputs = std::move(node->inputs);
+    node->rule = nullptr;
+    node->inputs.clear();
+    if (gradient.defined()) {
+      Gradients gradients(inputs);
+      rule(gradient, gradients);
+    }
+    for (const Variable& v : inputs)
+      if (v.defined())
+        if (const auto& next = TapeAccess::node(v); next && queued.insert(next.get()).second)
+          ready.push(next);
+  }
+}
+
+}  // namespace plume

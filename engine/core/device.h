@@ -1,0 +1,45 @@
+// The three devices and what each must be able to do with memory.
+//
+// cpu: oneDNN and plain loops. cuda: the GPU; its column is a plug-in that is opened only where a driver is
+// present. simt: the hand-written kernels executed thread by thread on the CPU (see kernels/simt).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace plume {
+
+enum class Device : uint8_t { cpu, cuda, simt };
+inline constexpr int kDeviceCount = 3;
+
+const char* name(Device device);
+inline std::string to_string(Device device) { return name(device); }
+Device parse_device(std::string_view text);  // "cpu", "cuda", "simt"; throws usage
+
+// cpu and simt memory is plain host memory.
+constexpr bool is_host(Device device) { return device != Device::cuda; }
+
+// Filled once per device: host devices by engine/memory, cuda by its plug-in. `stream` is the context's
+// stream (null on hosts); copies and fills are ordered on it. copy() takes one pointer of this device, or
+// two.
+struct DeviceBackend {
+  void* (*allocate)(size_t bytes, const char* tag);  // 256-byte aligned; throws a resource error
+  void (*release)(void* pointer);
+  void (*copy)(void* to, const void* from, size_t bytes, void* stream);
+  void (*fill)(void* to, int byte, size_t bytes, void* stream);
+  void (*synchronize)(void* stream);
+  std::string (*describe)();  // "NVIDIA H100 80GB HBM3 (sm_90)", "AMD EPYC, 2 threads"
+};
+
+void register_backend(Device device, const DeviceBackend& backend);
+const DeviceBackend& backend(Device device);  // opens the cuda plug-in on first use; throws a resource error
+
+// True when a GPU answers. The first call looks for the driver and opens the plug-in; later calls are free.
+bool cuda_available();
+// Why cuda_available() is false, in one line.
+std::string cuda_unavailable_reason();
+// cuda when a GPU answers, cpu otherwise.
+Device default_device();
+
+}  // namespace plume

@@ -1,0 +1,86 @@
+#include "engine/core/kernel_slot.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "engine/core/text.h"
+
+namespace plume {
+namespace {
+
+// A function-local static: variants register during static initialisation, in no particular order.
+std::vector<KernelSlotBase*>& registry() {
+  static std::vector<KernelSlotBase*> slots;
+  return slots;
+}
+
+}  // namespace
+
+int KernelSlotBase::add_name(Device device, const char* variant) {
+  Ladder& l = ladders_[size_t(device)];
+  if (l.count == kMaxVariants)
+    fail(ErrorKind::internal, "{}: more than {} variants on {}", name_, kMaxVariants, device);
+  auto& slots = registry();
+  if (std::find(slots.begin(), slots.end(), this) == slots.end()) slots.push_back(this);
+  l.names[size_t(l.count)] = variant;
+  return l.count++;
+}
+
+void KernelSlotBase::force(Device device, std::string_view variant) {
+  Ladder& l = ladders_[size_t(device)];
+  l.forced = -1;
+  if (variant.empty()) return;
+  for (int i = 0; i < l.count; ++i)
+    if (variant == l.names[size_t(i)]) l.forced = i;
+  PLUME_CHECK(l.forced >= 0, "{}: device {} has no variant '{}'", name_, device, variant);
+}
+
+const char* KernelSlotBase::forced(Device device) const {
+  const Ladder& l = ladder(device);
+  return l.forced < 0 ? nullptr : l.names[size_t(l.forced)];
+}
+
+void KernelSlotBase::no_variant(Device device) const {
+  const Ladder& l = ladder(device);
+  if (l.forced >= 0)
+    fail(ErrorKind::usage, "{}: the forced variant '{}' does not fit these arguments on {}", name_,
+         l.names[size_t(l.forced)], device);
+  fail(ErrorKind::usage, "{}: none of the {} variants on {} fits these arguments", name_, l.count, device);
+}
+
+std::vector<KernelSlotBase*> all_slots() {
+  std::vector<KernelSlotBase*> slots = registry();
+  std::sort(slots.begin(), slots.end(),
+            [](auto* a, auto* b) { return std::string_view(a->name()) < b->name(); });
+  return slots;
+}
+
+KernelSlotBase& find_slot(std::string_view name) {
+  std::vector<std::string> names;
+  for (KernelSlotBase* slot : all_slots()) {
+    if (slot->name() == name) return *slot;
+    names.emplace_back(slot->name());
+  }
+  fail(ErrorKind::usage, "there is no kernel slot '{}'; nearest: '{}'", name, nearest(name, names));
+}
+
+void force_variants(std::string_view assignments) {
+  while (!assignments.empty()) {
+    const size_t comma = assignments.find(',');
+    const std::string_view one = assignments.substr(0, comma);
+    assignments = comma == std::string_view::npos ? std::string_view{} : assignments.substr(comma + 1);
+    const size_t equals = one.find('=');
+    PLUME_CHECK(equals != std::string_view::npos, "variant '{}': expected slot=name", one);
+    KernelSlotBase& slot = find_slot(one.substr(0, equals));
+    const std::string_view variant = one.substr(equals + 1);
+    bool found = variant.empty();
+    for (int d = 0; d < kDeviceCount; ++d) {
+      if (variant.empty()) slot.force(Device(d), "");
+      for (int i = 0; i < slot.variant_count(Device(d)); ++i)
+        if (variant == slot.variant_name(Device(d), i)) slot.force(Device(d), variant), found = true;
+    }
+    PLUME_CHECK(found, "{}: no device has a variant '{}'", slot.name(), variant);
+  }
+}
+
+}  // namespace plume

@@ -1,0 +1,126 @@
+// A kernel slot: the one thing a device must supply so that an operation runs there.
+//
+// A slot is a function type plus, per device, a ladder of named variants. A call runs the first variant of
+// the context's device that fits, unless one was forced (--variant slot=name, PLUME_VARIANTS). Vendor
+// libraries are variants like any other. Variants register themselves while their library is loaded:
+//
+//   const auto registered = relu_forward.add(Device::cpu, {{"loop", always, run_loop}});
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "engine/core/context.h"
+#include "engine/core/error.h"
+
+namespace plume {
+
+// The part of a slot that does not depend on its signature: names, counters and the forced variant.
+class KernelSlotBase {
+ public:
+  static constexpr int kMaxVariants = 8;
+
+  const char* name() const { return name_; }
+  int variant_count(Device device) const { return ladder(device).count; }
+  const char* variant_name(Device device, int i) const { return ladder(device).names[size_t(i)]; }
+  // How often variant i ran in this process; tests use it to prove that none is untested.
+  uint64_t runs(Device device, int i) const { return ladder(device).runs[size_t(i)].load(); }
+
+  // Only this variant may run on the device; empty lifts it. Throws when the device has no such variant.
+  void force(Device device, std::string_view variant);
+  const char* forced(Device device) const;  // null when none
+
+ protected:
+  struct Ladder {
+    std::array<const char*, kMaxVariants> names{};
+    std::array<std::atomic<uint64_t>, kMaxVariants> runs{};
+    int count = 0;
+    int forced = -1;
+  };
+
+  explicit constexpr KernelSlotBase(const char* name) : name_(name) {}
+  int add_name(Device device, const char* variant);
+  const Ladder& ladder(Device device) const { return ladders_[size_t(device)]; }
+  [[noreturn]] void no_variant(Device device) const;
+  // The variants to try, in order: all, or the forced one.
+  std::pair<int, int> range(Device device) const {
+    const Ladder& l = ladder(device);
+    return l.forced >= 0 ? std::pair{l.forced, l.forced + 1} : std::pair{0, l.count};
+  }
+
+  std::array<Ladder, kDeviceCount> ladders_{};
+
+ private:
+  const char* name_;
+};
+
+template <class Signature>
+class KernelSlot;
+
+template <class... Args>
+class KernelSlot<void(Context&, Args...)> : public KernelSlotBase {
+ public:
+  struct Variant {
+    const char* name;
+    bool (*fits)(const Context&, Args...);
+    void (*run)(Context&, Args...);
+  };
+
+  explicit constexpr KernelSlot(const char* name) : KernelSlotBase(name) {}
+
+  // Appends variants to the device's ladder, best first. Returns true so that it can initialise a constant.
+  bool add(Device device, std::initializer_list<Variant> variants) {
+    for (const Variant& v : variants) variants_[size_t(device)][size_t(add_name(device, v.name))] = v;
+    return true;
+  }
+
+  // The variant that a call would run, or null.
+  const char* choose(const Context& context, Args... args) const {
+    const int i = find(context, std::forward<Args>(args)...);
+    return i < 0 ? nullptr : variant_name(context.device(), i);
+  }
+
+  void operator()(Context& context, Args... args) {
+    const Device device = context.device();
+    const int i = find(context, args...);
+    if (i < 0) no_variant(device);
+    const Variant& v = variants_[size_t(device)][size_t(i)];
+    ladders_[size_t(device)].runs[size_t(i)].fetch_add(1, std::memory_order_relaxed);
+    LaunchObserver* observer = context.observer();
+    if (observer) observer->begin(name(), v.name);
+    v.run(context, args...);
+    if (observer) observer->end(name(), v.name);
+  }
+
+ private:
+  int find(const Context& context, Args... args) const {
+    const Device device = context.device();
+    const auto [first, last] = range(device);
+    for (int i = first; i < last; ++i)
+      if (variants_[size_t(device)][size_t(i)].fits(context, args...)) return i;
+    return -1;
+  }
+
+  std::array<std::array<Variant, kMaxVariants>, kDeviceCount> variants_{};
+};
+
+// A `fits` for variants that take every argument.
+template <class... Args>
+bool always(const Context&, Args...) {
+  return true;
+}
+
+// Every slot that has a variant, sorted by name.
+std::vector<KernelSlotBase*> all_slots();
+KernelSlotBase& find_slot(std::string_view name);  // throws usage, naming the nearest slot
+
+// "conv2d.forward=implicit_gemm" forces a variant on every device that has it; "slot=" lifts it. Several are
+// separated by commas. Throws usage on an unknown slot or variant.
+void force_variants(std::string_view assignments);
+
+}  // namespace plume

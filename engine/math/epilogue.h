@@ -1,0 +1,44 @@
+// What a convolution or linear layer does to its accumulator before it is stored, as data:
+//   y = activation(accumulator * scale[k] + shift[k] + residual)
+#pragma once
+#include "engine/core/tensor.h"
+#include "engine/math/activation.h"
+
+namespace plume {
+
+struct Epilogue {
+  Tensor scale;     // f32 [K], or undefined for 1
+  Tensor shift;     // f32 [K]: a bias or a folded batch norm; undefined for 0
+  Tensor residual;  // like the output, or undefined
+  Activation activation = Activation::identity;
+
+  bool empty() const {
+    return !scale.defined() && !shift.defined() && !residual.defined() && activation == Activation::identity;
+  }
+};
+
+// The same with raw pointers, for kernels and loops. Null pointers stand for absent parts.
+template <class T>
+struct EpilogueView {
+  const float* scale;
+  const float* shift;
+  const T* residual;
+  Activation activation;
+
+  explicit EpilogueView(const Epilogue& e)
+      : scale(e.scale.defined() ? e.scale.data<float>() : nullptr),
+        shift(e.shift.defined() ? e.shift.data<float>() : nullptr),
+        residual(e.residual.defined() ? e.residual.data<T>() : nullptr),
+        activation(e.activation) {}
+
+  // `channel` is the output channel, `index` the element's place in the output.
+  PLUME_HD float operator()(float accumulator, int channel, int64_t index) const {
+    float v = accumulator;
+    if (scale) v *= scale[channel];
+    if (shift) v += shift[channel];
+    if (residual) v += float(residual[index]);
+    return activate(activation, v);
+  }
+};
+
+}  // namespace plume

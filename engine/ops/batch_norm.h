@@ -1,0 +1,53 @@
+// batch_norm: normalisation over all but the last dimension, with what usually follows it fused in.
+//
+//   y = activation( gamma * (x - mean) / sqrt(var + eps) + beta + residual )      x, y, residual [..., C]
+//
+// Training uses the batch's mean and biased variance and moves the running statistics, the variance unbiased:
+//   running = (1 - momentum) * running + momentum * batch
+// gamma, beta, statistics and their gradients are f32 [C]. Source: Ioffe & Szegedy 2015; PyTorch's
+// conventions.
+#pragma once
+#include "engine/autograd/variable.h"
+#include "engine/core/kernel_slot.h"
+#include "engine/math/activation.h"
+
+namespace plume {
+
+struct BatchNormParams {
+  float eps = 1e-5f;
+  float momentum = 0.1f;
+  Activation activation = Activation::identity;
+};
+
+// `residual` may be undefined. The running statistics are changed in place (training only).
+Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
+                          const Variable& residual, Tensor& running_mean, Tensor& running_var,
+                          const BatchNormParams& params);
+// With fixed statistics; differentiable in x, gamma, beta and residual.
+Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta,
+                         const Variable& residual, const Tensor& running_mean, const Tensor& running_var,
+                         const BatchNormParams& params);
+
+// residual may be undefined. mean and inv_std (1 / sqrt(var + eps)) are outputs, kept for the gradient.
+using BatchNormForwardTrain = void(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                                   const Tensor& residual, const BatchNormParams&, Tensor& y, Tensor& mean,
+                                   Tensor& inv_std, Tensor& running_mean, Tensor& running_var);
+using BatchNormForwardEval = void(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                                  const Tensor& residual, const Tensor& mean, const Tensor& var,
+                                  const BatchNormParams&, Tensor& y);
+struct BatchNormBackwardParams {
+  Activation activation = Activation::identity;
+  bool fixed_statistics = false;  // evaluation: mean and inv_std do not depend on x
+};
+// dz = dy * slope(y); dbeta = sum dz; dgamma = sum dz * xhat; dx = gamma * inv_std * (dz - dbeta/M - xhat *
+// dgamma/M), without the last two terms for fixed statistics. dresidual = dz, written unless undefined. y is
+// read only where an activation needs it.
+using BatchNormBackward = void(Context&, const Tensor& x, const Tensor& y, const Tensor& dy,
+                               const Tensor& gamma, const Tensor& mean, const Tensor& inv_std,
+                               const BatchNormBackwardParams&, Tensor& dx, Tensor& dresidual, Tensor& dgamma,
+                               Tensor& dbeta);
+extern KernelSlot<BatchNormForwardTrain> batch_norm_forward_train;
+extern KernelSlot<BatchNormForwardEval> batch_norm_forward_eval;
+extern KernelSlot<BatchNormBackward> batch_norm_backward;
+
+}  // namespace plume

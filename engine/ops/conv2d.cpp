@@ -1,0 +1,59 @@
+#include "engine/ops/conv2d.h"
+
+#include "engine/autograd/tape.h"
+#include "engine/ops/sum_rows.h"
+
+namespace plume {
+
+constinit KernelSlot<Conv2dForward> conv2d_forward{"conv2d.forward"};
+constinit KernelSlot<Conv2dBackwardInput> conv2d_backward_input{"conv2d.backward_input"};
+constinit KernelSlot<Conv2dBackwardWeight> conv2d_backward_weight{"conv2d.backward_weight"};
+
+Shape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) {
+  PLUME_CHECK(x.rank() == 4 && w.rank() == 4, "conv2d: input {} and weight {} must have rank 4", x, w);
+  PLUME_CHECK(x[3] == w[3], "conv2d: weight {} has {} channels, input {} has {}", w, w[3], x, x[3]);
+  PLUME_CHECK(p.stride > 0 && p.dilation > 0 && p.padding >= 0, "conv2d: stride {}, dilation {}, padding {}",
+              p.stride, p.dilation, p.padding);
+  const auto extent = [&](int64_t in, int64_t filter) {
+    const int64_t span = in + 2 * p.padding - p.dilation * (filter - 1) - 1;
+    PLUME_CHECK(span >= 0, "conv2d: filter {} does not fit into input {} with padding {}", w, x, p.padding);
+    return span / p.stride + 1;
+  };
+  return {x[0], extent(x[1], w[1]), extent(x[2], w[2]), w[0]};
+}
+
+int64_t conv2d_macs(const Shape& x, const Shape& w, const Conv2dParams& p) {
+  return conv2d_shape(x, w, p).elements() * w[1] * w[2] * w[3];
+}
+
+Tensor conv2d_fused(const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue& epilogue) {
+  Tensor y = empty(conv2d_shape(x.shape(), w.shape(), p), x);
+  conv2d_forward(context(x.device()), x, w, p, epilogue, y);
+  return y;
+}
+
+Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, const Conv2dParams& p) {
+  Epilogue epilogue;
+  if (bias.defined()) epilogue.shift = bias.value();
+  Tensor y = conv2d_fused(x.value(), w.value(), p, epilogue);
+  return record("conv2d", y, {x, w, bias}, [x, w, p](const Tensor& dy, Gradients& g) {
+    Context& context = x.context();
+    if (g.wants(0)) {
+      Tensor dx = empty_like(x.value());
+      conv2d_backward_input(context, dy, w.value(), p, dx);
+      g.add(0, dx);
+    }
+    if (g.wants(1)) {
+      Tensor dw = empty_like(w.value());
+      conv2d_backward_weight(context, x.value(), dy, p, dw);
+      g.add(1, dw);
+    }
+    if (g.wants(2)) {
+      Tensor db = Tensor::empty({dy.dim(3)}, DType::f32, dy.device());
+      sum_rows_forward(context, dy, db);
+      g.add(2, db);
+    }
+  });
+}
+
+}  // namespace plume

@@ -1,0 +1,41 @@
+// conv2d: dense 2-d convolution (cross-correlation), groups = 1.
+//
+//   y[n, p, q, k] = epilogue( sum over r, s, c of x[n, p*stride - pad + r*dilation, q*stride - pad +
+//   s*dilation, c]
+//                             * w[k, r, s, c] )
+//   x [N, H, W, C], w [K, R, S, C], y [N, P, Q, K];  P = floor((H + 2 pad - dilation (R-1) - 1) / stride) + 1
+#pragma once
+#include "engine/autograd/variable.h"
+#include "engine/core/kernel_slot.h"
+#include "engine/math/epilogue.h"
+
+namespace plume {
+
+struct Conv2dParams {
+  int stride = 1;
+  int padding = 0;
+  int dilation = 1;
+};
+
+// The output shape; throws, naming both shapes, when they do not fit.
+Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dParams& params);
+// Multiply-adds of one forward pass.
+int64_t conv2d_macs(const Shape& x, const Shape& weight, const Conv2dParams& params);
+
+// `bias` is f32 [K] or undefined.
+Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias, const Conv2dParams& params);
+// For evaluation: convolution with everything that follows it. Records nothing.
+Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Conv2dParams& params,
+                    const Epilogue& epilogue);
+
+using Conv2dForward = void(Context&, const Tensor& x, const Tensor& w, const Conv2dParams&, const Epilogue&,
+                           Tensor& y);
+using Conv2dBackwardInput = void(Context&, const Tensor& dy, const Tensor& w, const Conv2dParams&,
+                                 Tensor& dx);
+using Conv2dBackwardWeight = void(Context&, const Tensor& x, const Tensor& dy, const Conv2dParams&,
+                                  Tensor& dw);
+extern KernelSlot<Conv2dForward> conv2d_forward;
+extern KernelSlot<Conv2dBackwardInput> conv2d_backward_input;
+extern KernelSlot<Conv2dBackwardWeight> conv2d_backward_weight;
+
+}  // namespace plume

@@ -1,0 +1,33 @@
+// sgd_step: one step of stochastic gradient descent for many parameters in one launch.
+//
+//   g <- gradient + weight_decay * parameter
+//   v <- momentum * v + (1 - dampening) * g      (the first step sets v = g)
+//   parameter <- parameter - learning_rate * (nesterov ? g + momentum * v : v)
+// PyTorch's torch.optim.SGD. Everything f32.
+#pragma once
+#include <vector>
+
+#include "engine/core/kernel_slot.h"
+#include "engine/core/tensor.h"
+
+namespace plume {
+
+struct SgdParams {
+  float learning_rate = 0.1f;
+  float momentum = 0.0f;
+  float dampening = 0.0f;
+  bool nesterov = false;
+  bool first_step = false;
+};
+
+// One parameter of the step. Handles, so that a list of them is cheap.
+struct SgdTensor {
+  Tensor parameter, gradient;
+  Tensor velocity;  // undefined when momentum is 0
+  float weight_decay = 0.0f;
+};
+
+using SgdStep = void(Context&, std::vector<SgdTensor>& tensors, const SgdParams&);
+extern KernelSlot<SgdStep> sgd_step;
+
+}  // namespace plume

@@ -1,0 +1,27 @@
+// Helpers shared by the tests.
+#pragma once
+#include <filesystem>
+#include <string>
+
+namespace plume::test {
+
+// A fresh empty folder that is removed with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+  std::string file(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+std::string read_file(const std::string& path);
+void write_file(const std::string& path, const std::string& bytes);
+// tests/fixtures/<name>
+std::string fixture(const std::string& name);
+
+}  // namespace plume::test

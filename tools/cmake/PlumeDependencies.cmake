@@ -1,0 +1,42 @@
+# Libraries from the distribution, or from a bundle (tools/bundle_deps.sh) on machines without a package registry.
+if(PLUME_DEPS_DIR)
+  list(PREPEND CMAKE_PREFIX_PATH ${PLUME_DEPS_DIR} ${PLUME_DEPS_DIR}/usr)
+  list(APPEND CMAKE_LIBRARY_PATH ${PLUME_DEPS_DIR}/usr/lib/x86_64-linux-gnu)
+endif()
+
+add_library(plume_dependencies INTERFACE)
+find_package(fmt REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(Threads REQUIRED)
+find_path(STB_INCLUDE_DIR stb/stb_image.h REQUIRED)
+target_include_directories(plume_dependencies SYSTEM INTERFACE ${STB_INCLUDE_DIR})
+target_link_libraries(plume_dependencies INTERFACE fmt::fmt CLI11::CLI11 nlohmann_json::nlohmann_json Threads::Threads)
+
+find_package(OpenMP)
+if(OpenMP_CXX_FOUND)
+  target_link_libraries(plume_dependencies INTERFACE OpenMP::OpenMP_CXX)
+endif()
+
+# oneDNN is the cpu device's cuDNN; without it the plain loops run. Its own CMake package asks for OpenCL, which is
+# not needed here.
+option(PLUME_ONEDNN "Use oneDNN where it is found" ON)
+if(PLUME_ONEDNN)
+  find_path(ONEDNN_INCLUDE_DIR dnnl.hpp)
+  find_library(ONEDNN_LIBRARY dnnl)
+endif()
+if(PLUME_ONEDNN AND ONEDNN_INCLUDE_DIR AND ONEDNN_LIBRARY)
+  target_include_directories(plume_dependencies SYSTEM INTERFACE ${ONEDNN_INCLUDE_DIR})
+  target_link_libraries(plume_dependencies INTERFACE ${ONEDNN_LIBRARY})
+  target_compile_definitions(plume_dependencies INTERFACE PLUME_HAVE_ONEDNN=1)
+  message(STATUS "plume: oneDNN ${ONEDNN_LIBRARY}")
+else()
+  message(STATUS "plume: without oneDNN")
+endif()
+
+if(PLUME_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(PLUME_BENCH)
+  find_package(benchmark QUIET)
+endif()

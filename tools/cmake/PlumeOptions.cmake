@@ -1,0 +1,22 @@
+# Warnings, sanitizers and the compiler cache.
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+set(PLUME_ARCH "x86-64-v3" CACHE STRING "-march of host code; empty for the compiler's default")
+
+function(plume_target_options target)
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Werror>
+    $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno -fno-trapping-math>)
+  if(PLUME_ARCH)
+    target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-march=${PLUME_ARCH}>)
+  endif()
+  if(PLUME_SANITIZE)
+    target_compile_options(${target} PRIVATE
+      $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${PLUME_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g>)
+    target_link_options(${target} PUBLIC -fsanitize=${PLUME_SANITIZE})
+  endif()
+endfunction()
