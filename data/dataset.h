@@ -1,0 +1,75 @@
+// A labelled set of images of one size, resident in host memory as bytes.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace plume::data {
+
+enum class Split : uint8_t { train, test };
+const char* name(Split split);
+Split parse_split(std::string_view text);  // "train", "test"; throws usage
+
+inline constexpr int kChannels = 3;
+
+// One labelled image. The pixels belong to the data set and live as long as it does.
+struct Sample {
+  std::span<const uint8_t> pixels;  // [height, width, 3], RGB
+  int label = 0;                    // in [0, classes)
+};
+
+// Per channel, of values in [0, 1]: an image enters a network as (x / 255 - mean) / std.
+struct ChannelStatistics {
+  std::array<float, kChannels> mean{0, 0, 0};
+  std::array<float, kChannels> std{1, 1, 1};
+};
+inline constexpr ChannelStatistics kImageNetStatistics{{0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};
+
+// What a data set is, apart from its content.
+struct DatasetInfo {
+  std::string name;  // "cifar10"
+  Split split = Split::train;
+  int height = 0, width = 0;
+  std::vector<std::string> class_names;
+  ChannelStatistics statistics;
+};
+
+// Immutable once made, so that any number of threads may read it.
+class Dataset {
+ public:
+  // pixels: [count, height, width, 3]; labels: [count]. Throws internal when the sizes disagree or a label is
+  // out of range: readers check their files before.
+  Dataset(DatasetInfo info, std::vector<uint8_t> pixels, std::vector<int32_t> labels);
+  virtual ~Dataset() = default;
+  Dataset(const Dataset&) = delete;
+  Dataset& operator=(const Dataset&) = delete;
+
+  int64_t size() const { return int64_t(labels_.size()); }
+  virtual Sample get(int64_t i) const;  // throws usage when i is not in [0, size)
+
+  const DatasetInfo& info() const { return info_; }
+  const std::string& name() const { return info_.name; }
+  Split split() const { return info_.split; }
+  int classes() const { return int(info_.class_names.size()); }
+  const std::vector<std::string>& class_names() const { return info_.class_names; }
+  int height() const { return info_.height; }
+  int width() const { return info_.width; }
+  // The usual statistics of the training split, for both splits.
+  const ChannelStatistics& statistics() const { return info_.statistics; }
+  // 16 hexadecimal digits over sizes, class names, labels and pixels: the same content has the same one.
+  const std::string& fingerprint() const { return fingerprint_; }
+
+ private:
+  DatasetInfo info_;
+  std::vector<uint8_t> pixels_;
+  std::vector<int32_t> labels_;
+  std::string fingerprint_;
+};
+
+// 64-bit hash of bytes (not cryptographic), the same on every little-endian machine.
+uint64_t hash_bytes(std::span<const uint8_t> bytes, uint64_t seed = 0);
+
+}  // namespace plume::data
