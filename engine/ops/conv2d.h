@@ -11,10 +11,17 @@
 
 namespace plume {
 
+// Where a variant may keep a filter in the layout it likes best. The owner of a constant filter (a network
+// fused for evaluation) provides one per filter; whoever changes the filter clears it.
+struct PackedFilter {
+  std::shared_ptr<void> data;
+};
+
 struct Conv2dParams {
   int stride = 1;
   int padding = 0;
   int dilation = 1;
+  PackedFilter* packed = nullptr;  // null: the filter may change between calls
 };
 
 // The output shape; throws, naming both shapes, when they do not fit.

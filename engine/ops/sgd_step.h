@@ -1,9 +1,9 @@
 // sgd_step: one step of stochastic gradient descent for many parameters in one launch.
 //
 //   g <- gradient + weight_decay * parameter
-//   v <- momentum * v + (1 - dampening) * g      (the first step sets v = g)
+//   v <- momentum * v + g                        (v starts at 0)
 //   parameter <- parameter - learning_rate * (nesterov ? g + momentum * v : v)
-// PyTorch's torch.optim.SGD. Everything f32.
+// PyTorch's torch.optim.SGD without dampening. Everything f32.
 #pragma once
 #include <vector>
 
@@ -15,9 +15,7 @@ namespace plume {
 struct SgdParams {
   float learning_rate = 0.1f;
   float momentum = 0.0f;
-  float dampening = 0.0f;
   bool nesterov = false;
-  bool first_step = false;
 };
 
 // One parameter of the step. Handles, so that a list of them is cheap.

@@ -1,0 +1,71 @@
+#include "engine/modules/module.h"
+
+namespace plume {
+
+void Module::visit(const std::string& prefix, const std::function<void(const std::string&, Module&)>& f) {
+  f(prefix, *this);
+  for (auto& [name, child] : children_) child->visit(prefix + name + ".", f);
+}
+
+void Module::train(bool on) {
+  visit("", [on](const std::string&, Module& m) {
+    m.training_ = on;
+    m.fuse_own(false);
+  });
+}
+
+void Module::fuse() {
+  PLUME_CHECK(!training_, "fuse: the module is in training mode; call eval() first");
+  const NoGrad no_grad;
+  visit("", [](const std::string&, Module& m) { m.fuse_own(true); });
+}
+
+std::vector<NamedParameter> Module::parameters() {
+  std::vector<NamedParameter> all;
+  visit("", [&](const std::string& prefix, Module& m) {
+    for (Parameter& p : m.parameters_) all.push_back({prefix + p.name, *p.variable, p.filter});
+  });
+  return all;
+}
+
+std::vector<NamedTensor> Module::state() {
+  std::vector<NamedTensor> all;
+  visit("", [&](const std::string& prefix, Module& m) {
+    for (Parameter& p : m.parameters_) all.push_back({prefix + p.name, &p.variable->value(), p.filter});
+    for (auto& [name, buffer] : m.buffers_) all.push_back({prefix + name, buffer, false});
+  });
+  return all;
+}
+
+void Module::to(Device device) {
+  for (const NamedParameter& p : parameters()) {
+    Variable variable = p.variable;
+    variable.value() = variable.value().to(device);
+    variable.clear_grad();
+  }
+  // Integer buffers count batches on the host.
+  for (const NamedTensor& entry : state())
+    if (is_floating(entry.tensor->dtype())) *entry.tensor = entry.tensor->to(device);
+}
+
+void Module::initialize(RandomSequence& random) {
+  visit("", [&](const std::string&, Module& m) { m.initialize_own(random); });
+}
+
+int64_t Module::parameter_count() {
+  int64_t count = 0;
+  for (const NamedParameter& p : parameters()) count += p.variable.value().size();
+  return count;
+}
+
+void Module::register_parameter(std::string name, Variable& parameter, bool filter) {
+  parameters_.push_back({std::move(name), &parameter, filter});
+}
+void Module::register_buffer(std::string name, Tensor& buffer) {
+  buffers_.emplace_back(std::move(name), &buffer);
+}
+void Module::register_module(std::string name, Module& child) {
+  children_.emplace_back(std::move(name), &child);
+}
+
+}  // namespace plume

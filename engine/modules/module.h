@@ -1,0 +1,79 @@
+// A module: parameters, buffers and submodules with names, and a forward function.
+//
+// Names and their order are those of torchvision's state_dict: own parameters, own buffers, then submodules
+// in order of registration. Modules register the addresses of their members, so they are neither copied nor
+// moved.
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/autograd/tape.h"
+#include "engine/core/random.h"
+
+namespace plume {
+
+// One entry of a state dictionary. `filter`: rank-4 convolution weights, KRSC in memory, KCRS (OIHW) in
+// files.
+struct NamedTensor {
+  std::string name;
+  Tensor* tensor;
+  bool filter = false;
+};
+
+struct NamedParameter {
+  std::string name;
+  Variable variable;  // a handle: changing its value changes the module's
+  bool filter = false;
+};
+
+class Module {
+ public:
+  Module() = default;
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  // x: NHWC activations, or [N, C] for linear layers.
+  virtual Variable forward(const Variable& x) = 0;
+  Variable operator()(const Variable& x) { return forward(x); }
+
+  // Training mode (the default) or evaluation. Entering training undoes fuse().
+  void train(bool on = true);
+  void eval() { train(false); }
+  bool training() const { return training_; }
+
+  // For evaluation: folds batch norms into the convolutions before them. Parameters stay as they are; call
+  // again after changing them.
+  void fuse();
+
+  std::vector<NamedParameter> parameters();  // those that are learned
+  std::vector<NamedTensor> state();          // parameters and buffers
+  void to(Device device);                    // moves parameters and buffers; gradients are dropped
+  void initialize(RandomSequence& random);   // fresh values for all parameters and buffers
+  int64_t parameter_count();
+
+ protected:
+  void register_parameter(std::string name, Variable& parameter, bool filter = false);
+  void register_buffer(std::string name, Tensor& buffer);
+  void register_module(std::string name, Module& child);
+
+  // What a module does itself; the public functions visit the whole tree.
+  virtual void initialize_own(RandomSequence&) {}
+  virtual void fuse_own(bool /*on*/) {}
+
+ private:
+  void visit(const std::string& prefix, const std::function<void(const std::string&, Module&)>& f);
+
+  struct Parameter {
+    std::string name;
+    Variable* variable;
+    bool filter;
+  };
+  std::vector<Parameter> parameters_;
+  std::vector<std::pair<std::string, Tensor*>> buffers_;
+  std::vector<std::pair<std::string, Module*>> children_;
+  bool training_ = true;
+};
+
+}  // namespace plume
