@@ -19,6 +19,7 @@ inline constexpr int64_t kSyntheticTrainCount = 10'000, kSyntheticTestCount = 2'
 struct SyntheticParams {
   int64_t count = 0;  // images; 0 for the split's default
   uint64_t seed = 1;  // image i is a function of (seed, split, i), whatever the count
+  int threads = 0;    // that draw; 0 for one per core
 };
 
 // The labels follow each other 0, 1, ... 9, 0, ...; throws usage on a negative count or one above 10 million.

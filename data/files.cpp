@@ -1,0 +1,103 @@
+#include "data/files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+
+#include "engine/core/error.h"
+
+namespace plume::data {
+namespace {
+
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor() {
+    if (number_ >= 0) close(number_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int number() const { return number_; }
+
+ private:
+  int number_;
+};
+
+const char* kind_of_file(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
+  return "not a regular file";
+}
+
+// What the first bytes say the content is; null when they are not familiar.
+const char* familiar_content(std::string_view head) {
+  std::string lower(head.substr(0, 256));
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return char(std::tolower(c)); });
+  if (head.starts_with("\x1f\x8b")) return "gzip data: unpack the archive first";
+  if (head.starts_with("PK\x03\x04")) return "a zip archive: unpack it first";
+  if (head.starts_with("version https://git-lfs"))
+    return "a Git LFS pointer: fetch the real file with 'git lfs pull'";
+  if (lower.find("<!doctype html") != std::string::npos || lower.find("<html") != std::string::npos)
+    return "an HTML page: the download failed";
+  if (head.size() > 1 && head[0] == '\x80' && head[1] >= 2 && head[1] <= 5)
+    return "a Python pickle: the binary version of the data set is needed";
+  return nullptr;
+}
+
+void read_fully(const Descriptor& file, const std::string& path, uint8_t* to, size_t bytes) {
+  for (size_t done = 0; done < bytes;) {
+    const ssize_t n = read(file.number(), to + done, bytes - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0)
+      fail(ErrorKind::bad_input, "{}: reading at byte {} failed: {}", path, done, std::strerror(errno));
+    if (n == 0) fail(ErrorKind::bad_input, "{}: ends at byte {}, expected {} bytes", path, done, bytes);
+    done += size_t(n);
+  }
+}
+
+}  // namespace
+
+std::vector<uint8_t> read_sized_file(const std::string& path, int64_t size, const std::string& expected) {
+  struct stat status {};
+  // The kind is looked at before opening: opening a device may do something, opening a pipe may wait.
+  if (stat(path.c_str(), &status) != 0)
+    fail(ErrorKind::bad_input, "{}: {}, expected {} bytes of {}", path, std::strerror(errno), size, expected);
+  const auto check_regular = [&] {
+    if (!S_ISREG(status.st_mode))
+      fail(ErrorKind::bad_input, "{}: is {}, expected a file of {} bytes of {}", path,
+           kind_of_file(status.st_mode), size, expected);
+  };
+  check_regular();
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.number() < 0) fail(ErrorKind::bad_input, "{}: cannot be opened: {}", path, std::strerror(errno));
+  if (fstat(file.number(), &status) != 0)
+    fail(ErrorKind::bad_input, "{}: cannot be examined: {}", path, std::strerror(errno));
+  check_regular();  // what is open now, should it have been swapped in between
+
+  if (status.st_size != size) {
+    if (status.st_size == 0)
+      fail(ErrorKind::bad_input, "{}: is empty, expected {} bytes of {}", path, size, expected);
+    std::vector<uint8_t> head(size_t(std::min<int64_t>(status.st_size, 256)));
+    read_fully(file, path, head.data(), head.size());
+    const char* content = familiar_content({reinterpret_cast<const char*>(head.data()), head.size()});
+    if (content)
+      fail(ErrorKind::bad_input, "{}: holds {} ({} bytes), expected {} bytes of {}", path, content,
+           status.st_size, size, expected);
+    fail(ErrorKind::bad_input, "{}: has {} bytes, expected {} bytes of {}", path, status.st_size, size,
+         expected);
+  }
+  std::vector<uint8_t> bytes(size_t(size), 0);
+  read_fully(file, path, bytes.data(), bytes.size());
+  return bytes;
+}
+
+}  // namespace plume::data
