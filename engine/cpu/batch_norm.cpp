@@ -1,0 +1,199 @@
+// Training reads x twice: once for the statistics and once to normalise; the gradient reads x, dy (and y)
+// twice. The inner loops run over channels, so they are unit-stride vectors in NHWC.
+#include "engine/ops/batch_norm.h"
+
+#include <cmath>
+
+#include "engine/cpu/parallel.h"
+
+namespace plume::cpu {
+namespace {
+
+// y = activation((x - mean) * scale + beta + residual) with scale = gamma * inv_std
+template <class T, bool kResidual, bool kRelu>
+void normalise_rows(const T* x, const T* residual, const float* mean, const float* scale, const float* beta,
+                    int64_t rows, int64_t channels, T* y) {
+  parallel_for(rows, row_grain(channels), [=](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t first = row * channels;
+      PLUME_SIMD
+      for (int64_t c = 0; c < channels; ++c) {
+        float v = (float(x[first + c]) - mean[c]) * scale[c] + beta[c];
+        if constexpr (kResidual) v += float(residual[first + c]);
+        if constexpr (kRelu) v = activate(Activation::relu, v);
+        y[first + c] = T(v);
+      }
+    }
+  });
+}
+
+void normalise(const Tensor& x, const Tensor& residual, const float* mean, const float* inv_std,
+               const float* gamma, const float* beta, Activation activation, Tensor& y) {
+  const int64_t channels = x.dim(-1);
+  std::vector<float> scale(static_cast<size_t>(channels));
+  for (int64_t c = 0; c < channels; ++c) scale[size_t(c)] = gamma[c] * inv_std[c];
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const bool with_relu = activation == Activation::relu;
+    const T* extra = residual.defined() ? residual.data<T>() : nullptr;
+    const auto run = extra ? (with_relu ? normalise_rows<T, true, true> : normalise_rows<T, true, false>)
+                           : (with_relu ? normalise_rows<T, false, true> : normalise_rows<T, false, false>);
+    run(x.data<T>(), extra, mean, scale.data(), beta, x.size() / channels, channels, y.data<T>());
+  });
+}
+
+// Sums of (x - shift) and (x - shift)^2 per channel. With a sample as the shift nothing cancels when the mean
+// is large beside the deviation.
+template <class T>
+std::vector<double> shifted_moments(const T* x, const float* shift, int64_t rows, int64_t channels) {
+  return rows_sum<2>(rows, channels, [=](int64_t first, int64_t last, float* partial) {
+    float *sum = partial, *squares = partial + channels;
+    int64_t row = first;
+    for (; row + 4 <= last; row += 4) {  // four rows per visit of the sums
+      const T *x0 = x + row * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
+      PLUME_SIMD
+      for (int64_t c = 0; c < channels; ++c) {
+        const float a = float(x0[c]) - shift[c], b = float(x1[c]) - shift[c];
+        const float d = float(x2[c]) - shift[c], e = float(x3[c]) - shift[c];
+        sum[c] += (a + b) + (d + e);
+        squares[c] += (a * a + b * b) + (d * d + e * e);
+      }
+    }
+    for (; row < last; ++row)
+      for (int64_t c = 0; c < channels; ++c) {
+        const float a = float(x[row * channels + c]) - shift[c];
+        sum[c] += a;
+        squares[c] += a * a;
+      }
+  });
+}
+
+void run_forward_train(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                       const Tensor& residual, const BatchNormParams& params, Tensor& y, Tensor& mean,
+                       Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
+  if (x.size() == 0) return;
+  const int64_t channels = x.dim(-1), rows = x.size() / channels;
+  std::vector<float> shift(static_cast<size_t>(channels));
+  const auto moments = dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* values = x.data<T>();
+    for (int64_t c = 0; c < channels; ++c) shift[size_t(c)] = float(values[c]);
+    return shifted_moments(values, shift.data(), rows, channels);
+  });
+  const float momentum = params.momentum;
+  for (int64_t c = 0; c < channels; ++c) {
+    const double offset = moments[size_t(c)] / double(rows);
+    const double raw = moments[size_t(channels + c)] / double(rows) - offset * offset;
+    const double variance = raw < 0.0 ? 0.0 : raw;  // rounding; NaN passes
+    const double centre = double(shift[size_t(c)]) + offset;
+    const double unbiased = variance * double(rows) / double(std::max<int64_t>(rows - 1, 1));
+    mean.data<float>()[c] = float(centre);
+    inv_std.data<float>()[c] = float(1.0 / std::sqrt(variance + double(params.eps)));
+    float& moving_mean = running_mean.data<float>()[c];
+    float& moving_var = running_var.data<float>()[c];
+    moving_mean = (1.0f - momentum) * moving_mean + momentum * float(centre);
+    moving_var = (1.0f - momentum) * moving_var + momentum * float(unbiased);
+  }
+  normalise(x, residual, mean.data<float>(), inv_std.data<float>(), gamma.data<float>(), beta.data<float>(),
+            params.activation, y);
+}
+
+void run_forward_eval(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                      const Tensor& residual, const Tensor& mean, const Tensor& var,
+                      const BatchNormParams& params, Tensor& y) {
+  if (x.size() == 0) return;
+  const int64_t channels = x.dim(-1);
+  std::vector<float> inv_std(static_cast<size_t>(channels));
+  for (int64_t c = 0; c < channels; ++c)
+    inv_std[size_t(c)] = 1.0f / std::sqrt(var.data<float>()[c] + params.eps);
+  normalise(x, residual, mean.data<float>(), inv_std.data(), gamma.data<float>(), beta.data<float>(),
+            params.activation, y);
+}
+
+// Sums of dz and dz * (x - mean), where dz is the gradient before the activation.
+template <class T, bool kRelu>
+std::vector<double> gradient_moments(const T* x, const T* y, const T* dy, const float* mean, int64_t rows,
+                                     int64_t channels) {
+  return rows_sum<2>(rows, channels, [=](int64_t first, int64_t last, float* partial) {
+    float *sum = partial, *product = partial + channels;
+    const auto dz = [=](int64_t i) {
+      if constexpr (kRelu)
+        return float(y[i]) > 0.0f ? float(dy[i]) : 0.0f;
+      else
+        return float(dy[i]);
+    };
+    int64_t row = first;
+    for (; row + 2 <= last; row += 2) {
+      const int64_t i = row * channels, j = i + channels;
+      PLUME_SIMD
+      for (int64_t c = 0; c < channels; ++c) {
+        const float a = dz(i + c), b = dz(j + c);
+        sum[c] += a + b;
+        product[c] += a * (float(x[i + c]) - mean[c]) + b * (float(x[j + c]) - mean[c]);
+      }
+    }
+    for (; row < last; ++row)
+      for (int64_t c = 0; c < channels; ++c) {
+        const float a = dz(row * channels + c);
+        sum[c] += a;
+        product[c] += a * (float(x[row * channels + c]) - mean[c]);
+      }
+  });
+}
+
+// dx = a * dz + b * (x - mean) + d, and dresidual = dz unless null
+template <class T, bool kRelu, bool kResidual>
+void gradient_rows(const T* x, const T* y, const T* dy, const float* mean, const float* a, const float* b,
+                   const float* d, int64_t rows, int64_t channels, T* dx, T* dresidual) {
+  parallel_for(rows, row_grain(channels), [=](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t first = row * channels;
+      PLUME_SIMD
+      for (int64_t c = 0; c < channels; ++c) {
+        float dz = float(dy[first + c]);
+        if constexpr (kRelu) dz = float(y[first + c]) > 0.0f ? dz : 0.0f;
+        dx[first + c] = T(a[c] * dz + (b[c] * (float(x[first + c]) - mean[c]) + d[c]));
+        if constexpr (kResidual) dresidual[first + c] = T(dz);
+      }
+    }
+  });
+}
+
+void run_backward(Context&, const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& gamma,
+                  const Tensor& mean, const Tensor& inv_std, const BatchNormBackwardParams& params,
+                  Tensor& dx, Tensor& dresidual, Tensor& dgamma, Tensor& dbeta) {
+  const int64_t channels = x.dim(-1);
+  if (channels == 0) return;
+  const int64_t rows = x.size() / channels;
+  const bool with_relu = params.activation == Activation::relu;
+  const float *centre = mean.data<float>(), *inverse = inv_std.data<float>();
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* output = with_relu ? y.data<T>() : nullptr;
+    const auto sum = with_relu ? gradient_moments<T, true> : gradient_moments<T, false>;
+    const auto sums = sum(x.data<T>(), output, dy.data<T>(), centre, rows, channels);
+    std::vector<float> a(static_cast<size_t>(channels)), b(a), d(a);
+    for (size_t c = 0; c < a.size(); ++c) {
+      const double of_beta = sums[c], of_gamma = sums[size_t(channels) + c] * double(inverse[c]);
+      dbeta.data<float>()[c] = float(of_beta);
+      dgamma.data<float>()[c] = float(of_gamma);
+      const double slope = double(gamma.data<float>()[c]) * double(inverse[c]);
+      a[c] = float(slope);
+      if (params.fixed_statistics) continue;
+      b[c] = float(-slope * of_gamma * double(inverse[c]) / double(rows));
+      d[c] = float(-slope * of_beta / double(rows));
+    }
+    T* extra = dresidual.defined() ? dresidual.data<T>() : nullptr;
+    const auto run = extra ? (with_relu ? gradient_rows<T, true, true> : gradient_rows<T, false, true>)
+                           : (with_relu ? gradient_rows<T, true, false> : gradient_rows<T, false, false>);
+    run(x.data<T>(), output, dy.data<T>(), centre, a.data(), b.data(), d.data(), rows, channels, dx.data<T>(),
+        extra);
+  });
+}
+
+const bool registered = batch_norm_forward_train.add(Device::cpu, {{"loop", always, run_forward_train}}) &&
+                        batch_norm_forward_eval.add(Device::cpu, {{"loop", always, run_forward_eval}}) &&
+                        batch_norm_backward.add(Device::cpu, {{"loop", always, run_backward}});
+
+}  // namespace
+}  // namespace plume::cpu

@@ -1,0 +1,51 @@
+#include "engine/ops/global_avg_pool.h"
+
+#include "engine/cpu/parallel.h"
+
+namespace plume::cpu {
+namespace {
+
+void run_forward(Context&, const Tensor& x, Tensor& y) {
+  const int64_t plane = x.dim(1) * x.dim(2), channels = x.dim(3);
+  if (y.size() == 0) return;
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* in = x.data<T>();
+    T* out = y.data<T>();
+    parallel_for(x.dim(0), row_grain(plane * channels), [=](int64_t begin, int64_t end) {
+      std::vector<double> sum(size_t(channels), 0.0);
+      for (int64_t n = begin; n < end; ++n) {
+        std::fill(sum.begin(), sum.end(), 0.0);
+        double* total = sum.data();
+        for (int64_t i = 0; i < plane; ++i) {
+          const T* values = in + (n * plane + i) * channels;
+          for (int64_t c = 0; c < channels; ++c) total[c] += double(float(values[c]));
+        }
+        for (int64_t c = 0; c < channels; ++c) out[n * channels + c] = T(float(total[c] / double(plane)));
+      }
+    });
+  });
+}
+
+void run_backward(Context&, const Tensor& dy, Tensor& dx) {
+  const int64_t plane = dx.dim(1) * dx.dim(2), channels = dx.dim(3);
+  const float scale = 1.0f / float(plane);
+  dispatch_floating(dy.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* gradient = dy.data<T>();
+    T* out = dx.data<T>();
+    parallel_for(dx.dim(0), row_grain(plane * channels), [=](int64_t begin, int64_t end) {
+      for (int64_t n = begin; n < end; ++n)
+        for (int64_t i = 0; i < plane; ++i) {
+          T* values = out + (n * plane + i) * channels;
+          for (int64_t c = 0; c < channels; ++c) values[c] = T(float(gradient[n * channels + c]) * scale);
+        }
+    });
+  });
+}
+
+const bool registered = global_avg_pool_forward.add(Device::cpu, {{"loop", always, run_forward}}) &&
+                        global_avg_pool_backward.add(Device::cpu, {{"loop", always, run_backward}});
+
+}  // namespace
+}  // namespace plume::cpu
