@@ -16,14 +16,20 @@ std::vector<KernelSlotBase*>& registry() {
 
 }  // namespace
 
-int KernelSlotBase::add_name(Device device, const char* variant) {
+int KernelSlotBase::insert(Device device, const char* variant, int priority) {
   Ladder& l = ladders_[size_t(device)];
   if (l.count == kMaxVariants)
     fail(ErrorKind::internal, "{}: more than {} variants on {}", name_, kMaxVariants, device);
   auto& slots = registry();
   if (std::find(slots.begin(), slots.end(), this) == slots.end()) slots.push_back(this);
-  l.names[size_t(l.count)] = variant;
-  return l.count++;
+  int place = l.count++;
+  for (; place > 0 && l.priorities[size_t(place - 1)] < priority; --place) {
+    l.names[size_t(place)] = l.names[size_t(place - 1)];
+    l.priorities[size_t(place)] = l.priorities[size_t(place - 1)];
+  }
+  l.names[size_t(place)] = variant;
+  l.priorities[size_t(place)] = priority;
+  return place;
 }
 
 void KernelSlotBase::force(Device device, std::string_view variant) {

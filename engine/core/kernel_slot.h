@@ -6,6 +6,7 @@
 //
 //   const auto registered = relu_forward.add(Device::cpu, {{"loop", always, run_loop}});
 #pragma once
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -24,6 +25,8 @@ namespace plume {
 class KernelSlotBase {
  public:
   static constexpr int kMaxVariants = 8;
+  // Priorities: a variant for special cases that beats all others, a vendor library, our general ones.
+  static constexpr int kSpecial = 20, kVendor = 10, kOwn = 0;
 
   const char* name() const { return name_; }
   int variant_count(Device device) const { return ladder(device).count; }
@@ -38,13 +41,14 @@ class KernelSlotBase {
  protected:
   struct Ladder {
     std::array<const char*, kMaxVariants> names{};
+    std::array<int, kMaxVariants> priorities{};
     std::array<std::atomic<uint64_t>, kMaxVariants> runs{};
     int count = 0;
     int forced = -1;
   };
 
   explicit constexpr KernelSlotBase(const char* name) : name_(name) {}
-  int add_name(Device device, const char* variant);
+  int insert(Device device, const char* variant, int priority);  // the place it got
   const Ladder& ladder(Device device) const { return ladders_[size_t(device)]; }
   [[noreturn]] void no_variant(Device device) const;
   // The variants to try, in order: all, or the forced one.
@@ -73,9 +77,15 @@ class KernelSlot<void(Context&, Args...)> : public KernelSlotBase {
 
   explicit constexpr KernelSlot(const char* name) : KernelSlotBase(name) {}
 
-  // Appends variants to the device's ladder, best first. Returns true so that it can initialise a constant.
-  bool add(Device device, std::initializer_list<Variant> variants) {
-    for (const Variant& v : variants) variants_[size_t(device)][size_t(add_name(device, v.name))] = v;
+  // Puts variants on the device's ladder, best first. Ladders are sorted by `priority`, highest first, since
+  // the order in which files register is not defined. Returns true so that it can initialise a constant.
+  bool add(Device device, std::initializer_list<Variant> variants, int priority = kOwn) {
+    auto& table = variants_[size_t(device)];
+    for (const Variant& v : variants) {
+      const int place = insert(device, v.name, priority);
+      std::move_backward(table.begin() + place, table.end() - 1, table.end());
+      table[size_t(place)] = v;
+    }
     return true;
   }
 

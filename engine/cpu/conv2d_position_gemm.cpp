@@ -153,9 +153,11 @@ bool fits_backward_weight(const Context&, const Tensor& x, const Tensor& dy, con
 }
 
 const bool registered =
-    conv2d_forward.add(Device::cpu, {{"position_gemm", fits_forward, forward}}) &&
-    conv2d_backward_input.add(Device::cpu, {{"position_gemm", fits_backward_input, backward_input}}) &&
-    conv2d_backward_weight.add(Device::cpu, {{"position_gemm", fits_backward_weight, backward_weight}});
+    conv2d_forward.add(Device::cpu, {{"position_gemm", fits_forward, forward}}, KernelSlotBase::kSpecial) &&
+    conv2d_backward_input.add(Device::cpu, {{"position_gemm", fits_backward_input, backward_input}},
+                              KernelSlotBase::kSpecial) &&
+    conv2d_backward_weight.add(Device::cpu, {{"position_gemm", fits_backward_weight, backward_weight}},
+                               KernelSlotBase::kSpecial);
 
 }  // namespace
 }  // namespace plume::cpu

@@ -50,10 +50,11 @@ TEST(ResNet18, StartsLikeTorchvision) {
     const auto values = p.variable.value().to_vector<float>();
     for (const float v : values) squares += double(v) * double(v);
     const Shape& s = p.variable.shape();
-    if (p.filter)  // Kaiming normal, fan out
+    if (p.filter) {  // Kaiming normal, fan out
       EXPECT_NEAR(squares / double(values.size()) * double(s[0] * s[1] * s[2]) / 2, 1.0, 0.08) << p.name;
-    else if (p.name == "fc.weight")  // uniform in +- 1 / sqrt(512)
+    } else if (p.name == "fc.weight") {  // uniform in +- 1 / sqrt(512)
       EXPECT_NEAR(squares / double(values.size()) * 512 * 3, 1.0, 0.02);
+    }
   }
 }
 
