@@ -1,0 +1,217 @@
+#include "data/loader.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "engine/core/error.h"
+
+namespace plume::data {
+namespace {
+
+constexpr int kSize = 6;
+constexpr size_t kImage = size_t(kSize) * kSize * kChannels;
+
+DatasetInfo numbered_info() {
+  DatasetInfo result;
+  result.name = "numbered";
+  result.height = result.width = kSize;
+  result.class_names = {"a", "b", "c"};
+  return result;
+}
+std::vector<uint8_t> numbered_pixels(int64_t count) {
+  std::vector<uint8_t> pixels(size_t(count) * kImage);
+  for (size_t i = 0; i < pixels.size(); ++i) pixels[i] = uint8_t(i / kImage * 7 + i % kImage);
+  return pixels;
+}
+std::vector<int32_t> numbered_labels(int64_t count) {
+  std::vector<int32_t> labels;
+  for (int64_t i = 0; i < count; ++i) labels.push_back(int32_t(i % 3));
+  return labels;
+}
+
+// Each image's bytes tell its index; it may be slow, or refuse one.
+class NumberedDataset : public Dataset {
+ public:
+  explicit NumberedDataset(int64_t count) : Dataset(numbered_info(), numbered_pixels(count), numbered_labels(count)) {}
+  Sample get(int64_t i) const override {
+    ++reads;
+    if (i == bad_index) fail(ErrorKind::bad_input, "image {} is damaged", i);
+    if (delay.count() > 0) std::this_thread::sleep_for(delay * double(i % 3));
+    return Dataset::get(i);
+  }
+  int64_t bad_index = -1;
+  std::chrono::duration<double> delay{0};
+  mutable std::atomic<int64_t> reads{0};
+};
+
+LoaderParams training_params(int workers) {
+  LoaderParams params;
+  params.batch_size = 8;
+  params.workers = workers;
+  params.prefetch = 3;
+  params.sampler.shuffle = true;
+  params.sampler.seed = 11;
+  params.augment = training_augmentation(kImageNetStatistics, 12);
+  return params;
+}
+
+struct Copy {
+  std::vector<float> images;
+  std::vector<int32_t> labels;
+  int64_t epoch, index;
+  bool operator==(const Copy&) const = default;
+};
+
+std::vector<Copy> drain(Loader& loader) {
+  std::vector<Copy> batches;
+  while (const std::optional<Batch> batch = loader.next()) {
+    EXPECT_EQ(batch->images.shape(), (Shape{batch->count, kSize, kSize, kChannels}));
+    EXPECT_EQ(batch->labels.shape(), (Shape{batch->count}));
+    batches.push_back(
+        {batch->images.to_vector<float>(), batch->labels.to_vector<int32_t>(), batch->epoch, batch->index});
+  }
+  return batches;
+}
+
+std::vector<Copy> epoch_with(int workers, int64_t epoch, int64_t first_batch = 0) {
+  auto dataset = std::make_shared<NumberedDataset>(50);
+  dataset->delay = std::chrono::microseconds(100);  // so that workers finish out of order
+  Loader loader(dataset, training_params(workers));
+  loader.start(epoch, first_batch);
+  return drain(loader);
+}
+
+TEST(Loader, BatchesAreTheSameForAnyNumberOfWorkers) {
+  const auto expected = epoch_with(0, 2);
+  ASSERT_EQ(expected.size(), 7u);
+  EXPECT_EQ(expected.back().labels.size(), 2u);
+  for (const int workers : {1, 2, 5, 16}) EXPECT_EQ(epoch_with(workers, 2), expected) << workers;
+}
+
+TEST(Loader, BatchesAreTheSamplersOrderAugmented) {
+  const auto dataset = std::make_shared<NumberedDataset>(50);
+  const LoaderParams params = training_params(2);
+  Loader loader(dataset, params);
+  EXPECT_FALSE(loader.next());  // not started
+  const Augmenter augmenter(kSize, kSize, params.augment);
+  for (int64_t epoch = 0; epoch < 3; ++epoch) {
+    loader.start(epoch);
+    const auto order = Sampler(50, params.sampler).order(epoch);
+    size_t position = 0;
+    int64_t index = 0;
+    for (const Copy& batch : drain(loader)) {
+      EXPECT_EQ(batch.epoch, epoch);
+      EXPECT_EQ(batch.index, index++);
+      for (size_t i = 0; i < batch.labels.size(); ++i, ++position) {
+        const Sample sample = dataset->get(order[position]);
+        std::vector<float> expected(kImage);
+        augmenter(sample.pixels, epoch, order[position], expected.data());
+        ASSERT_EQ(batch.labels[i], sample.label);
+        ASSERT_TRUE(
+            std::equal(expected.begin(), expected.end(), batch.images.begin() + std::ptrdiff_t(i * kImage)));
+      }
+    }
+    EXPECT_EQ(position, 50u);
+  }
+}
+
+TEST(Loader, ResumesInTheMiddleOfAnEpoch) {
+  const auto whole = epoch_with(2, 4);
+  const auto rest = epoch_with(3, 4, 3);
+  EXPECT_EQ(rest, std::vector<Copy>(whole.begin() + 3, whole.end()));
+  EXPECT_TRUE(epoch_with(2, 4, 7).empty());
+}
+
+TEST(Loader, RestartsWhileWorkersAreBusy) {
+  const auto dataset = std::make_shared<NumberedDataset>(50);
+  dataset->delay = std::chrono::microseconds(300);
+  Loader loader(dataset, training_params(3));
+  for (int64_t epoch = 0; epoch < 10; ++epoch) {
+    loader.start(epoch);
+    const auto batch = loader.next();
+    ASSERT_TRUE(batch);
+    EXPECT_EQ(batch->epoch, epoch);
+  }
+}  // and is destroyed while they are
+
+TEST(Loader, DropLastLeavesOutTheIncompleteBatch) {
+  LoaderParams params = training_params(2);
+  params.sampler.drop_last = true;
+  Loader loader(std::make_shared<NumberedDataset>(50), params);
+  EXPECT_EQ(loader.batches_per_epoch(), 6);
+  EXPECT_EQ(loader.samples_per_epoch(), 48);
+  loader.start(0);
+  const auto batches = drain(loader);
+  ASSERT_EQ(batches.size(), 6u);
+  for (const Copy& batch : batches) EXPECT_EQ(batch.labels.size(), 8u);
+}
+
+TEST(Loader, WorkersStayWithinThePrefetch) {
+  const auto dataset = std::make_shared<NumberedDataset>(800);
+  Loader loader(dataset, training_params(4));
+  loader.start(0);
+  ASSERT_TRUE(loader.next());
+  // One batch consumed and three ahead: 32 images, however long it waits.
+  for (int i = 0; i < 500 && dataset->reads < 32; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(dataset->reads, 32);
+}
+
+TEST(Loader, AWorkersErrorArrivesAtItsBatch) {
+  for (const int workers : {0, 1, 4}) {
+    const auto dataset = std::make_shared<NumberedDataset>(50);
+    dataset->bad_index = 29;
+    LoaderParams params = training_params(workers);
+    params.sampler.shuffle = false;
+    Loader loader(dataset, params);
+    loader.start(0);
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(loader.next());
+    try {
+      loader.next();
+      FAIL() << "no error with " << workers << " workers";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::bad_input);
+      EXPECT_STREQ(error.what(), "image 29 is damaged");
+    }
+    EXPECT_FALSE(loader.next());
+    loader.start(1, 4);  // past the damaged image
+    EXPECT_EQ(drain(loader).size(), 3u);
+  }
+}
+
+TEST(Loader, MeasuresTheTimeItWaits) {
+  const auto dataset = std::make_shared<NumberedDataset>(24);
+  dataset->delay = std::chrono::milliseconds(2);  // 8 images: 16 ms a batch
+  Loader loader(dataset, training_params(1));
+  EXPECT_EQ(loader.wait_seconds(), 0.0);
+  loader.start(0);
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(drain(loader).size(), 3u);
+  const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  EXPECT_GT(loader.wait_seconds(), 0.03);
+  EXPECT_LE(loader.wait_seconds(), wall);
+}
+
+TEST(Loader, RefusesImpossibleParameters) {
+  const auto dataset = std::make_shared<NumberedDataset>(10);
+  const auto refuses = [&](auto change) {
+    LoaderParams params;
+    change(params);
+    EXPECT_THROW(Loader(dataset, params), Error);
+  };
+  refuses([](LoaderParams& p) { p.batch_size = 0; });
+  refuses([](LoaderParams& p) { p.workers = -1; });
+  refuses([](LoaderParams& p) { p.workers = 100'000; });
+  refuses([](LoaderParams& p) { p.prefetch = 0; });
+  EXPECT_THROW(Loader(nullptr, {}), Error);
+  Loader loader(dataset, {});
+  EXPECT_THROW(loader.start(-1), Error);
+  EXPECT_THROW(loader.start(0, 2), Error);
+}
+
+}  // namespace
+}  // namespace plume::data
