@@ -114,6 +114,8 @@ std::shared_ptr<const Dataset> load_cifar(const CifarFormat& format, const std::
   std::vector<uint8_t> pixels;
   std::vector<int32_t> labels;
   std::vector<std::pair<uint64_t, std::string>> seen;
+  pixels.reserve(files.size() * size_t(records) * kImage);
+  labels.reserve(files.size() * size_t(records));
   for (const std::string& file : files) {
     const std::string path = (std::filesystem::path(folder) / file).string();
     explain_other(format, path, file_bytes);
