@@ -1,6 +1,7 @@
-// Reading files of a known size.
+// Reading files whose size is checked before anything is allocated for them.
 #pragma once
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,5 +12,11 @@ namespace plume::data {
 // with the kind of content where it is a familiar one (gzip, zip, HTML, Git LFS pointer, pickle).
 // `expected` names the content: "CIFAR-10 records".
 std::vector<uint8_t> read_sized_file(const std::string& path, int64_t size, const std::string& expected);
+
+// The same for a regular, non-empty file of at most `most` bytes. `expected`: "a JPEG or PNG image".
+std::vector<uint8_t> read_small_file(const std::string& path, int64_t most, const std::string& expected);
+
+// What the first bytes say the content is, for messages; null when they are not familiar.
+const char* familiar_content(std::span<const uint8_t> bytes);
 
 }  // namespace plume::data
