@@ -1,0 +1,86 @@
+// The race check finds planted races and stays silent on correct kernels. Built with the race check by
+// tests/simt/CMakeLists.txt, whatever the rest of the build uses.
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "tests/simt/kernels_under_test.h"
+#include "tests/simt/planted_kernels.h"
+
+namespace plume::PLUME_KERNELS {
+namespace {
+
+class Race : public testing::TestWithParam<bool> {
+ protected:
+  void SetUp() override { simt::emu::options().reverse = GetParam(); }
+  std::vector<float> x_ = std::vector<float>(64 * 40, 1.0f), out_ = std::vector<float>(64 * 40);
+};
+INSTANTIATE_TEST_SUITE_P(Order, Race, testing::Bool(),
+                         [](const auto& p) { return p.param ? "reversed" : "normal"; });
+
+TEST_P(Race, MissingBarrierIsFound) {
+  simt::launch<shared_neighbour<true>>({2, 64, 0, {}}, out_.data());
+  EXPECT_DEATH(simt::launch<shared_neighbour<false>>({2, 64, 0, {}}, out_.data()),
+               "kernel .*shared_neighbour.*: data race .* on shared memory, offset [0-9]+\n"
+               ".*first: thread .*planted_races.*\\+0x(.|\n)*second: thread ");
+}
+
+TEST_P(Race, WriteAfterReadWithoutBarrierIsFound) {
+  simt::launch<write_after_read<true>>({2, 64, 0, {}}, out_.data());
+  EXPECT_DEATH(simt::launch<write_after_read<false>>({2, 64, 0, {}}, out_.data()), "data race");
+}
+
+TEST_P(Race, MissingSyncwarpIsFound) {
+  simt::launch<warp_exchange<true>>({2, 32, 0, {}}, out_.data());
+  EXPECT_DEATH(simt::launch<warp_exchange<false>>({2, 32, 0, {}}, out_.data()), "data race");
+}
+
+TEST_P(Race, MissingAtomicBetweenBlocksIsFound) {
+  int counter = 0;
+  simt::launch<count_blocks<true>>({5, 32, 0, {}}, &counter);
+  EXPECT_EQ(counter, 5);
+  std::vector<int> on_heap(1);
+  EXPECT_DEATH(simt::launch<count_blocks<false>>({5, 32, 0, {}}, on_heap.data()),
+               "count_blocks.*: data race .* on global memory");
+}
+
+TEST_P(Race, MissingFenceInLastBlockReductionIsFound) {
+  std::vector<float> partial(40);
+  std::vector<unsigned> ticket(1);
+  const auto run = [&]<bool kFence, bool kBarrier>() {
+    simt::launch<last_block_sum<kFence, kBarrier>>({40, 64, 0, {}}, static_cast<const float*>(x_.data()),
+                                                   partial.data(), ticket.data(), out_.data());
+  };
+  run.operator()<true, true>();
+  EXPECT_EQ(out_[0], 64.0f * 40);
+  EXPECT_DEATH((run.operator()<false, true>()),
+               "last_block_sum.*: data race .read after write. on global memory");
+  EXPECT_DEATH((run.operator()<true, false>()), "last_block_sum.*: data race");
+}
+
+TEST_P(Race, CorrectKernelsAreSilent) {
+  std::vector<int> ints(64 * 40), counts(8);
+  std::vector<float> s(256), m(256), total(1);
+  std::vector<int> largest(1);
+  simt::launch<write_indices>({dim3(2, 2), dim3(8, 4), 0, {}}, ints.data());
+  simt::launch<sum_and_max<256>>({1, 256, 0, {}}, static_cast<const float*>(x_.data()), 999, s.data(),
+                                 m.data());
+  EXPECT_EQ(s[0], 999.0f);
+  std::vector<int> reversed(ints.size());
+  simt::launch<reverse_tile>({40, 64, 0, {}}, static_cast<const int*>(ints.data()), reversed.data());
+  simt::launch<tree_sum>({4, 512, 512 * sizeof(float), {}}, static_cast<const float*>(x_.data()),
+                         out_.data());
+  EXPECT_EQ(out_[3], 512.0f);
+  std::vector<ShuffleResults> shuffled(64);
+  simt::launch<shuffles>({1, 64, 0, {}}, shuffled.data());
+  std::vector<int> keys(1000, 3);
+  simt::launch<histogram>({8, 128, 0, {}}, static_cast<const int*>(keys.data()), 1000, counts.data(),
+                          total.data(), largest.data());
+  EXPECT_EQ(counts[3], 1000);
+  std::vector<f16> in(8 * 64, f16(1.5f)), doubled(8 * 64);
+  simt::launch<double_packs<f16>>({2, 32, 0, {}}, static_cast<const f16*>(in.data()), doubled.data(), 64);
+  EXPECT_EQ(float(doubled[511]), 3.0f);
+}
+
+}  // namespace
+}  // namespace plume::PLUME_KERNELS
