@@ -68,6 +68,24 @@ void check_png(Bytes bytes, const std::string& name) {
   }
 }
 
+// The tables of a Huffman segment (ITU-T T.81, B.2.4.2). Decoders have overrun their arrays on too many
+// codes.
+void check_huffman(Bytes segment, const std::string& name) {
+  for (size_t at = 2; at < segment.size();) {
+    size_t codes = 0, space = 0;  // used, of the 2^16 that codes of 16 bits make
+    if (segment.size() - at < 17) reject(name, "JPEG Huffman table is cut short");
+    for (size_t bits = 1; bits <= 16; ++bits) {
+      codes += segment[at + bits];
+      space += size_t(segment[at + bits]) << (16 - bits);
+    }
+    at += 17;
+    if (codes > 256 || space > 65536)
+      reject(name, message("JPEG Huffman table has {} codes, more than fit", codes));
+    if (codes > segment.size() - at) reject(name, "JPEG Huffman table is cut short");
+    at += codes;
+  }
+}
+
 // Walks the marker segments (ITU-T T.81, annex B) to the end marker.
 void check_jpeg(Bytes bytes, const std::string& name) {
   const auto ends = [&]() {
@@ -87,6 +105,7 @@ void check_jpeg(Bytes bytes, const std::string& name) {
     const size_t length = big_endian(bytes, at, 2);
     if (length < 2) reject(name, message("JPEG segment at byte {} has length {}", at, length));
     if (length > bytes.size() - at) ends();
+    if (marker == 0xC4) check_huffman(bytes.subspan(at, length), name);
     const bool frame = marker >= 0xC0 && marker <= 0xCF && marker != 0xC4 && marker != 0xC8 && marker != 0xCC;
     if (frame) {
       if (length < 8) reject(name, message("JPEG frame header at byte {} has length {}", at, length));

@@ -25,7 +25,7 @@ constexpr int kAngles = 256;                       // directions of a full turn
 constexpr uint64_t kStream = 0x73796E74ull << 32;  // keeps these random numbers apart from all others
 
 constexpr const char* kShapes[] = {"disc", "square", "triangle", "ring", "cross"};
-constexpr const char* kTextures[] = {"striped", "checked"};
+constexpr const char* kTextures[] = {"plain", "striped"};
 constexpr int kShapeCount = int(std::size(kShapes));
 static_assert(kShapeCount * std::size(kTextures) == kSyntheticClasses);
 
@@ -78,8 +78,7 @@ bool inside_shape(int shape, Point p, int r) {
 int floor_divide(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
 
 bool first_colour(int texture, Point p, int half_period) {
-  const int across = floor_divide(p.u, half_period);
-  return texture == 0 ? (across & 1) == 0 : ((across ^ floor_divide(p.v, half_period)) & 1) == 0;
+  return texture == 0 || (floor_divide(p.u, half_period) & 1) == 0;
 }
 
 int between(RandomSequence& random, int low, int high) {
@@ -97,7 +96,7 @@ int distance(const Colour& a, const Colour& b) {
 
 // A colour that can be told from the others.
 Colour distinct_colour(RandomSequence& random, std::initializer_list<Colour> others) {
-  constexpr int kLeast = 200;
+  constexpr int kLeast = 250;
   for (;;) {
     const Colour colour = random_colour(random);
     if (std::all_of(others.begin(), others.end(),
@@ -110,21 +109,23 @@ void draw_image(uint64_t seed, Split split, int64_t index, int label, uint8_t* o
   RandomSequence random(seed, kStream | (split == Split::test ? uint64_t(1) << 31 : 0) | uint64_t(index));
   const int shape = label % kShapeCount, texture = label / kShapeCount;
 
-  const int size = between(random, 8 * kUnit, 13 * kUnit);
-  const int margin = size * 7 / 8;
-  const Point centre = {between(random, margin, kSyntheticSize * kUnit - margin),
-                        between(random, margin, kSyntheticSize * kUnit - margin)};
-  const Direction turn = directions()[random.below(kAngles)], grain = directions()[random.below(kAngles)];
-  const int half_period = between(random, kUnit * 2, kUnit * 3);
+  const int size = between(random, 10 * kUnit, 13 * kUnit);
+  constexpr int kMiddle = kSyntheticSize * kUnit / 2, kShift = 4 * kUnit;
+  const Point centre = {between(random, kMiddle - kShift, kMiddle + kShift),
+                        between(random, kMiddle - kShift, kMiddle + kShift)};
+  // At most a sixteenth of a turn either way, so that a square never looks like a diamond.
+  const Direction turn = directions()[size_t(between(random, 0, kAngles / 8) - kAngles / 16) & (kAngles - 1)];
+  const Direction grain = directions()[random.below(kAngles)];
+  const int half_period = between(random, kUnit * 2, kUnit * 4);
   const Point phase = {between(random, 0, 8 * kUnit), between(random, 0, 8 * kUnit)};
 
   const Colour background = random_colour(random);
   const Colour first = distinct_colour(random, {background});
   const Colour second = distinct_colour(random, {background, first});
-  // The background fades along both axes, by at most 48 levels from edge to edge.
-  const Colour fade_x = {between(random, -48, 48), between(random, -48, 48), between(random, -48, 48)};
-  const Colour fade_y = {between(random, -48, 48), between(random, -48, 48), between(random, -48, 48)};
-  const int noise = between(random, 8, 32);  // levels, either way
+  // The background fades along both axes, by at most 64 levels from edge to edge.
+  const Colour fade_x = {between(random, -32, 32), between(random, -32, 32), between(random, -32, 32)};
+  const Colour fade_y = {between(random, -32, 32), between(random, -32, 32), between(random, -32, 32)};
+  const int noise = between(random, 4, 20);  // levels, either way
 
   for (int y = 0; y < kSyntheticSize; ++y)
     for (int x = 0; x < kSyntheticSize; ++x) {
@@ -162,7 +163,7 @@ std::shared_ptr<const Dataset> make_synthetic(Split split, const SyntheticParams
   info.height = info.width = kSyntheticSize;
   for (const char* texture : kTextures)
     for (const char* shape : kShapes) info.class_names.push_back(std::string(texture) + " " + shape);
-  info.statistics = {{0.5f, 0.5f, 0.5f}, {0.28f, 0.28f, 0.28f}};
+  info.statistics = {{0.5f, 0.5f, 0.5f}, {0.293f, 0.293f, 0.293f}};
 
   constexpr size_t kImage = size_t(kSyntheticSize) * kSyntheticSize * kChannels;
   std::vector<uint8_t> pixels(size_t(count) * kImage);

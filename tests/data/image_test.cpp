@@ -131,6 +131,16 @@ TEST(Image, NamesUnsupportedJpegs) {
   EXPECT_THAT(changed(9, 4), HasSubstr("4 components"));
 }
 
+TEST(Image, RefusesOverfullHuffmanTables) {
+  auto bytes = jpeg();
+  size_t table = 0;
+  while (!(bytes[table] == 0xFF && bytes[table + 1] == 0xC4)) ++table;
+  bytes[table + 5 + 15] = 255;  // codes of 16 bits
+  EXPECT_THAT(decode_error(bytes), HasSubstr("Huffman"));
+  bytes[table + 5 + 14] = 255;
+  EXPECT_THAT(decode_error(bytes), HasSubstr("more than fit"));
+}
+
 TEST(Image, RefusesHugeSizesBeforeAllocating) {
   auto bytes = jpeg();
   size_t frame = 0;

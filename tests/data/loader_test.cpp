@@ -35,7 +35,8 @@ std::vector<int32_t> numbered_labels(int64_t count) {
 // Each image's bytes tell its index; it may be slow, or refuse one.
 class NumberedDataset : public Dataset {
  public:
-  explicit NumberedDataset(int64_t count) : Dataset(numbered_info(), numbered_pixels(count), numbered_labels(count)) {}
+  explicit NumberedDataset(int64_t count)
+      : Dataset(numbered_info(), numbered_pixels(count), numbered_labels(count)) {}
   Sample get(int64_t i) const override {
     ++reads;
     if (i == bad_index) fail(ErrorKind::bad_input, "image {} is damaged", i);
