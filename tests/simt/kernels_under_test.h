@@ -8,7 +8,7 @@
 
 namespace plume::PLUME_KERNELS {
 
-inline __global__ void write_indices(int* out) {
+[[maybe_unused]] static __global__ void write_indices(int* out) {
   const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
   const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
   out[block * blockDim.x * blockDim.y * blockDim.z + thread] = int(block * 10000 + thread);
@@ -28,7 +28,7 @@ __global__ void sum_and_max(const float* x, int n, float* sum, float* largest) {
 }
 
 // Reverses each tile of a block through shared memory.
-inline __global__ void reverse_tile(const int* in, int* out) {
+[[maybe_unused]] static __global__ void reverse_tile(const int* in, int* out) {
   SMEM(tile, int[64]);
   const int t = int(threadIdx.x), base = int(blockIdx.x) * 64;
   tile[t] = in[base + t];
@@ -37,7 +37,7 @@ inline __global__ void reverse_tile(const int* in, int* out) {
 }
 
 // A tree reduction in dynamic shared memory, one barrier per level.
-inline __global__ void tree_sum(const float* x, float* out) {
+[[maybe_unused]] static __global__ void tree_sum(const float* x, float* out) {
   float* s = simt::dyn_smem<float>();
   const unsigned t = threadIdx.x;
   s[t] = x[blockIdx.x * blockDim.x + t];
@@ -55,7 +55,7 @@ struct ShuffleResults {
   int any, all, votes;
 };
 
-inline __global__ void shuffles(ShuffleResults* out) {
+[[maybe_unused]] static __global__ void shuffles(ShuffleResults* out) {
   const int t = int(threadIdx.x), lane = t % 32;
   ShuffleResults r{};
   r.broadcast = __shfl_sync(~0u, t, 5);
@@ -77,7 +77,8 @@ inline __global__ void shuffles(ShuffleResults* out) {
   out[t] = r;
 }
 
-inline __global__ void histogram(const int* keys, int n, int* counts, float* total, int* largest) {
+[[maybe_unused]] static __global__ void histogram(const int* keys, int n, int* counts, float* total,
+                                                  int* largest) {
   const int i = int(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= n) return;
   atomicAdd(&counts[keys[i]], 1);

@@ -5,9 +5,11 @@
 
 namespace plume::PLUME_KERNELS {
 
-inline __global__ void read_past_global(const float* x, float* out) { out[0] = x[threadIdx.x + 1]; }
+[[maybe_unused]] static __global__ void read_past_global(const float* x, float* out) {
+  out[0] = x[threadIdx.x + 1];
+}
 
-inline __global__ void write_past_shared(float* out, int width) {
+[[maybe_unused]] static __global__ void write_past_shared(float* out, int width) {
   SMEM(row, float[32]);
   SMEM(next, float[32]);
   next[threadIdx.x] = 0.0f;
@@ -16,9 +18,9 @@ inline __global__ void write_past_shared(float* out, int width) {
   out[threadIdx.x] = row[threadIdx.x] + next[threadIdx.x];
 }
 
-inline __global__ void write_past_dynamic(int bytes) { simt::dyn_smem<char>()[bytes] = 1; }
+[[maybe_unused]] static __global__ void write_past_dynamic(int bytes) { simt::dyn_smem<char>()[bytes] = 1; }
 
-inline __global__ void divergent_barrier(float* out) {
+[[maybe_unused]] static __global__ void divergent_barrier(float* out) {
   if (threadIdx.x < 7) {
     __syncthreads();
   } else {
@@ -27,32 +29,34 @@ inline __global__ void divergent_barrier(float* out) {
   out[threadIdx.x] = 1.0f;
 }
 
-inline __global__ void early_exit(float* out, unsigned n) {
+[[maybe_unused]] static __global__ void early_exit(float* out, unsigned n) {
   if (threadIdx.x >= n) return;
   out[threadIdx.x] = 1.0f;
   __syncthreads();
 }
 
-inline __global__ void barrier_in_one_warp(float* out) {
+[[maybe_unused]] static __global__ void barrier_in_one_warp(float* out) {
   if (threadIdx.x < 32) __syncthreads();
   out[threadIdx.x] = __shfl_sync(~0u, 1.0f, 0);
   if (threadIdx.x >= 32) __shfl_sync(0x3u, 1.0f, 0);
 }
 
-inline __global__ void missing_lane(float* out) {
+[[maybe_unused]] static __global__ void missing_lane(float* out) {
   if (threadIdx.x != 9) {
     out[threadIdx.x] = __shfl_xor_sync(~0u, 1.0f, 1);
   }
   __syncthreads();
 }
 
-inline __global__ void lane_outside_mask(float* out) { out[threadIdx.x] = __shfl_sync(0x0000ffffu, 1.0f, 0); }
+[[maybe_unused]] static __global__ void lane_outside_mask(float* out) {
+  out[threadIdx.x] = __shfl_sync(0x0000ffffu, 1.0f, 0);
+}
 
-inline __global__ void source_outside_mask(float* out) {
+[[maybe_unused]] static __global__ void source_outside_mask(float* out) {
   if (threadIdx.x < 16) out[threadIdx.x] = __shfl_sync(0x0000ffffu, 1.0f, 20);
 }
 
-inline __global__ void mixed_operations(float* out) {
+[[maybe_unused]] static __global__ void mixed_operations(float* out) {
   if (threadIdx.x < 16) {
     out[threadIdx.x] = __shfl_xor_sync(~0u, 1.0f, 1);
   } else {
@@ -60,20 +64,20 @@ inline __global__ void mixed_operations(float* out) {
   }
 }
 
-inline __global__ void uninitialised_shared(float* out) {
+[[maybe_unused]] static __global__ void uninitialised_shared(float* out) {
   SMEM(row, float[64]);
   if (threadIdx.x < 32) row[threadIdx.x] = 1.0f;
   __syncthreads();
   out[threadIdx.x] = row[threadIdx.x];
 }
 
-inline __global__ void too_much_static_shared(float* out) {
+[[maybe_unused]] static __global__ void too_much_static_shared(float* out) {
   SMEM(large, float[49 * 1024 / 4]);
   large[threadIdx.x] = 1.0f;
   out[threadIdx.x] = large[threadIdx.x];
 }
 
-inline __global__ void nothing() {}
+[[maybe_unused]] static __global__ void nothing() {}
 
 // The races. kBarrier = true is the correct kernel.
 template <bool kBarrier>
