@@ -1,34 +1,72 @@
-// relu: element-wise, one 16-byte vector per thread and step of a grid-stride loop.
+// relu: element-wise, one 16-byte vector per thread and step of a grid-stride loop; the last n % width values
+// go one by one.
 //
-// Bytes: forward reads x and writes y (2 n), backward reads y, dy and writes dx (3 n); no arithmetic to speak
-// of, so the bound is memory bandwidth.
+// Bytes: forward reads x and writes y (2 n values), backward reads y and dy and writes dx (3 n). One
+// comparison per value, so the bound is memory bandwidth.
 #include "engine/ops/relu.h"
 
-#include "kernels/common/kernel.h"
+#include "engine/math/activation.h"
+#include "kernels/common/grid_stride.h"
+#include "kernels/common/vector.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
 
 template <class T>
 __global__ void relu_forward_vector(const T* __restrict__ x, T* __restrict__ y, int64_t n) {
-  const int64_t stride = int64_t(gridDim.x) * blockDim.x;
-  for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += stride) {
-    const float v = float(x[i]);
-    y[i] = T(v > 0.0f ? v : 0.0f);
+  constexpr int kWidth = kVectorWidth<T>;
+  using Vector = Pack<T, kWidth>;
+  const int64_t vectors = n / kWidth;
+  for (int64_t i = grid_thread(); i < vectors; i += grid_threads()) {
+    Vector v = Vector::load(x + i * kWidth);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) v[j] = T(activate(Activation::relu, float(v[j])));
+    v.store(y + i * kWidth);
   }
+  for (int64_t i = vectors * kWidth + grid_thread(); i < n; i += grid_threads())
+    y[i] = T(activate(Activation::relu, float(x[i])));
+}
+
+template <class T>
+__global__ void relu_backward_vector(const T* __restrict__ y, const T* __restrict__ dy, T* __restrict__ dx,
+                                     int64_t n) {
+  constexpr int kWidth = kVectorWidth<T>;
+  using Vector = Pack<T, kWidth>;
+  const int64_t vectors = n / kWidth;
+  const auto gradient = [](T output, T dz) {
+    return T(slope_from_output(Activation::relu, float(output)) > 0.0f ? float(dz) : 0.0f);
+  };
+  for (int64_t i = grid_thread(); i < vectors; i += grid_threads()) {
+    const Vector output = Vector::load(y + i * kWidth);
+    Vector g = Vector::load(dy + i * kWidth);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) g[j] = gradient(output[j], g[j]);
+    g.store(dx + i * kWidth);
+  }
+  for (int64_t i = vectors * kWidth + grid_thread(); i < n; i += grid_threads())
+    dx[i] = gradient(y[i], dy[i]);
 }
 
 void run_forward(Context& context, const Tensor& x, Tensor& y) {
+  if (x.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const unsigned blocks = unsigned(std::min<int64_t>(ceil_div(x.size(), 256), 1024));
-    if (x.size() == 0) return;
-    simt::launch<relu_forward_vector<T>>({dim3(blocks), dim3(256), 0, stream_of(context)}, x.data<T>(),
-                                         y.data<T>(), x.size());
+    simt::launch<relu_forward_vector<T>>(grid_stride(context, ceil_div(x.size(), kVectorWidth<T>)),
+                                         x.data<T>(), y.data<T>(), x.size());
   });
 }
 
-const bool registered = relu_forward.add(kThisDevice, {{"vector", always, run_forward}});
+void run_backward(Context& context, const Tensor& y, const Tensor& dy, Tensor& dx) {
+  if (dy.size() == 0) return;
+  dispatch_floating(dy.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    simt::launch<relu_backward_vector<T>>(grid_stride(context, ceil_div(dy.size(), kVectorWidth<T>)),
+                                          y.data<T>(), dy.data<T>(), dx.data<T>(), dy.size());
+  });
+}
+
+const bool registered = relu_forward.add(kThisDevice, {{"vector", always, run_forward}}) &&
+                        relu_backward.add(kThisDevice, {{"vector", always, run_backward}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

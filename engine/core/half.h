@@ -3,7 +3,6 @@
 // f16 is IEEE binary16, bf16 the upper half of binary32. Both are storage types: arithmetic happens in float
 // (see Accumulate in dtype.h). Conversions round to nearest even and keep NaN, infinities and subnormals.
 #pragma once
-#include <bit>
 #include <cstdint>
 
 #if defined(__CUDACC__)
@@ -15,29 +14,36 @@
 namespace plume {
 namespace detail {
 
+// std::bit_cast, which device code may not call.
+template <class To, class From>
+PLUME_HD constexpr To bits_as(From value) {
+  static_assert(sizeof(To) == sizeof(From));
+  return __builtin_bit_cast(To, value);
+}
+
 // Both directions use the float unit to renormalise subnormals (M. Dukhan, FP16 library).
 PLUME_HD constexpr float f16_to_f32(uint16_t h) {
   const uint32_t w = uint32_t(h) << 16, sign = w & 0x80000000u, twice = w + w;
-  const float normal = std::bit_cast<float>((twice >> 4) + (0xE0u << 23)) * std::bit_cast<float>(0x7800000u);
-  const float subnormal = std::bit_cast<float>((twice >> 17) | (126u << 23)) - 0.5f;
-  const uint32_t bits = std::bit_cast<uint32_t>(twice < (1u << 27) ? subnormal : normal);
-  return std::bit_cast<float>(sign | bits);
+  const float normal = bits_as<float>((twice >> 4) + (0xE0u << 23)) * bits_as<float>(0x7800000u);
+  const float subnormal = bits_as<float>((twice >> 17) | (126u << 23)) - 0.5f;
+  const uint32_t bits = bits_as<uint32_t>(twice < (1u << 27) ? subnormal : normal);
+  return bits_as<float>(sign | bits);
 }
 
 PLUME_HD constexpr uint16_t f32_to_f16(float value) {
-  const uint32_t w = std::bit_cast<uint32_t>(value), twice = w + w, sign = w & 0x80000000u;
-  const float magnitude = std::bit_cast<float>(w & 0x7FFFFFFFu);
-  float base = (magnitude * std::bit_cast<float>(0x77800000u)) * std::bit_cast<float>(0x08800000u);
+  const uint32_t w = bits_as<uint32_t>(value), twice = w + w, sign = w & 0x80000000u;
+  const float magnitude = bits_as<float>(w & 0x7FFFFFFFu);
+  float base = (magnitude * bits_as<float>(0x77800000u)) * bits_as<float>(0x08800000u);
   uint32_t bias = twice & 0xFF000000u;
   if (bias < 0x71000000u) bias = 0x71000000u;
-  base = std::bit_cast<float>((bias >> 1) + 0x07800000u) + base;
-  const uint32_t bits = std::bit_cast<uint32_t>(base);
+  base = bits_as<float>((bias >> 1) + 0x07800000u) + base;
+  const uint32_t bits = bits_as<uint32_t>(base);
   const uint32_t body = ((bits >> 13) & 0x7C00u) + (bits & 0xFFFu);
   return uint16_t((sign >> 16) | (twice > 0xFF000000u ? 0x7E00u : body));
 }
 
 PLUME_HD constexpr uint16_t f32_to_bf16(float value) {
-  const uint32_t u = std::bit_cast<uint32_t>(value);
+  const uint32_t u = bits_as<uint32_t>(value);
   if ((u & 0x7FFFFFFFu) > 0x7F800000u) return uint16_t((u >> 16) | 0x40u);  // NaN stays NaN
   return uint16_t((u + 0x7FFFu + ((u >> 16) & 1u)) >> 16);
 }
@@ -75,7 +81,7 @@ struct bf16 {
     bits = detail::f32_to_bf16(value);
 #endif
   }
-  PLUME_HD operator float() const { return std::bit_cast<float>(uint32_t(bits) << 16); }
+  PLUME_HD operator float() const { return detail::bits_as<float>(uint32_t(bits) << 16); }
 };
 
 }  // namespace plume
