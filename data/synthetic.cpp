@@ -24,7 +24,7 @@ constexpr int kOne = 4096;                         // sines
 constexpr int kAngles = 256;                       // directions of a full turn
 constexpr uint64_t kStream = 0x73796E74ull << 32;  // keeps these random numbers apart from all others
 
-constexpr const char* kShapes[] = {"disc", "square", "triangle", "ring", "cross"};
+constexpr const char* kShapes[] = {"disc", "bar", "triangle", "ring", "cross"};
 constexpr const char* kTextures[] = {"plain", "striped"};
 constexpr int kShapeCount = int(std::size(kShapes));
 static_assert(kShapeCount * std::size(kTextures) == kSyntheticClasses);
@@ -56,14 +56,14 @@ Point rotate(Point p, Direction d) {
   return {(p.u * d.cosine + p.v * d.sine) / kOne, (p.v * d.cosine - p.u * d.sine) / kOne};
 }
 
-// p is relative to the centre, r the size; sizes are chosen so that the five have similar areas.
+// p is relative to the centre, r half the largest extent, a little more for the triangle.
 bool inside_shape(int shape, Point p, int r) {
   const int u = std::abs(p.u), v = std::abs(p.v);
   switch (shape) {
     case 0:
       return p.u * p.u + p.v * p.v <= r * r;
     case 1:
-      return std::max(u, v) * 8 <= r * 7;
+      return u <= r && v * 5 <= r * 2;
     case 2:  // equilateral, circumscribed circle 5/4 r; 1774 / 1024 is the root of 3
       return p.v * 8 >= -r * 5 && u * 1774 / 1024 <= r * 5 / 4 - p.v;
     case 3: {
@@ -113,7 +113,7 @@ void draw_image(uint64_t seed, Split split, int64_t index, int label, uint8_t* o
   constexpr int kMiddle = kSyntheticSize * kUnit / 2, kShift = 4 * kUnit;
   const Point centre = {between(random, kMiddle - kShift, kMiddle + kShift),
                         between(random, kMiddle - kShift, kMiddle + kShift)};
-  // At most a sixteenth of a turn either way, so that a square never looks like a diamond.
+  // At most a sixteenth of a turn either way, so that a few epochs are enough to learn it.
   const Direction turn = directions()[size_t(between(random, 0, kAngles / 8) - kAngles / 16) & (kAngles - 1)];
   const Direction grain = directions()[random.below(kAngles)];
   const int half_period = between(random, kUnit * 2, kUnit * 4);
