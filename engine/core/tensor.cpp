@@ -28,6 +28,15 @@ Tensor Tensor::from_bytes(const void* bytes, const Shape& shape, DType dtype, De
   return t;
 }
 
+Tensor Tensor::adopt(std::shared_ptr<void> storage, const Shape& shape, DType dtype, Device device) {
+  Tensor t;
+  t.storage_ = std::move(storage);
+  t.shape_ = shape;
+  t.dtype_ = dtype;
+  t.device_ = device;
+  return t;
+}
+
 Tensor Tensor::to(Device device) const {
   if (device == device_ || !defined()) return *this;
   Tensor t = empty(shape_, dtype_, device);

@@ -31,6 +31,8 @@ class Tensor {
     return from(std::span<const T>(values), shape, device);
   }
   static Tensor from_bytes(const void* bytes, const Shape& shape, DType dtype, Device device);
+  // Over memory that somebody else owns and `storage` keeps alive: large enough, and reachable by `device`.
+  static Tensor adopt(std::shared_ptr<void> storage, const Shape& shape, DType dtype, Device device);
 
   bool defined() const { return storage_ != nullptr; }
   const Shape& shape() const { return shape_; }

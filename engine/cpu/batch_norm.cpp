@@ -42,8 +42,8 @@ void normalise(const Tensor& x, const Tensor& residual, const float* mean, const
   });
 }
 
-// Sums of (x - shift) and (x - shift)^2 per channel. With a sample as the shift nothing cancels when the mean
-// is large beside the deviation.
+// Sums of (x - shift) and (x - shift)^2 per channel. With the mean of a few samples as the shift nothing
+// cancels when the mean is large beside the deviation.
 template <class T>
 std::vector<double> shifted_moments(const T* x, const float* shift, int64_t rows, int64_t channels) {
   return rows_sum<2>(rows, channels, [=](int64_t first, int64_t last, float* partial) {
@@ -77,7 +77,10 @@ void run_forward_train(Context&, const Tensor& x, const Tensor& gamma, const Ten
   const auto moments = dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T* values = x.data<T>();
-    for (int64_t c = 0; c < channels; ++c) shift[size_t(c)] = float(values[c]);
+    const int64_t samples = std::min<int64_t>(rows, 16);
+    for (int64_t row = 0; row < samples; ++row)
+      for (int64_t c = 0; c < channels; ++c)
+        shift[size_t(c)] += float(values[row * channels + c]) / float(samples);
     return shifted_moments(values, shift.data(), rows, channels);
   });
   const float momentum = params.momentum;

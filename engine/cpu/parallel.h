@@ -19,13 +19,21 @@
 
 namespace plume::cpu {
 
+inline int max_threads() {
+#if defined(_OPENMP)
+  return omp_get_max_threads();
+#else
+  return 1;
+#endif
+}
+
 // Calls f(begin, end) on disjoint ranges that cover 0..n-1, each at least `grain` long unless n is smaller:
 // the grain keeps short loops on the calling thread. f must not throw.
 template <class F>
 void parallel_for(int64_t n, int64_t grain, const F& f) {
   if (n <= 0) return;
 #if defined(_OPENMP)
-  const int64_t threads = std::min<int64_t>(omp_get_max_threads(), n / std::max<int64_t>(grain, 1));
+  const int64_t threads = std::min<int64_t>(max_threads(), n / std::max<int64_t>(grain, 1));
   if (threads > 1 && !omp_in_parallel()) {
 #pragma omp parallel num_threads(int(threads))
     {

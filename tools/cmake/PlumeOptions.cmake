@@ -9,7 +9,7 @@ set(PLUME_ARCH "x86-64-v3" CACHE STRING "-march of host code; empty for the comp
 
 function(plume_target_options target)
   target_compile_options(${target} PRIVATE
-    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Werror>
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers -Werror>
     $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno -fno-trapping-math>)
   if(PLUME_ARCH)
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-march=${PLUME_ARCH}>)

@@ -1,0 +1,52 @@
+// What the oneDNN variants share: the engine, plans kept per problem, widening of 16-bit tensors.
+//
+// oneDNN is used through its version 2 interface, in the files named onednn* only.
+#pragma once
+#if PLUME_HAVE_ONEDNN
+#include <array>
+#include <dnnl.hpp>
+#include <map>
+#include <memory>
+
+#include "engine/core/tensor.h"
+#include "engine/cpu/parallel.h"
+
+namespace plume::cpu {
+
+dnnl::engine& dnnl_engine();
+dnnl::stream& dnnl_stream();  // one per thread: executions on it run at once, on the calling thread's team
+
+inline dnnl::memory wrap(const dnnl::memory::desc& layout, const void* data) {
+  return dnnl::memory(layout, dnnl_engine(), const_cast<void*>(data));
+}
+
+// Plans are made once per problem and thread, since choosing and compiling a primitive costs more than a
+// small layer. The key holds all that a plan depends on; the number of threads is added here.
+template <class Plan, size_t kSize, class Make>
+Plan& cached_plan(const std::array<int64_t, kSize>& key, const Make& make) {
+  thread_local std::map<std::array<int64_t, kSize + 1>, std::unique_ptr<Plan>> plans;
+  std::array<int64_t, kSize + 1> full{};
+  std::copy(key.begin(), key.end(), full.begin());
+  full[kSize] = max_threads();
+  std::unique_ptr<Plan>& plan = plans[full];
+  if (!plan) plan = make();
+  return *plan;
+}
+
+// The f32 tensor with the same values: itself, or a widened copy. An undefined tensor stays undefined. oneDNN
+// has no fast 16-bit convolutions or products below AVX-512; widening keeps the products and sums in float.
+Tensor widened(const Tensor& tensor);
+// Rounds f32 values to the dtype of `to`.
+void narrow(const Tensor& from, Tensor& to);
+
+// Runs f on `out` when that is f32, otherwise on an f32 stand-in that is rounded into `out` afterwards.
+template <class F>
+void through_f32(Tensor& out, const F& f) {
+  if (out.dtype() == DType::f32) return f(out);
+  Tensor wide = Tensor::empty(out.shape(), DType::f32, out.device(), "workspace");
+  f(wide);
+  narrow(wide, out);
+}
+
+}  // namespace plume::cpu
+#endif  // PLUME_HAVE_ONEDNN
