@@ -38,7 +38,7 @@ __device__ __forceinline__ QuadPlace quad_place() {
 // Four values at `from`, of which the first `valid` exist. kVector: all or none exist, and the address allows
 // one access.
 template <bool kVector, class T>
-__device__ __forceinline__ Quad load_quad(const T* from, int64_t valid) {
+__device__ __forceinline__ Quad load_quad(const T* from, int valid) {
   Quad quad = Quad::filled(0.0f);
   if constexpr (kVector) {
     if (valid > 0) {
@@ -78,7 +78,7 @@ struct TileSums {
 
 // steps = ceil(depth / 16); all threads of the block must call, once per kernel.
 template <class A, class B>
-__device__ __forceinline__ TileSums tile_gemm(A& a, B& b, int64_t steps) {
+__device__ __forceinline__ TileSums tile_gemm(A& a, B& b, int steps) {
   static_assert(kTileRows == kTileColumns, "one buffer type serves both operands");
   SMEM(a_tile, TileBuffer[2]);
   SMEM(b_tile, TileBuffer[2]);
@@ -90,8 +90,8 @@ __device__ __forceinline__ TileSums tile_gemm(A& a, B& b, int64_t steps) {
   put_quad<A::kDepthMajor>(a_tile[0], a.fetch());
   put_quad<B::kDepthMajor>(b_tile[0], b.fetch());
   const int row = sums.row(0), column = sums.column();
-  for (int64_t step = 0; step < steps; ++step) {
-    const int now = int(step & 1);
+  for (int step = 0; step < steps; ++step) {
+    const int now = step & 1;
     __syncthreads();  // this step's layers are in place, and nobody reads the other buffer any more
     const bool more = step + 1 < steps;
     Quad next_a, next_b;
@@ -130,30 +130,30 @@ __device__ __forceinline__ void store_quad(T* out, const Quad& values, int64_t v
     if (i < valid) out[i] = T(values[i]);
 }
 
-// A dense matrix, row-major, as an operand. kDepthMajor: element (row, d) lies at data[row * stride + d];
-// otherwise at data[d * stride + row]. [rows, depth] are its extents; depth counts from `begin` to `end`.
+// A dense matrix, row-major, as an operand. kLayout true: element (row, d) lies at data[row * stride + d];
+// otherwise at data[d * stride + row]. It has `rows` rows; its depth counts from `begin` to `end`.
 template <class T, bool kLayout, bool kVector>
 struct MatrixOperand {
   static constexpr bool kDepthMajor = kLayout;
-  const T* data;
-  int64_t stride, row, depth, rows, end;
+  const T* next;
+  int64_t stride;
+  int rows_left, depth_left;  // from this thread's place
 
-  __device__ MatrixOperand(const T* data_, int64_t stride_, int64_t first_row, int64_t rows_, int64_t begin,
-                           int64_t end_)
-      : data(data_), stride(stride_), rows(rows_), end(end_) {
+  __device__ MatrixOperand(const T* data, int64_t stride_, int64_t first_row, int64_t rows, int64_t begin,
+                           int64_t end)
+      : stride(stride_) {
     const QuadPlace place = quad_place<kDepthMajor>();
-    row = first_row + place.row;
-    depth = begin + place.depth;
+    const int64_t row = first_row + place.row, depth = begin + place.depth;
+    next = data + (kDepthMajor ? row * stride + depth : depth * stride + row);
+    rows_left = int(min(rows - row, int64_t{4}));
+    depth_left = int(end - depth);
   }
 
   __device__ Quad fetch() {
-    Quad quad;
-    if constexpr (kDepthMajor) {
-      quad = load_quad<kVector>(data + row * stride + depth, row < rows ? end - depth : 0);
-    } else {
-      quad = load_quad<kVector>(data + depth * stride + row, depth < end ? rows - row : 0);
-    }
-    depth += kTileDepth;
+    const bool exists = rows_left > 0 && depth_left > 0;
+    const Quad quad = load_quad<kVector>(next, !exists ? 0 : kDepthMajor ? depth_left : rows_left);
+    next += kDepthMajor ? int64_t{kTileDepth} : kTileDepth * stride;
+    depth_left -= kTileDepth;
     return quad;
   }
 };
@@ -165,12 +165,13 @@ struct DepthSplit {
   int64_t depth_per_slice;  // a multiple of kTileDepth
 
   // `tiles`: blocks that a single slice launches. Aims at two blocks for each of some 130 multiprocessors;
-  // a slice is at least 256 deep, so that the partial results stay small beside the operands.
+  // a slice is at least 256 deep, so that the partial results stay small beside the operands, and short
+  // enough to count in an int.
   DepthSplit(int64_t depth, int64_t tiles) {
-    const int64_t wanted = std::max<int64_t>(264 / std::max<int64_t>(tiles, 1), 1);
     const int64_t useful = std::max<int64_t>(ceil_div(depth, 256), 1);
+    const int64_t wanted = std::clamp<int64_t>(264 / std::max<int64_t>(tiles, 1), 1, useful);
     const int64_t steps = ceil_div(std::max<int64_t>(depth, 1), kTileDepth);
-    depth_per_slice = ceil_div(steps, std::min(wanted, useful)) * kTileDepth;
+    depth_per_slice = ceil_div(steps, std::max(wanted, ceil_div(depth, int64_t{1} << 30))) * kTileDepth;
     slices = int(std::max<int64_t>(ceil_div(depth, depth_per_slice), 1));
   }
 };
