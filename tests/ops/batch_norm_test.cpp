@@ -1,0 +1,150 @@
+#include "engine/ops/batch_norm.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/ops/reference.h"
+#include "tests/support/check_op.h"
+
+namespace plume::test {
+namespace {
+
+struct Form {
+  Activation activation;
+  bool residual;
+};
+constexpr Form kForms[] = {{Activation::identity, false},
+                           {Activation::relu, false},
+                           {Activation::identity, true},
+                           {Activation::relu, true}};
+
+std::string label(const Form& f) {
+  return message("{}{}", name(f.activation), f.residual ? ", residual" : "");
+}
+
+// Training needs more than one value per channel.
+std::vector<Shape> images() {
+  return {{3, 1, 1, 17}, {1, 7, 7, 3}, {3, 7, 1, 64}, {3, 31, 31, 1}, {3, 31, 7, 17}};
+}
+
+std::vector<Operand> inputs(const Shape& x, const Form& form, const Fill& fill) {
+  const Shape channels{x[-1]};
+  std::vector<Operand> list{{"x", x, fill},
+                            {"gamma", channels, outliers(), DType::f32},
+                            {"beta", channels, outliers(), DType::f32}};
+  if (form.residual) list.push_back({"residual", x});
+  return list;
+}
+
+void check_train(const Shape& x, const Form& form, const Fill& fill) {
+  const Shape channels{x[-1]};
+  const BatchNormParams p{.eps = 1e-5f, .momentum = 0.1f, .activation = form.activation};
+  check_op({.slot = batch_norm_forward_train,
+            .label = label(form),
+            .inputs = inputs(x, form, fill),
+            .updated = {{"running_mean", channels, outliers(), DType::f32},
+                        {"running_var", channels, positive(0.1, 10), DType::f32}},
+            .outputs = {{"y", x},
+                        {.name = "mean", .shape = channels, .dtype = DType::f32},
+                        {.name = "inv_std", .shape = channels, .dtype = DType::f32}},
+            .run =
+                [p](Context& c, Tensors& t) {
+                  batch_norm_forward_train(c, t["x"], t["gamma"], t["beta"], t["residual"], p, t["y"],
+                                           t["mean"], t["inv_std"], t["running_mean"], t["running_var"]);
+                },
+            .reference =
+                [p](Arrays& a) {
+                  reference::batch_norm_train(a["x"], a["gamma"], a["beta"], a["residual"], p, a["y"],
+                                              a["mean"], a["inv_std"], a["running_mean"], a["running_var"]);
+                },
+            .op =
+                [p](Variables& v) {
+                  return batch_norm_train(v["x"], v["gamma"], v["beta"], v["residual"],
+                                          v["running_mean"].value(), v["running_var"].value(), p);
+                }});
+}
+
+TEST(BatchNormTest, ForwardTrain) {
+  for (const Form& form : kForms)
+    for (const Shape& x : images()) check_train(x, form, outliers());
+}
+
+// The mean is thousands of times the deviation: E[x^2] - E[x]^2 would lose everything.
+TEST(BatchNormTest, ForwardTrainWithLargeMean) {
+  for (const Shape& x : images()) check_train(x, {Activation::identity, false}, offset(10000));
+}
+
+TEST(BatchNormTest, ForwardEval) {
+  for (const Form& form : kForms)
+    for (const Shape& x : odd_images()) {
+      const Shape channels{x[-1]};
+      const BatchNormParams p{.eps = 1e-3f, .activation = form.activation};
+      std::vector<Operand> list = inputs(x, form, outliers());
+      list.push_back({"mean", channels, outliers(), DType::f32, false});
+      list.push_back({"var", channels, positive(0.1, 10), DType::f32, false});
+      check_op({.slot = batch_norm_forward_eval,
+                .label = label(form),
+                .inputs = list,
+                .outputs = {{"y", x}},
+                .run =
+                    [p](Context& c, Tensors& t) {
+                      batch_norm_forward_eval(c, t["x"], t["gamma"], t["beta"], t["residual"], t["mean"],
+                                              t["var"], p, t["y"]);
+                    },
+                .reference =
+                    [p](Arrays& a) {
+                      reference::batch_norm_eval(a["x"], a["gamma"], a["beta"], a["residual"], a["mean"],
+                                                 a["var"], p, a["y"]);
+                    },
+                .op =
+                    [p](Variables& v) {
+                      return batch_norm_eval(v["x"], v["gamma"], v["beta"], v["residual"], v["mean"].value(),
+                                             v["var"].value(), p);
+                    }});
+    }
+}
+
+TEST(BatchNormTest, Backward) {
+  for (const bool fixed : {false, true})
+    for (const Form& form : kForms)
+      for (const Shape& x : images()) {
+        const Shape channels{x[-1]};
+        const BatchNormBackwardParams p{form.activation, fixed};
+        std::vector<Operand> list{{"x", x},
+                                  {"dy", x},
+                                  {"gamma", channels, outliers(), DType::f32},
+                                  {"mean", channels, outliers(), DType::f32},
+                                  {"inv_std", channels, positive(0.1, 3), DType::f32}};
+        // Without an activation y is not kept.
+        if (form.activation != Activation::identity) list.push_back({"y", x});
+        std::vector<Operand> outputs{{"dx", x},
+                                     {.name = "dgamma", .shape = channels, .dtype = DType::f32},
+                                     {.name = "dbeta", .shape = channels, .dtype = DType::f32}};
+        if (form.residual) outputs.push_back({"dresidual", x});
+        check_op({.slot = batch_norm_backward,
+                  .label = label(form) + (fixed ? ", fixed statistics" : ""),
+                  .inputs = list,
+                  .outputs = outputs,
+                  .run =
+                      [p](Context& c, Tensors& t) {
+                        batch_norm_backward(c, t["x"], t["y"], t["dy"], t["gamma"], t["mean"], t["inv_std"],
+                                            p, t["dx"], t["dresidual"], t["dgamma"], t["dbeta"]);
+                      },
+                  .reference =
+                      [p](Arrays& a) {
+                        reference::batch_norm_backward(a["x"], a["y"], a["dy"], a["gamma"], a["mean"],
+                                                       a["inv_std"], p, a["dx"], a["dresidual"], a["dgamma"],
+                                                       a["dbeta"]);
+                      }});
+      }
+}
+
+TEST(BatchNormTest, OneValuePerChannelIsAnError) {
+  const Tensor one = Tensor::zeros({3}, DType::f32, Device::cpu);
+  Tensor mean = one.clone(), var = one.clone();
+  EXPECT_THROW(
+      batch_norm_train(Tensor::zeros({1, 1, 1, 3}, DType::f32, Device::cpu), one, one, {}, mean, var, {}),
+      Error);
+}
+
+}  // namespace
+}  // namespace plume::test

@@ -1,0 +1,217 @@
+#include "engine/ops/conv2d.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/ops/reference.h"
+#include "tests/support/check_op.h"
+
+namespace plume::test {
+namespace {
+
+struct ConvCase {
+  Shape x;          // N H W C
+  int64_t filters;  // K
+  int64_t height, width;
+  Conv2dParams params;
+
+  Shape w() const { return {filters, height, width, x[3]}; }
+  Shape y() const { return conv2d_shape(x, w(), params); }
+  std::string label() const {
+    return message("filter {}x{}, stride {}, padding {}, dilation {}", height, width, params.stride,
+                   params.padding, params.dilation);
+  }
+};
+
+std::vector<ConvCase> cases() {
+  return {
+      // input           K   R  S  {stride, padding, dilation}
+      {{1, 1, 1, 1}, 1, 1, 1, {1, 0, 1}},
+      {{3, 1, 1, 64}, 17, 1, 1, {1, 0, 1}},
+      {{1, 7, 7, 17}, 64, 1, 1, {1, 0, 1}},
+      {{3, 7, 7, 3}, 17, 1, 1, {2, 0, 1}},
+      {{1, 31, 7, 3}, 3, 1, 1, {2, 1, 1}},
+      {{1, 1, 1, 3}, 1, 3, 3, {1, 1, 1}},
+      {{3, 7, 7, 1}, 3, 3, 3, {1, 1, 1}},
+      {{1, 7, 7, 3}, 17, 3, 3, {1, 0, 1}},
+      {{3, 7, 7, 17}, 3, 3, 3, {2, 1, 1}},
+      {{1, 7, 7, 64}, 64, 3, 3, {1, 1, 1}},
+      {{1, 31, 31, 3}, 1, 3, 3, {2, 1, 1}},
+      {{1, 7, 31, 1}, 17, 3, 3, {1, 2, 2}},
+      {{3, 7, 7, 3}, 3, 3, 3, {2, 3, 2}},
+      {{1, 7, 7, 1}, 64, 7, 7, {1, 3, 1}},
+      {{3, 31, 31, 3}, 3, 7, 7, {2, 3, 1}},
+      {{1, 7, 7, 3}, 3, 7, 7, {1, 0, 1}},
+      {{1, 31, 7, 17}, 1, 7, 7, {2, 9, 3}},
+      {{1, 7, 7, 3}, 17, 1, 7, {1, 3, 1}},
+      {{3, 31, 7, 1}, 3, 5, 2, {1, 1, 1}},
+      {{1, 1, 31, 17}, 3, 1, 3, {1, 1, 1}},
+      {{3, 7, 7, 64}, 17, 3, 3, {1, 1, 1}},
+      {{1, 1, 1, 64}, 64, 3, 3, {1, 1, 1}},
+      // planes of 1x1 to 4x4 and a batch: what the last stages of a network on small images see
+      {{17, 1, 1, 17}, 64, 3, 3, {1, 1, 1}},
+      {{16, 2, 2, 64}, 17, 3, 3, {1, 1, 1}},
+      {{16, 4, 4, 3}, 17, 3, 3, {2, 1, 1}},
+      {{19, 3, 4, 17}, 3, 1, 1, {2, 0, 1}},
+      {{16, 4, 4, 17}, 3, 3, 3, {1, 1, 1}},
+  };
+}
+
+TEST(Conv2dTest, ForwardWithAndWithoutBias) {
+  for (const ConvCase& c : cases())
+    for (const bool bias : {false, true}) {
+      const Conv2dParams p = c.params;
+      std::vector<Operand> inputs{{"x", c.x}, {"w", c.w()}};
+      if (bias) inputs.push_back({.name = "bias", .shape = {c.filters}, .dtype = DType::f32});
+      check_op({.slot = conv2d_forward,
+                .label = c.label(),
+                .inputs = inputs,
+                .outputs = {{"y", c.y()}},
+                .run =
+                    [p](Context& context, Tensors& t) {
+                      conv2d_forward(context, t["x"], t["w"], p, {.shift = t["bias"]}, t["y"]);
+                    },
+                .reference =
+                    [p](Arrays& a) {
+                      reference::conv2d(a["x"], a["w"], p, {a[""], a["bias"], a[""]}, a["y"]);
+                    },
+                .op = [p](Variables& v) { return conv2d(v["x"], v["w"], v["bias"], p); }});
+    }
+}
+
+TEST(Conv2dTest, Epilogue) {
+  for (const ConvCase& c : cases()) {
+    const Conv2dParams p = c.params;
+    const Shape channels{c.filters};
+    check_op({.slot = conv2d_forward,
+              .label = c.label() + ", scale, shift, residual, relu",
+              .inputs = {{"x", c.x},
+                         {"w", c.w()},
+                         {"scale", channels, outliers(), DType::f32},
+                         {"shift", channels, outliers(), DType::f32},
+                         {"residual", c.y()}},
+              .outputs = {{"y", c.y()}},
+              .run =
+                  [p](Context& context, Tensors& t) {
+                    const Epilogue epilogue{t["scale"], t["shift"], t["residual"], Activation::relu};
+                    conv2d_forward(context, t["x"], t["w"], p, epilogue, t["y"]);
+                  },
+              .reference =
+                  [p](Arrays& a) {
+                    const reference::EpilogueArrays epilogue{a["scale"], a["shift"], a["residual"],
+                                                             Activation::relu};
+                    reference::conv2d(a["x"], a["w"], p, epilogue, a["y"]);
+                  }});
+  }
+}
+
+// Each part of the epilogue alone, and the pairs that networks use.
+TEST(Conv2dTest, PartsOfTheEpilogue) {
+  const ConvCase c{{3, 7, 7, 17}, 17, 3, 3, {1, 1, 1}};
+  const std::vector<std::vector<const char*>> parts{{},           {"scale"},          {"shift"},
+                                                    {"residual"}, {"scale", "shift"}, {"shift", "residual"}};
+  for (const Activation activation : {Activation::identity, Activation::relu})
+    for (const auto& names : parts) {
+      std::vector<Operand> inputs{{"x", c.x}, {"w", c.w()}};
+      std::string label = name(activation);
+      for (const char* part : names) {
+        label += std::string(" ") + part;
+        if (std::string_view(part) == "residual")
+          inputs.push_back({part, c.y()});
+        else
+          inputs.push_back({part, {c.filters}, outliers(), DType::f32});
+      }
+      const Conv2dParams p = c.params;
+      check_op(
+          {.slot = conv2d_forward,
+           .label = label,
+           .inputs = inputs,
+           .outputs = {{"y", c.y()}},
+           .run =
+               [=](Context& context, Tensors& t) {
+                 const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation};
+                 conv2d_forward(context, t["x"], t["w"], p, epilogue, t["y"]);
+               },
+           .reference =
+               [=](Arrays& a) {
+                 const reference::EpilogueArrays epilogue{a["scale"], a["shift"], a["residual"], activation};
+                 reference::conv2d(a["x"], a["w"], p, epilogue, a["y"]);
+               }});
+    }
+}
+
+// A filter kept in a variant's own layout gives the same result, the first time and from the cache.
+TEST(Conv2dTest, PackedFilter) {
+  const ConvCase c{{1, 7, 7, 17}, 64, 3, 3, {1, 1, 1}};
+  check_op({.slot = conv2d_forward,
+            .label = "packed filter, used twice",
+            .inputs = {{"x", c.x}, {"w", c.w()}},
+            .outputs = {{"y", c.y()}},
+            .run =
+                [p = c.params](Context& context, Tensors& t) {
+                  PackedFilter packed;
+                  Conv2dParams with_cache = p;
+                  with_cache.packed = &packed;
+                  Tensor first = empty_like(t["y"]);
+                  conv2d_forward(context, t["x"], t["w"], with_cache, {}, first);
+                  conv2d_forward(context, t["x"], t["w"], with_cache, {}, t["y"]);
+                },
+            .reference =
+                [p = c.params](Arrays& a) {
+                  reference::conv2d(a["x"], a["w"], p, {a[""], a[""], a[""]}, a["y"]);
+                }});
+}
+
+TEST(Conv2dTest, BackwardInput) {
+  for (const ConvCase& c : cases())
+    check_op(
+        {.slot = conv2d_backward_input,
+         .label = c.label(),
+         .inputs = {{"dy", c.y()}, {"w", c.w()}},
+         .outputs = {{"dx", c.x}},
+         .run = [p = c.params](Context& context,
+                               Tensors& t) { conv2d_backward_input(context, t["dy"], t["w"], p, t["dx"]); },
+         .reference =
+             [p = c.params](Arrays& a) { reference::conv2d_backward_input(a["dy"], a["w"], p, a["dx"]); }});
+}
+
+TEST(Conv2dTest, BackwardWeight) {
+  for (const ConvCase& c : cases())
+    check_op(
+        {.slot = conv2d_backward_weight,
+         .label = c.label(),
+         .inputs = {{"x", c.x}, {"dy", c.y()}},
+         .outputs = {{"dw", c.w()}},
+         .run = [p = c.params](Context& context,
+                               Tensors& t) { conv2d_backward_weight(context, t["x"], t["dy"], p, t["dw"]); },
+         .reference =
+             [p = c.params](Arrays& a) { reference::conv2d_backward_weight(a["x"], a["dy"], p, a["dw"]); }});
+}
+
+std::string error_of(const Shape& x, const Shape& w, const Conv2dParams& p) {
+  try {
+    conv2d_shape(x, w, p);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::usage);
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(Conv2dTest, ErrorsNameBothShapes) {
+  using testing::AllOf;
+  using testing::HasSubstr;
+  EXPECT_THAT(error_of({1, 7, 7, 3}, {8, 3, 3, 4}, {}),
+              AllOf(HasSubstr("[1, 7, 7, 3]"), HasSubstr("[8, 3, 3, 4]")));
+  EXPECT_THAT(error_of({1, 2, 7, 3}, {8, 3, 3, 3}, {}),
+              AllOf(HasSubstr("[1, 2, 7, 3]"), HasSubstr("[8, 3, 3, 3]")));
+  EXPECT_THAT(error_of({7, 7, 3}, {8, 3, 3, 3}, {}), HasSubstr("rank 4"));
+  EXPECT_THAT(error_of({1, 7, 7, 3}, {8, 3, 3, 3}, {.stride = 0}), HasSubstr("stride 0"));
+}
+
+TEST(Conv2dTest, MacsOfResNetStem) {
+  EXPECT_EQ(conv2d_macs({1, 224, 224, 3}, {64, 7, 7, 3}, {.stride = 2, .padding = 3}), 118013952);
+}
+
+}  // namespace
+}  // namespace plume::test

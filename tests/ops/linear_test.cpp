@@ -1,0 +1,90 @@
+#include "engine/ops/linear.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/ops/reference.h"
+#include "tests/support/check_op.h"
+
+namespace plume::test {
+namespace {
+
+struct LinearCase {
+  int64_t samples, inputs, outputs;
+  Shape x() const { return {samples, inputs}; }
+  Shape w() const { return {outputs, inputs}; }
+  Shape y() const { return {samples, outputs}; }
+};
+constexpr LinearCase kCases[] = {{1, 1, 1},    {3, 1, 17},   {1, 64, 3},   {3, 17, 64},   {31, 3, 1},
+                                 {64, 64, 10}, {7, 129, 31}, {65, 33, 67}, {1, 512, 100}, {3, 1000, 7}};
+
+TEST(LinearTest, ForwardWithAndWithoutBias) {
+  for (const LinearCase& c : kCases)
+    for (const bool bias : {false, true}) {
+      std::vector<Operand> inputs{{"x", c.x()}, {"w", c.w()}};
+      if (bias) inputs.push_back({.name = "bias", .shape = {c.outputs}, .dtype = DType::f32});
+      check_op(
+          {.slot = linear_forward,
+           .inputs = inputs,
+           .outputs = {{"y", c.y()}},
+           .run = [](Context& context,
+                     Tensors& t) { linear_forward(context, t["x"], t["w"], {.shift = t["bias"]}, t["y"]); },
+           .reference =
+               [](Arrays& a) {
+                 reference::linear(a["x"], a["w"], {a[""], a["bias"], a[""]}, a["y"]);
+               },
+           .op = [](Variables& v) { return linear(v["x"], v["w"], v["bias"]); }});
+    }
+}
+
+TEST(LinearTest, Epilogue) {
+  for (const LinearCase& c : kCases)
+    for (const Activation activation : {Activation::identity, Activation::relu})
+      check_op(
+          {.slot = linear_forward,
+           .label = message("scale, shift, residual, {}", name(activation)),
+           .inputs = {{"x", c.x()},
+                      {"w", c.w()},
+                      {"scale", {c.outputs}, outliers(), DType::f32},
+                      {"shift", {c.outputs}, outliers(), DType::f32},
+                      {"residual", c.y()}},
+           .outputs = {{"y", c.y()}},
+           .run =
+               [=](Context& context, Tensors& t) {
+                 const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation};
+                 linear_forward(context, t["x"], t["w"], epilogue, t["y"]);
+               },
+           .reference =
+               [=](Arrays& a) {
+                 const reference::EpilogueArrays epilogue{a["scale"], a["shift"], a["residual"], activation};
+                 reference::linear(a["x"], a["w"], epilogue, a["y"]);
+               }});
+}
+
+TEST(LinearTest, BackwardInput) {
+  for (const LinearCase& c : kCases)
+    check_op({.slot = linear_backward_input,
+              .inputs = {{"dy", c.y()}, {"w", c.w()}},
+              .outputs = {{"dx", c.x()}},
+              .run = [](Context& context,
+                        Tensors& t) { linear_backward_input(context, t["dy"], t["w"], t["dx"]); },
+              .reference = [](Arrays& a) { reference::linear_backward_input(a["dy"], a["w"], a["dx"]); }});
+}
+
+TEST(LinearTest, BackwardWeight) {
+  for (const LinearCase& c : kCases)
+    check_op({.slot = linear_backward_weight,
+              .inputs = {{"x", c.x()}, {"dy", c.y()}},
+              .outputs = {{"dw", c.w()}},
+              .run = [](Context& context,
+                        Tensors& t) { linear_backward_weight(context, t["x"], t["dy"], t["dw"]); },
+              .reference = [](Arrays& a) { reference::linear_backward_weight(a["x"], a["dy"], a["dw"]); }});
+}
+
+TEST(LinearTest, RefusesUnlikeOperands) {
+  EXPECT_THROW(linear(Tensor::zeros({2, 3}, DType::f32, Device::cpu),
+                      Tensor::zeros({5, 4}, DType::f32, Device::cpu), {}),
+               Error);
+}
+
+}  // namespace
+}  // namespace plume::test

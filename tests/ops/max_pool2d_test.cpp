@@ -1,0 +1,106 @@
+#include "engine/ops/max_pool2d.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tests/ops/reference.h"
+#include "tests/support/check_op.h"
+
+namespace plume::test {
+namespace {
+
+struct PoolCase {
+  Shape x;
+  MaxPool2dParams params;
+  Shape y() const { return max_pool2d_shape(x, params); }
+  std::string label() const {
+    return message("window {}, stride {}, padding {}{}", params.window, params.stride, params.padding,
+                   params.ceil_mode ? ", ceil" : "");
+  }
+};
+
+std::vector<PoolCase> cases() {
+  std::vector<PoolCase> list;
+  for (const Shape& x : odd_images()) {
+    list.push_back({x, {1, 1, 0}});
+    list.push_back({x, {3, 2, 1}});
+    list.push_back({x, {3, 1, 1, true}});
+    if (x[1] == 1 || x[2] == 1) continue;
+    list.push_back({x, {2, 2, 0}});
+    list.push_back({x, {3, 2, 0, true}});
+    list.push_back({x, {5, 3, 2, true}});
+    list.push_back({x, {2, 3, 1}});  // gaps between windows
+  }
+  return list;
+}
+
+TEST(MaxPool2dTest, Forward) {
+  for (const PoolCase& c : cases())
+    check_op(
+        {.slot = max_pool2d_forward,
+         .label = c.label(),
+         .inputs = {{"x", c.x, distinct()}},
+         .outputs = {{"y", c.y()}, {.name = "argmax", .shape = c.y(), .dtype = DType::i32}},
+         .run = [p = c.params](Context& context,
+                               Tensors& t) { max_pool2d_forward(context, t["x"], p, t["y"], t["argmax"]); },
+         .reference = [p = c.params](Arrays& a) { reference::max_pool2d(a["x"], p, a["y"], a["argmax"]); },
+         .op = [p = c.params](Variables& v) { return max_pool2d(v["x"], p); }});
+}
+
+TEST(MaxPool2dTest, Backward) {
+  for (const PoolCase& c : cases()) {
+    // The winners of some forward pass.
+    const Fill winners = [c](const Shape& shape, RandomSequence& random, bool gentle) {
+      Array x(c.x), y(shape), argmax(shape);
+      const std::vector<double> values = outliers()(c.x, random, gentle);
+      for (int64_t i = 0; i < x.size(); ++i) x[i] = values[size_t(i)];
+      reference::max_pool2d(x, c.params, y, argmax);
+      std::vector<double> places;
+      for (const Real& place : argmax.values) places.push_back(place.value);
+      return places;
+    };
+    check_op({.slot = max_pool2d_backward,
+              .label = c.label(),
+              .inputs = {{"dy", c.y()}, {"argmax", c.y(), winners, DType::i32}},
+              .outputs = {{"dx", c.x}},
+              .run = [p = c.params](
+                         Context& context,
+                         Tensors& t) { max_pool2d_backward(context, t["dy"], t["argmax"], p, t["dx"]); },
+              .reference = [](Arrays& a) { reference::max_pool2d_backward(a["dy"], a["argmax"], a["dx"]); }});
+  }
+}
+
+// Ties go to the first, NaN wins, and negative infinity beats padding.
+TEST(MaxPool2dTest, SpecialValues) {
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+  const std::vector<double> x{5,    5,    1,   2,    //
+                              5,    5,    nan, 3,    //
+                              -inf, -inf, inf, inf,  //
+                              -inf, -inf, 0,   inf};
+  check_op({.slot = max_pool2d_forward,
+            .inputs = {{"x", {1, 4, 4, 1}, given(x)}},
+            .outputs = {{"y", {1, 2, 2, 1}}, {.name = "argmax", .shape = {1, 2, 2, 1}, .dtype = DType::i32}},
+            .run =
+                [](Context& context, Tensors& t) {
+                  max_pool2d_forward(context, t["x"], {2, 2, 0}, t["y"], t["argmax"]);
+                },
+            .reference =
+                [=](Arrays& a) {
+                  a["y"].values = {5, nan, -inf, inf};
+                  a["argmax"].values = {0, 6, 8, 10};
+                }});
+}
+
+TEST(MaxPool2dTest, ShapeFollowsPyTorch) {
+  EXPECT_EQ(max_pool2d_shape({1, 112, 112, 64}, {3, 2, 1}), (Shape{1, 56, 56, 64}));
+  EXPECT_EQ(max_pool2d_shape({1, 109, 109, 64}, {3, 2, 0, true}), (Shape{1, 54, 54, 64}));
+  EXPECT_EQ(max_pool2d_shape({1, 4, 4, 1}, {3, 2, 0, true}), (Shape{1, 2, 2, 1}));
+  // The last window would start in the padding.
+  EXPECT_EQ(max_pool2d_shape({1, 3, 3, 1}, {2, 2, 1, true}), (Shape{1, 2, 2, 1}));
+  EXPECT_THROW(max_pool2d_shape({1, 2, 2, 1}, {3, 1, 0}), Error);
+  EXPECT_THROW(max_pool2d_shape({1, 8, 8, 1}, {3, 1, 2}), Error);
+}
+
+}  // namespace
+}  // namespace plume::test
