@@ -11,7 +11,7 @@ namespace {
 constexpr int kThreads = 256;
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     conv2d_forward_direct(const T* __restrict__ x, const T* __restrict__ w, ConvSizes s,
                           EpilogueView<T> finish, T* __restrict__ y, int64_t size) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     conv2d_backward_input_direct(const T* __restrict__ dy, const T* __restrict__ w, ConvSizes s,
                                  T* __restrict__ dx, int64_t size) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads)
 
 // Sums per image first: one long chain of additions in float would lose digits.
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     conv2d_backward_weight_direct(const T* __restrict__ x, const T* __restrict__ dy, ConvSizes s,
                                   T* __restrict__ dw, int64_t size) {
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;

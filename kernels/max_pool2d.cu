@@ -34,7 +34,7 @@ struct Covering {
 };
 
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kTilingThreads)
+__global__ void __launch_bounds__(kTilingThreads, 1)
     max_pool2d_forward_pixels(View4<const T> x, MaxPool2dParams params, int64_t rows_per_slice, View4<T> y,
                               int* __restrict__ argmax) {
   const int64_t pixels = int64_t(y.n) * y.h * y.w;
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(kTilingThreads)
 }
 
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kTilingThreads)
+__global__ void __launch_bounds__(kTilingThreads, 1)
     max_pool2d_backward_gather(View4<const T> dy, const int* __restrict__ argmax, MaxPool2dParams params,
                                int64_t rows_per_slice, View4<T> dx) {
   const int64_t pixels = int64_t(dx.n) * dx.h * dx.w;
