@@ -5,6 +5,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -30,6 +31,17 @@ struct DeviceBackend {
   void (*fill)(void* to, int byte, size_t bytes, void* stream);
   void (*synchronize)(void* stream);
   std::string (*describe)();  // "NVIDIA H100 80GB HBM3 (sm_90)", "AMD EPYC, 2 threads"
+
+  // Only where work can be recorded and replayed (see graph.h); all null elsewhere. What is launched on the
+  // stream between the first two is recorded, not run.
+  void (*begin_capture)(void* stream) = nullptr;
+  void* (*end_capture)(void* stream) = nullptr;     // an executable graph
+  void (*abandon_capture)(void* stream) = nullptr;  // after an error; never throws
+  void (*launch)(void* graph, void* stream) = nullptr;
+  void (*destroy)(void* graph) = nullptr;
+  // Keeps what is freed from now on out of other hands until the handle is gone (see allocator.h).
+  std::shared_ptr<void> (*begin_hold)() = nullptr;
+  void (*end_hold)() = nullptr;
 };
 
 void register_backend(Device device, const DeviceBackend& backend);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
 #include <mutex>
 #include <unordered_map>
 #include <vector>
@@ -27,17 +28,35 @@ size_t size_class(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+using FreeBlocks = std::map<size_t, std::vector<void*>>;
+
+void* take(FreeBlocks& blocks, size_t capacity) {
+  const auto it = blocks.find(capacity);
+  if (it == blocks.end() || it->second.empty()) return nullptr;
+  void* pointer = it->second.back();
+  it->second.pop_back();
+  return pointer;
+}
+
 }  // namespace
+
+struct CachingAllocator::Hold {
+  FreeBlocks free;
+  // Holds whose blocks were freed under this one: both recordings use those blocks.
+  std::vector<std::shared_ptr<Hold>> shared;
+};
 
 struct CachingAllocator::State {
   struct Block {
     size_t requested, capacity;
     const char* tag;
+    std::weak_ptr<Hold> hold;  // whose block it is; expired: everybody's
   };
   MemorySource source;
   mutable std::mutex mutex;
   std::unordered_map<void*, Block> used;
-  std::map<size_t, std::vector<void*>> cached;
+  FreeBlocks cached;
+  std::shared_ptr<Hold> open_hold;
   MemoryStatistics statistics;
 
   void count(const Block& block, bool taken) {
@@ -51,6 +70,15 @@ struct CachingAllocator::State {
     } else {
       statistics.current -= block.requested;
       tagged -= block.requested;
+    }
+  }
+
+  void give_back(void* pointer, size_t capacity) {
+    if (PLUME_ALLOCATOR_CACHES) {
+      cached[capacity].push_back(pointer);
+    } else {
+      source.release(pointer);
+      statistics.reserved -= capacity;
     }
   }
 
@@ -72,12 +100,12 @@ CachingAllocator::~CachingAllocator() { state_->drop_cached(); }
 void* CachingAllocator::allocate(size_t bytes, const char* tag) {
   const std::lock_guard lock(state_->mutex);
   State& s = *state_;
-  const State::Block block{bytes, size_class(bytes), tag};
+  const State::Block block{bytes, size_class(bytes), tag, s.open_hold};
   ++s.statistics.requests;
-  void* pointer = nullptr;
-  if (auto it = s.cached.find(block.capacity); it != s.cached.end() && !it->second.empty()) {
-    pointer = it->second.back();
-    it->second.pop_back();
+  void* pointer = s.open_hold ? take(s.open_hold->free, block.capacity) : nullptr;
+  if (pointer) s.statistics.held -= block.capacity;
+  if (!pointer) pointer = take(s.cached, block.capacity);
+  if (pointer) {
     ++s.statistics.cache_hits;
   } else {
     pointer = s.source.allocate(block.capacity);
@@ -98,6 +126,7 @@ void* CachingAllocator::allocate(size_t bytes, const char* tag) {
 
 void CachingAllocator::release(void* pointer) {
   if (!pointer) return;
+  std::shared_ptr<Hold> hold;  // dies after the lock: the last handle takes it
   const std::lock_guard lock(state_->mutex);
   State& s = *state_;
   const auto it = s.used.find(pointer);
@@ -105,12 +134,41 @@ void CachingAllocator::release(void* pointer) {
   const State::Block block = it->second;
   s.used.erase(it);
   s.count(block, false);
-  if (PLUME_ALLOCATOR_CACHES) {
-    s.cached[block.capacity].push_back(pointer);
-  } else {
-    s.source.release(pointer);
-    s.statistics.reserved -= block.capacity;
+  hold = block.hold.lock();
+  if (hold && s.open_hold && hold != s.open_hold) {
+    auto& shared = s.open_hold->shared;
+    if (std::find(shared.begin(), shared.end(), hold) == shared.end()) shared.push_back(hold);
   }
+  if (!hold) hold = s.open_hold;
+  if (hold) {
+    hold->free[block.capacity].push_back(pointer);
+    s.statistics.held += block.capacity;
+  } else {
+    s.give_back(pointer, block.capacity);
+  }
+}
+
+std::shared_ptr<void> CachingAllocator::begin_hold() {
+  const auto end = [state = state_.get()](Hold* ended) {
+    const std::unique_ptr<Hold> hold(ended);  // outlives the lock: it may be the last user of another hold
+    const std::lock_guard lock(state->mutex);
+    for (auto& [capacity, blocks] : hold->free)
+      for (void* p : blocks) {
+        state->statistics.held -= capacity;
+        state->give_back(p, capacity);
+      }
+  };
+  std::shared_ptr<Hold> hold(new Hold, end);
+  const std::lock_guard lock(state_->mutex);
+  if (state_->open_hold) fail(ErrorKind::internal, "{} memory: a hold is open already", state_->source.name);
+  state_->open_hold = hold;
+  return hold;
+}
+
+void CachingAllocator::end_hold() {
+  std::shared_ptr<Hold> hold;
+  const std::lock_guard lock(state_->mutex);
+  hold.swap(state_->open_hold);
 }
 
 void CachingAllocator::release_cached() {

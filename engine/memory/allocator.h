@@ -18,6 +18,7 @@ struct MemoryStatistics {
   size_t current = 0;   // bytes in use, as requested
   size_t peak = 0;      // largest `current` since reset_peak
   size_t reserved = 0;  // bytes held from the system, cached blocks included
+  size_t held = 0;      // of these, unused bytes that only a hold may use (see begin_hold)
   uint64_t requests = 0, cache_hits = 0;
   std::map<std::string, size_t> by_tag;       // bytes in use per tag
   std::map<std::string, size_t> peak_by_tag;  // largest per tag since reset_peak
@@ -43,8 +44,16 @@ class CachingAllocator {
   MemoryStatistics statistics() const;
   void reset_peak();
 
+  // For recorded work that will run again on the same addresses. While a hold is open, blocks that are freed
+  // belong to it and only requests made under it may reuse them; so do blocks handed out under it and freed
+  // later. They return to everybody when the handle is gone. One hold is open at a time; a second throws. The
+  // allocator must outlive the handle.
+  std::shared_ptr<void> begin_hold();
+  void end_hold();
+
  private:
   struct State;
+  struct Hold;
   std::unique_ptr<State> state_;
 };
 

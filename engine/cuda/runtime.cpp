@@ -1,0 +1,157 @@
+// The cuda device: memory, copies, the stream, graph capture. Opened by engine/core/device.cpp.
+#include <string>
+
+#include "engine/core/context.h"
+#include "engine/cuda/check.h"
+#include "engine/memory/allocator.h"
+
+namespace plume::cuda {
+namespace {
+
+constexpr int kOldestMajor = 8;  // Ampere: bf16 and TF32 tensor cores, cp.async
+
+cudaStream_t as_stream(void* stream) { return static_cast<cudaStream_t>(stream); }
+
+// Never destroyed: tensors with static lifetime give their memory back after main.
+CachingAllocator& allocator() {
+  static auto* device_memory = new CachingAllocator({
+      [](size_t bytes) {
+        void* pointer = nullptr;
+        if (cudaMalloc(&pointer, bytes) == cudaSuccess) return pointer;
+        cudaGetLastError();
+        return static_cast<void*>(nullptr);
+      },
+      // cudaFree waits until the device is done with the block.
+      [](void* pointer) { cudaFree(pointer); },
+      "device",
+  });
+  return *device_memory;
+}
+
+CachingAllocator& pinned() {
+  static auto* pinned_memory = new CachingAllocator({
+      [](size_t bytes) {
+        void* pointer = nullptr;
+        if (cudaHostAlloc(&pointer, bytes, cudaHostAllocDefault) == cudaSuccess) return pointer;
+        cudaGetLastError();
+        return static_cast<void*>(nullptr);
+      },
+      [](void* pointer) { cudaFreeHost(pointer); },
+      "pinned host",
+  });
+  return *pinned_memory;
+}
+
+void copy(void* to, const void* from, size_t bytes, void* stream) {
+  // The addresses tell the runtime where each side lives.
+  if (bytes) PLUME_CUDA(cudaMemcpyAsync, to, from, bytes, cudaMemcpyDefault, as_stream(stream));
+}
+
+void fill(void* to, int byte, size_t bytes, void* stream) {
+  if (bytes) PLUME_CUDA(cudaMemsetAsync, to, byte, bytes, as_stream(stream));
+}
+
+std::string describe() {
+  cudaDeviceProp properties{};
+  PLUME_CUDA(cudaGetDeviceProperties, &properties, 0);
+  return message("{} (sm_{}{})", std::string(properties.name), properties.major, properties.minor);
+}
+
+void begin_capture(void* stream) {
+  // Relaxed: the step may reach a size for the first time and call cudaMalloc.
+  PLUME_CUDA(cudaStreamBeginCapture, as_stream(stream), cudaStreamCaptureModeRelaxed);
+}
+
+void* end_capture(void* stream) {
+  cudaGraph_t graph = nullptr;
+  PLUME_CUDA(cudaStreamEndCapture, as_stream(stream), &graph);
+  cudaGraphExec_t executable = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
+  cudaGraphDestroy(graph);
+  check("cudaGraphInstantiate", status);
+  return executable;
+}
+
+void abandon_capture(void* stream) {
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(as_stream(stream), &graph);
+  if (graph) cudaGraphDestroy(graph);
+  cudaGetLastError();
+}
+
+constexpr DeviceBackend kCuda = {
+    .allocate = [](size_t bytes, const char* tag) { return allocator().allocate(bytes, tag); },
+    .release = [](void* pointer) { allocator().release(pointer); },
+    .copy = copy,
+    .fill = fill,
+    .synchronize = [](void* stream) { PLUME_CUDA(cudaStreamSynchronize, as_stream(stream)); },
+    .describe = describe,
+    .begin_capture = begin_capture,
+    .end_capture = end_capture,
+    .abandon_capture = abandon_capture,
+    .launch =
+        [](void* graph, void* stream) {
+          PLUME_CUDA(cudaGraphLaunch, static_cast<cudaGraphExec_t>(graph), as_stream(stream));
+        },
+    .destroy = [](void* graph) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)); },
+    .begin_hold = [] { return allocator().begin_hold(); },
+    .end_hold = [] { allocator().end_hold(); },
+};
+
+std::string version(int number) { return message("{}.{}", number / 1000, number % 1000 / 10); }
+
+// Empty when a usable GPU answers.
+std::string find_device() {
+  int count = 0;  // stays unwritten when the call fails
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    return message("the driver supports CUDA {}, this build needs {}", version(driver), version(runtime));
+  }
+  if (status != cudaSuccess) return message("cudaGetDeviceCount: {}", cudaGetErrorString(status));
+  if (count == 0) return "the driver reports no GPU";
+  int major = 0, minor = 0;
+  PLUME_CUDA(cudaDeviceGetAttribute, &major, cudaDevAttrComputeCapabilityMajor, 0);
+  PLUME_CUDA(cudaDeviceGetAttribute, &minor, cudaDevAttrComputeCapabilityMinor, 0);
+  if (major < kOldestMajor)
+    return message("GPU 0 has compute capability {}.{}, {}.0 is needed", major, minor, kOldestMajor);
+  return {};
+}
+
+std::string start() {
+  try {
+    if (std::string reason = find_device(); !reason.empty()) return reason;
+    PLUME_CUDA(cudaSetDevice, 0);
+    cudaStream_t stream = nullptr;
+    PLUME_CUDA(cudaStreamCreateWithFlags, &stream, cudaStreamNonBlocking);
+    register_backend(Device::cuda, kCuda);
+    register_device_allocator(Device::cuda, allocator());
+    register_pinned_allocator(pinned());
+    context(Device::cuda).set_stream(stream);
+    return {};
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+}
+
+}  // namespace
+
+void check(const char* call, cudnnStatus_t status) {
+  if (status == CUDNN_STATUS_SUCCESS) return;
+  char detail[256] = "";
+  cudnnGetLastErrorString(detail, sizeof detail);
+  std::string line = detail;
+  for (char& c : line)
+    if (c == '\n') c = ' ';
+  fail(ErrorKind::resource, "{}: {}{}{}", call, cudnnGetErrorString(status), line.empty() ? "" : ": ", line);
+}
+
+}  // namespace plume::cuda
+
+// Null when the cuda device is ready, otherwise the reason why it is not.
+extern "C" const char* plume_cuda_start() {
+  static const std::string reason = plume::cuda::start();
+  return reason.empty() ? nullptr : reason.c_str();
+}
