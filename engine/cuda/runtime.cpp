@@ -138,16 +138,6 @@ std::string start() {
 
 }  // namespace
 
-void check(const char* call, cudnnStatus_t status) {
-  if (status == CUDNN_STATUS_SUCCESS) return;
-  char detail[256] = "";
-  cudnnGetLastErrorString(detail, sizeof detail);
-  std::string line = detail;
-  for (char& c : line)
-    if (c == '\n') c = ' ';
-  fail(ErrorKind::resource, "{}: {}{}{}", call, cudnnGetErrorString(status), line.empty() ? "" : ": ", line);
-}
-
 }  // namespace plume::cuda
 
 // Null when the cuda device is ready, otherwise the reason why it is not.

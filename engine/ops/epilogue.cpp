@@ -1,0 +1,7 @@
+#include "engine/ops/epilogue.h"
+
+namespace plume {
+
+constinit KernelSlot<EpilogueApply> epilogue_apply{"epilogue.apply"};
+
+}  // namespace plume
