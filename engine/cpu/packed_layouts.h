@@ -14,7 +14,8 @@ struct PackedLayouts {
 #if PLUME_HAVE_ONEDNN
   std::vector<dnnl::memory> onednn;  // found again by their description
 #endif
-  std::vector<float> winograd;  // empty: not made yet
+  std::vector<float> panels;    // of panel_gemm.h; empty: not made yet
+  std::vector<float> winograd;  // the same
 };
 
 // Not for two threads at once on the same filter.

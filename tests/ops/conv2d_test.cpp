@@ -141,25 +141,45 @@ TEST(Conv2dTest, PartsOfTheEpilogue) {
 }
 
 // A filter kept in a variant's own layout gives the same result, the first time and from the cache.
-TEST(Conv2dTest, PackedFilter) {
-  const ConvCase c{{1, 7, 7, 17}, 64, 3, 3, {1, 1, 1}};
+void check_constant_filter(const ConvCase& c, bool with_epilogue) {
+  std::vector<Operand> inputs{{"x", c.x}, {"w", c.w()}};
+  if (with_epilogue) {
+    inputs.push_back({"scale", {c.filters}, outliers(), DType::f32});
+    inputs.push_back({"shift", {c.filters}, outliers(), DType::f32});
+    inputs.push_back({"residual", c.y()});
+  }
+  const Activation activation = with_epilogue ? Activation::relu : Activation::identity;
   check_op({.slot = conv2d_forward,
-            .label = "packed filter, used twice",
-            .inputs = {{"x", c.x}, {"w", c.w()}},
+            .label = c.label() + ", constant filter" + (with_epilogue ? ", epilogue" : ""),
+            .inputs = inputs,
             .outputs = {{"y", c.y()}},
             .run =
-                [p = c.params](Context& context, Tensors& t) {
+                [p = c.params, activation](Context& context, Tensors& t) {
                   PackedFilter packed;
                   Conv2dParams with_cache = p;
                   with_cache.packed = &packed;
+                  const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation};
                   Tensor first = empty_like(t["y"]);
-                  conv2d_forward(context, t["x"], t["w"], with_cache, {}, first);
-                  conv2d_forward(context, t["x"], t["w"], with_cache, {}, t["y"]);
+                  conv2d_forward(context, t["x"], t["w"], with_cache, epilogue, first);
+                  conv2d_forward(context, t["x"], t["w"], with_cache, epilogue, t["y"]);
                 },
             .reference =
-                [p = c.params](Arrays& a) {
-                  reference::conv2d(a["x"], a["w"], p, {a[""], a[""], a[""]}, a["y"]);
-                }});
+                [p = c.params, activation](Arrays& a) {
+                  const reference::EpilogueArrays epilogue{a["scale"], a["shift"], a["residual"], activation};
+                  reference::conv2d(a["x"], a["w"], p, epilogue, a["y"]);
+                },
+            .coarse = {{"winograd_4x4", 1e-5}}});
+}
+
+TEST(Conv2dTest, ConstantFilter) {
+  std::vector<ConvCase> all = cases();
+  // 3x3 with stride 1, channels in eights and enough tiles of 4x4 outputs for Winograd's algorithm
+  all.push_back({{1, 31, 17, 16}, 24, 3, 3, {1, 1, 1}});
+  all.push_back({{3, 9, 13, 64}, 17, 3, 3, {1, 1, 1}});
+  all.push_back({{3, 14, 14, 24}, 64, 3, 3, {1, 0, 1}});
+  all.push_back({{25, 2, 3, 16}, 16, 3, 3, {1, 2, 1}});
+  for (const ConvCase& c : all)
+    for (const bool with_epilogue : {false, true}) check_constant_filter(c, with_epilogue);
 }
 
 TEST(Conv2dTest, BackwardInput) {

@@ -39,19 +39,23 @@ std::string index_text(const Shape& shape, int64_t i) {
   return "[" + text + "]";
 }
 
-// Empty when every element is what the reference explains.
-std::string difference(const Tensor& tensor, const Array& expected) {
+// Empty when every element is what the reference explains, give or take `coarse` of the largest.
+std::string difference(const Tensor& tensor, const Array& expected, double coarse) {
   if (tensor.shape() != expected.shape) return message("the reference has shape {}", expected.shape);
   const std::vector<double> got = to_doubles(tensor);
   const bool exact = !is_floating(tensor.dtype());
   const Rounding r = rounding(tensor.dtype());
+  double everywhere = r.smallest;
+  if (coarse > 0)
+    for (const Real& want : expected.values)
+      everywhere = std::max(everywhere, coarse * std::fabs(want.value));
   std::string first;
   int64_t wrong = 0;
   for (int64_t i = 0; i < expected.size(); ++i) {
     const Real want = expected[i];
     const double value = got[size_t(i)];
     const double allowed =
-        exact ? 0 : kSlack * kFloatUnit * want.error + r.unit * std::fabs(want.value) + r.smallest;
+        exact ? 0 : kSlack * kFloatUnit * want.error + r.unit * std::fabs(want.value) + everywhere;
     const bool overflows = std::fabs(want.value) + allowed > r.largest;
     const bool fine = std::fabs(value - want.value) <= allowed ||
                       (std::isnan(want.value) && std::isnan(value)) ||
@@ -162,8 +166,10 @@ VariantRun run_variant(const OpCase& c, DType dtype, Device device, int variant,
   }
   remember_run(c.slot.name(), device, c.slot.variant_name(device, variant));
 
+  const auto allowance = c.coarse.find(c.slot.variant_name(device, variant));
+  const double coarse = allowance == c.coarse.end() ? 0 : allowance->second;
   for (const auto& [o, guarded] : written) {
-    const std::string wrong = difference(guarded.tensor(), expected.at(o->name));
+    const std::string wrong = difference(guarded.tensor(), expected.at(o->name), coarse);
     if (!wrong.empty()) result.failures.push_back(message("{}{}", o->name, wrong));
     const std::string overrun = guarded.overrun();
     if (!overrun.empty()) result.failures.push_back(message("{}: {}", o->name, overrun));

@@ -53,6 +53,9 @@ struct OpCase {
   // The public operation, whose value is the first output.
   std::function<Variable(Variables&)> op = {};
   std::vector<DType> dtypes = {DType::f32, DType::bf16, DType::f16};
+  // Variants that mix neighbouring outputs and cancel them again (Winograd): errors of this much of the
+  // largest magnitude in an output are theirs by construction.
+  std::map<std::string, double> coarse = {};
 };
 
 // Gradients are checked for cases whose inputs have no more elements than this.
