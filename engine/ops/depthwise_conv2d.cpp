@@ -1,0 +1,58 @@
+#include "engine/ops/depthwise_conv2d.h"
+
+#include "engine/autograd/tape.h"
+#include "engine/ops/sum_rows.h"
+#include "engine/profiler/cost.h"
+
+namespace plume {
+
+constinit KernelSlot<DepthwiseForward> depthwise_conv2d_forward{"depthwise_conv2d.forward"};
+constinit KernelSlot<DepthwiseBackwardInput> depthwise_conv2d_backward_input{
+    "depthwise_conv2d.backward_input"};
+constinit KernelSlot<DepthwiseBackwardWeight> depthwise_conv2d_backward_weight{
+    "depthwise_conv2d.backward_weight"};
+
+Shape depthwise_conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) {
+  PLUME_CHECK(x.rank() == 4 && w.rank() == 3,
+              "depthwise_conv2d: input {} must have rank 4 and weight {} rank 3", x, w);
+  PLUME_CHECK(x[3] == w[2], "depthwise_conv2d: weight {} has {} channels, input {} has {}", w, w[2], x, x[3]);
+  return conv2d_shape(x, {w[2], w[0], w[1], x[3]}, p);
+}
+
+int64_t depthwise_conv2d_macs(const Shape& x, const Shape& w, const Conv2dParams& p) {
+  return depthwise_conv2d_shape(x, w, p).elements() * w[0] * w[1];
+}
+
+Tensor depthwise_conv2d_fused(const Tensor& x, const Tensor& w, const Conv2dParams& p,
+                              const Epilogue& epilogue) {
+  Tensor y = empty(depthwise_conv2d_shape(x.shape(), w.shape(), p), x);
+  count_macs(depthwise_conv2d_macs(x.shape(), w.shape(), p));
+  depthwise_conv2d_forward(context(x.device()), x, w, p, epilogue, y);
+  return y;
+}
+
+Variable depthwise_conv2d(const Variable& x, const Variable& w, const Variable& bias, const Conv2dParams& p) {
+  Epilogue epilogue;
+  if (bias.defined()) epilogue.shift = bias.value();
+  Tensor y = depthwise_conv2d_fused(x.value(), w.value(), p, epilogue);
+  return record("depthwise_conv2d", y, {x, w, bias}, [x, w, p](const Tensor& dy, Gradients& g) {
+    Context& context = x.context();
+    if (g.wants(0)) {
+      Tensor dx = empty_like(x.value());
+      depthwise_conv2d_backward_input(context, dy, w.value(), p, dx);
+      g.add(0, dx);
+    }
+    if (g.wants(1)) {
+      Tensor dw = empty_like(w.value());
+      depthwise_conv2d_backward_weight(context, x.value(), dy, p, dw);
+      g.add(1, dw);
+    }
+    if (g.wants(2)) {
+      Tensor db = Tensor::empty({dy.dim(3)}, DType::f32, dy.device());
+      sum_rows_forward(context, dy, db);
+      g.add(2, db);
+    }
+  });
+}
+
+}  // namespace plume
