@@ -7,6 +7,7 @@
 
 #include "engine/cuda/cudnn_plan.h"
 #include "engine/cuda/handles.h"
+#include "engine/cuda/operands.h"
 #include "engine/ops/conv2d.h"
 #include "engine/ops/epilogue.h"
 
@@ -116,8 +117,12 @@ std::unique_ptr<Plan> make_plan(const Context& context, const Problem& p) {
       describe_epilogue(graph, p, p.pass);
     else
       graph.convolution(p.pass, p.params, kInput, kFilter, kOutput);
+    const bool tensor_cores = p.type != DType::f32 || context.allow_tf32;
+    const bool plain = (!p.epilogue || p.epilogue->empty()) && p.output_type == p.type;
+    // Compiling pays only where it saves a pass over memory that is not small beside the arithmetic.
     return graph.plan(handle, {.deterministic = context.deterministic,
-                               .tensor_cores = p.type != DType::f32 || context.allow_tf32});
+                               .tensor_cores = tensor_cores,
+                               .compiled = tensor_cores && !plain});
   } catch (const Error&) {  // a description that cuDNN refuses: another variant has to do it
     return nullptr;
   }
@@ -129,19 +134,6 @@ const Plan* find_plan(const Context& context, const Problem& problem) {
   const Key key = key_of(context, problem);
   if (const auto it = plans->find(key); it != plans->end()) return it->second.get();
   return plans->emplace(key, make_plan(context, problem)).first->second.get();
-}
-
-bool usable(std::initializer_list<const Tensor*> tensors) {
-  const DType type = (*tensors.begin())->dtype();
-  for (const Tensor* t : tensors)
-    if (t->size() == 0 || t->dtype() != type || !is_floating(type) || !is_aligned(t->raw())) return false;
-  return true;
-}
-
-bool usable(const Epilogue& e) {
-  for (const Tensor* t : {&e.scale, &e.shift, &e.residual})
-    if (t->defined() && !is_aligned(t->raw())) return false;
-  return true;
 }
 
 Problem forward_problem(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Tensor& y,

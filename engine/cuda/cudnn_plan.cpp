@@ -37,6 +37,11 @@ bool allowed(const Descriptor& configuration, const PlanRules& rules) {
         break;
     }
   }
+  cudnnBackendBehaviorNote_t behavior[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT] = {};
+  const int64_t behaviors = engine.get(CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                                       CUDNN_BEHAVIOR_NOTE_TYPE_COUNT, behavior);
+  for (int64_t i = 0; i < behaviors; ++i)
+    if (behavior[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION && !rules.compiled) return false;
   return true;
 }
 

@@ -64,6 +64,7 @@ enum class Convolution { forward, backward_input, backward_weight };
 struct PlanRules {
   bool deterministic;  // none whose result depends on scheduling
   bool tensor_cores;   // false: f32 products are computed in f32
+  bool compiled;       // also engines that cuDNN compiles for this graph, about a second each
 };
 
 using Pointers = std::initializer_list<std::pair<int64_t, const void*>>;

@@ -34,10 +34,6 @@ class Scratch {
   void* data_ = nullptr;
 };
 
-// Both libraries want 16-byte aligned operands for their fast kernels; tensors are 256-byte aligned unless
-// they lie over memory of somebody else.
-inline bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
 cudnnDataType_t cudnn_type(DType type);  // f32, f16, bf16
 cudaDataType_t cublas_type(DType type);  // f32, f16, bf16
 

@@ -1,0 +1,154 @@
+#include "engine/cuda/cublaslt_matmul.h"
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "engine/cuda/check.h"
+
+namespace plume::cuda {
+namespace {
+
+// Owns a cuBLASLt description made by `create`.
+template <class T, cublasStatus_t (*kDestroy)(T)>
+class Owned {
+ public:
+  Owned() = default;
+  ~Owned() {
+    if (raw) kDestroy(raw);
+  }
+  Owned(const Owned&) = delete;
+  Owned& operator=(const Owned&) = delete;
+  T raw = nullptr;
+};
+using Operation = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
+using Matrix = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+template <class T>
+void set(const Operation& operation, cublasLtMatmulDescAttributes_t name, const T& value) {
+  PLUME_CUDA(cublasLtMatmulDescSetAttribute, operation.raw, name, &value, sizeof value);
+}
+template <class T>
+void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t name, const T& value) {
+  PLUME_CUDA(cublasLtMatmulPreferenceSetAttribute, preference.raw, name, &value, sizeof value);
+}
+
+// cuBLASLt thinks in columns: a row-major matrix is its transpose. So output^T = right^T left^T, with `right`
+// as the library's A and `left` as its B; nothing is moved.
+struct Recipe {
+  Operation operation;
+  Matrix a, b, output;
+  cublasLtMatmulAlgo_t algorithm{};
+  size_t workspace = 0;
+};
+
+using Key = std::array<int64_t, 10>;
+
+Key key_of(const Context& context, const Product& p) {
+  return {p.rows,
+          p.cols,
+          p.depth,
+          p.left_transposed,
+          p.right_transposed,
+          int64_t(p.type),
+          int64_t(p.output_type),
+          p.bias,
+          int64_t(p.activation),
+          context.allow_tf32};
+}
+
+// Null when cuBLASLt cannot do it.
+std::unique_ptr<Recipe> make_recipe(const Context& context, const Product& p) {
+  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  if (p.activation == Activation::identity)
+    epilogue = p.bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+  else if (p.activation == Activation::relu)
+    epilogue = p.bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
+  else
+    return nullptr;
+
+  auto recipe = std::make_unique<Recipe>();
+  const bool tf32 = p.type == DType::f32 && context.allow_tf32;
+  PLUME_CUDA(cublasLtMatmulDescCreate, &recipe->operation.raw,
+             tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F);
+  const cublasOperation_t a = p.right_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+  const cublasOperation_t b = p.left_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+  set(recipe->operation, CUBLASLT_MATMUL_DESC_TRANSA, a);
+  set(recipe->operation, CUBLASLT_MATMUL_DESC_TRANSB, b);
+  set(recipe->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+  if (p.bias) {
+    const int32_t type = CUDA_R_32F;
+    set(recipe->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type);
+    // The heuristic looks at the alignment of the address only; multiply() puts the real one.
+    const auto aligned = reinterpret_cast<const void*>(uintptr_t(16));
+    set(recipe->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, aligned);
+  }
+
+  // A row-major [rows, cols] matrix in the library's words: cols x rows, `cols` apart.
+  const auto describe = [](Matrix& matrix, DType type, int64_t rows, int64_t cols) {
+    PLUME_CUDA(cublasLtMatrixLayoutCreate, &matrix.raw, cublas_type(type), uint64_t(cols), uint64_t(rows),
+               cols);
+  };
+  if (p.right_transposed)
+    describe(recipe->a, p.type, p.cols, p.depth);
+  else
+    describe(recipe->a, p.type, p.depth, p.cols);
+  if (p.left_transposed)
+    describe(recipe->b, p.type, p.depth, p.rows);
+  else
+    describe(recipe->b, p.type, p.rows, p.depth);
+  describe(recipe->output, p.output_type, p.rows, p.cols);
+
+  Preference preference;
+  PLUME_CUDA(cublasLtMatmulPreferenceCreate, &preference.raw);
+  set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kCublasltWorkspace));
+  // Partial sums are added in f32 and in a fixed order, never in the output's type.
+  set(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+      uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+  for (const auto name :
+       {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+    set(preference, name, uint32_t(16));
+
+  cublasLtMatmulHeuristicResult_t best{};
+  int found = 0;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+      cublaslt_handle(), recipe->operation.raw, recipe->a.raw, recipe->b.raw, recipe->output.raw,
+      recipe->output.raw, preference.raw, 1, &best, &found);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return nullptr;
+  check("cublasLtMatmulAlgoGetHeuristic", status);
+  if (found == 0 || best.state != CUBLAS_STATUS_SUCCESS) return nullptr;
+  recipe->algorithm = best.algo;
+  recipe->workspace = best.workspaceSize;
+  return recipe;
+}
+
+// Kept as long as the process, like the handle.
+const Recipe* find_recipe(const Context& context, const Product& product) {
+  static auto* recipes = new std::map<Key, std::unique_ptr<Recipe>>;
+  const Key key = key_of(context, product);
+  if (const auto it = recipes->find(key); it != recipes->end()) return it->second.get();
+  return recipes->emplace(key, make_recipe(context, product)).first->second.get();
+}
+
+}  // namespace
+
+bool can_multiply(const Context& context, const Product& product) {
+  return find_recipe(context, product) != nullptr;
+}
+
+void multiply(const Context& context, const Product& product, const Operands& operands) {
+  const Recipe& recipe = *find_recipe(context, product);
+  // The bias is an attribute of the kept description; set anew for each call.
+  if (product.bias) set(recipe.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
+  const Scratch workspace(recipe.workspace);
+  const float alpha = 1, beta = 0;
+  PLUME_CUDA(cublasLtMatmul, cublaslt_handle(), recipe.operation.raw, &alpha, operands.right, recipe.a.raw,
+             operands.left, recipe.b.raw, &beta, operands.output, recipe.output.raw, operands.output,
+             recipe.output.raw, &recipe.algorithm, workspace.data(), recipe.workspace, stream_of(context));
+}
+
+}  // namespace plume::cuda
