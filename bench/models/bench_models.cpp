@@ -1,0 +1,84 @@
+// bench_models: whole networks. Inference with batch norms folded (latency at batch 1, throughput at a large
+// batch) and training steps, each pass synchronised.
+#include <benchmark/benchmark.h>
+
+#include "bench/support/workload.h"
+#include "models/registry.h"
+#include "tools/tool_main.h"
+
+namespace plume::bench {
+namespace {
+
+std::vector<std::string> usual_workloads(Device device) {
+  switch (device) {
+    case Device::cuda:
+      return {"inference:224:1", "inference:224:256", "training:32:64", "training:224:256"};
+    case Device::simt:
+      return {"inference:32:1", "training:32:2"};
+    default:
+      return {"inference:224:1", "inference:224:16", "training:32:64"};
+  }
+}
+
+int failures = 0;
+
+void time_passes(benchmark::State& state, const std::string& model, const Workload& workload, DType dtype,
+                 Device device, bool graph) {
+  try {
+    ModelRun run(model, workload, dtype, device, graph);
+    constexpr int kWarmUp = 4;
+    for (int i = 0; i < kWarmUp; ++i) run.pass();
+    run.synchronize();
+    for ([[maybe_unused]] auto _ : state) {
+      run.pass();
+      run.synchronize();
+    }
+    run.check();
+    state.SetItemsProcessed(state.iterations() * workload.batch);  // images
+  } catch (const std::exception& error) {
+    ++failures;
+    state.SkipWithError(error.what());
+  }
+}
+
+int run(tools::Flags& flags) {
+  tools::DeviceFlags device_flags(flags);
+  std::vector<std::string> workloads, models, dtype_names;
+  flags.list("--workload", workloads, "mode:size:batch, e.g. training:32:64; may be repeated");
+  flags.list("--model", models, "network (default: all); may be repeated");
+  flags.list("--dtype", dtype_names, "f32, bf16 or f16 (default: f32, on cuda also bf16); may be repeated");
+  flags.parse();
+  const Device device = device_flags.open();
+  if (models.empty()) models = model_names();
+  if (workloads.empty()) workloads = usual_workloads(device);
+  if (dtype_names.empty())
+    dtype_names =
+        device == Device::cuda ? std::vector<std::string>{"f32", "bf16"} : std::vector<std::string>{"f32"};
+
+  benchmark::AddCustomContext("device", backend(device).describe());
+  for (const std::string& model : models)
+    for (const std::string& text : workloads)
+      for (const DType dtype : parse_dtypes(dtype_names))
+        for (const bool graph : {false, true}) {
+          if (graph && is_host(device)) continue;  // nothing is recorded there
+          const Workload workload = parse_workload(text);
+          const std::string label =
+              message("{}/{}/{}{}", model, to_string(workload), dtype, graph ? "/graph" : "");
+          benchmark::RegisterBenchmark(
+              label.c_str(),
+              [=](benchmark::State& state) { time_passes(state, model, workload, dtype, device, graph); })
+              ->UseRealTime()
+              ->Unit(benchmark::kMillisecond);
+        }
+  benchmark::RunSpecifiedBenchmarks();
+  if (failures) fail(ErrorKind::numeric, "{} benchmarks failed", failures);
+  return 0;
+}
+
+}  // namespace
+}  // namespace plume::bench
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);  // takes its own flags out
+  return plume::tools::run_tool(argc, argv, "Times whole networks.", plume::bench::run);
+}

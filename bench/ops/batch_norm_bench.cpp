@@ -1,0 +1,28 @@
+#include "engine/ops/batch_norm.h"
+
+#include "bench/support/slot_bench.h"
+
+namespace plume {
+
+std::string describe(const BatchNormParams& p) { return name(p.activation); }
+std::string describe(const BatchNormBackwardParams& p) {
+  return message("{}{}", name(p.activation), p.fixed_statistics ? "_fixed" : "");
+}
+
+namespace bench {
+namespace {
+
+// Evaluation without folding, which `evaluate` avoids: the shapes of training.
+void derive_eval(BenchOf<batch_norm_forward_eval>& bench, Device) {
+  for (const auto& [x, gamma, beta, residual, params, y, mean, inv_std, running_mean, running_var] :
+       recorded_calls<batch_norm_forward_train>())
+    bench.note({x, gamma, beta, residual, running_mean, running_var, params, y});
+}
+
+const bool registered = bench_slot<batch_norm_forward_train>() &&
+                        bench_slot<batch_norm_forward_eval>({.derive = derive_eval}) &&
+                        bench_slot<batch_norm_backward>();
+
+}  // namespace
+}  // namespace bench
+}  // namespace plume

@@ -1,0 +1,11 @@
+#include "engine/ops/global_avg_pool.h"
+
+#include "bench/support/slot_bench.h"
+
+namespace plume::bench {
+namespace {
+
+const bool registered = bench_slot<global_avg_pool_forward>() && bench_slot<global_avg_pool_backward>();
+
+}  // namespace
+}  // namespace plume::bench

@@ -1,0 +1,47 @@
+// What the benchmarks must know about the arguments of a slot: which tensors they carry and how to name them.
+//
+// An operation whose parameters are not known here adds overloads of describe() (and for_each_tensor(), where
+// they carry tensors) in its own benchmark, in namespace plume: they are found by argument.
+#pragma once
+#include <string>
+
+#include "engine/core/tensor.h"
+#include "engine/math/epilogue.h"
+
+namespace plume {
+
+// Calls f(Tensor&) for every tensor in an argument, undefined ones too. Most arguments have none.
+template <class T, class F>
+void for_each_tensor(T&, F&&) {}
+template <class F>
+void for_each_tensor(Tensor& tensor, F&& f) {
+  f(tensor);
+}
+template <class F>
+void for_each_tensor(Epilogue& e, F&& f) {
+  f(e.scale);
+  f(e.shift);
+  f(e.residual);
+}
+
+// Short, without spaces: part of a benchmark's name.
+std::string describe(const Tensor& tensor);  // "f32[64,8,8,64]", "-" when undefined
+std::string describe(const Epilogue& epilogue);
+
+}  // namespace plume
+
+namespace plume::bench {
+
+// A handle that only has a shape, a dtype and a device: what is recorded of a large tensor. Its elements must
+// not be touched.
+Tensor outline(const Tensor& like);
+bool is_outline(const Tensor& tensor);
+
+// A tensor of the same kind with fresh memory on the device: standard normal numbers for outlines, which
+// differ from seed to seed, and a copy of everything else.
+Tensor materialise(const Tensor& recorded, uint64_t seed);
+
+// ||got - want|| / ||want|| over (at most) the first and last million elements; NaN when either has one.
+double relative_error(const Tensor& got, const Tensor& want);
+
+}  // namespace plume::bench
