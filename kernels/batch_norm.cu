@@ -8,7 +8,8 @@
 // merged alike; (2) dx and the residual's gradient.
 //
 // Bytes: forward 3 values per element (read x twice, write y), 4 with a residual; backward 5 (x, dy twice,
-// write dx), with an activation y twice more, with a residual one more write. About 10 FLOPs per element: the
+// write dx), with relu y twice more, with a residual one more write. silu and hardswish do not keep
+// their input: it is computed once more from x. About 10 FLOPs per element: the
 // bound is memory bandwidth. No atomics: results repeat bit for bit.
 //
 // Sources: Welford 1962; Chan, Golub, LeVeque 1983.
@@ -48,7 +49,7 @@ __device__ __forceinline__ Moments merge_over_rows_of_block(Moments mine) {
 }
 
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kTilingThreads)
+__global__ void __launch_bounds__(kTilingThreads, 1)
     batch_statistics(const T* __restrict__ x, int64_t rows, int channels, int64_t rows_per_slice,
                      Moments* __restrict__ partial) {
   const RowWalk<kWidth> walk(rows, rows_per_slice);
@@ -81,7 +82,7 @@ struct Statistics {
 
 // 32 channels x 8 threads, which share the slices. `origin` is the first row of x.
 template <class T>
-__global__ void __launch_bounds__(kTilingThreads)
+__global__ void __launch_bounds__(kTilingThreads, 1)
     finish_statistics(const Moments* __restrict__ partial, const T* __restrict__ origin, int slices,
                       int channels, float eps, float momentum, Statistics out) {
   const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
@@ -107,7 +108,7 @@ struct Normalisation {
 };
 
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kTilingThreads)
+__global__ void __launch_bounds__(kTilingThreads, 1)
     normalise(const T* __restrict__ x, const T* __restrict__ residual, int64_t rows, int channels,
               int64_t rows_per_slice, Normalisation norm, T* __restrict__ y) {
   const RowWalk<kWidth> walk(rows, rows_per_slice);
@@ -134,47 +135,63 @@ __global__ void __launch_bounds__(kTilingThreads)
   }
 }
 
-// The gradient before the activation.
+// What the gradient before the activation is made of. y is null where the slope does not come from it.
+template <class T>
+struct GradientSource {
+  const T *x, *y, *dy;
+  const float *gamma, *beta, *mean, *inv_std;
+  Activation activation;
+};
+
+// A thread's channels of it.
 template <class T, int kWidth>
-__device__ __forceinline__ void load_dz(const T* dy, const T* y, Activation activation, int64_t at,
-                                        float (&dz)[kWidth]) {
-  const auto g = Pack<T, kWidth>::load(dy + at);
+struct GradientBefore {
+  const GradientSource<T> from;
+  float scale[kWidth], mean[kWidth], beta[kWidth];
+
+  __device__ GradientBefore(const GradientSource<T>& source, int channel) : from(source) {
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) dz[i] = float(g[i]);
-  if (activation == Activation::identity) return;
-  const auto output = Pack<T, kWidth>::load(y + at);
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    const float slope = slope_from_output(activation, float(output[i]));
-    dz[i] = slope == 0.0f ? 0.0f : dz[i] * slope;  // an infinite gradient does not pass a closed gate
+    for (int i = 0; i < kWidth; ++i) {
+      mean[i] = from.mean[channel + i];
+      scale[i] = from.gamma[channel + i] * from.inv_std[channel + i];
+      beta[i] = from.beta[channel + i];
+    }
   }
-}
+  // dz, and the inputs that belong to it
+  __device__ void load(int64_t at, float (&dz)[kWidth], Pack<T, kWidth>& x) const {
+    x = Pack<T, kWidth>::load(from.x + at);
+    const auto g = Pack<T, kWidth>::load(from.dy + at);
+    Pack<T, kWidth> output = x;
+    if (from.y) output = Pack<T, kWidth>::load(from.y + at);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float z = (float(x[i]) - mean[i]) * scale[i] + beta[i];
+      dz[i] = through_slope(from.activation, float(g[i]), z, float(output[i]));
+    }
+  }
+};
 
 // partial [slices, 2, channels]: sums of dz, then of dz * xhat.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kTilingThreads)
-    gradient_sums(const T* __restrict__ x, const T* __restrict__ y, const T* __restrict__ dy,
-                  const float* __restrict__ mean, const float* __restrict__ inv_std, Activation activation,
-                  int64_t rows, int channels, int64_t rows_per_slice, float* __restrict__ partial) {
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    gradient_sums(const GradientSource<T> source, int64_t rows, int channels, int64_t rows_per_slice,
+                  float* __restrict__ partial) {
   const RowWalk<kWidth> walk(rows, rows_per_slice);
-  float sums[2 * kWidth] = {}, centre[kWidth], inverse[kWidth];
+  float sums[2 * kWidth] = {};
   if (walk.channel < channels) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      centre[i] = mean[walk.channel + i];
-      inverse[i] = inv_std[walk.channel + i];
-    }
+    const GradientBefore<T, kWidth> gradient(source, walk.channel);
     for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-      const int64_t at = row * channels + walk.channel;
       float dz[kWidth];
-      load_dz(dy, y, activation, at, dz);
-      const auto v = Pack<T, kWidth>::load(x + at);
+      Pack<T, kWidth> v;
+      gradient.load(row * channels + walk.channel, dz, v);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) {
         sums[i] += dz[i];
-        sums[kWidth + i] += dz[i] * ((float(v[i]) - centre[i]) * inverse[i]);
+        sums[kWidth + i] += dz[i] * (float(v[i]) - gradient.mean[i]);
       }
     }
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sums[kWidth + i] *= source.inv_std[walk.channel + i];
   }
   sum_over_rows_of_block(sums);
   if (threadIdx.y != 0 || walk.channel >= channels) return;
@@ -186,7 +203,7 @@ __global__ void __launch_bounds__(kTilingThreads)
   }
 }
 
-__global__ void __launch_bounds__(kTilingThreads)
+__global__ void __launch_bounds__(kTilingThreads, 1)
     finish_gradient_sums(const float* __restrict__ partial, int slices, int channels,
                          float* __restrict__ dbeta, float* __restrict__ dgamma) {
   const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
@@ -204,37 +221,31 @@ __global__ void __launch_bounds__(kTilingThreads)
   dgamma[c] = sums[1];
 }
 
-// The arrays [channels] behind dx. Without the sums (fixed statistics) those two are null.
-struct GradientTerms {
-  const float *gamma, *mean, *inv_std, *dbeta, *dgamma;
-  Activation activation;
-};
-
+// dbeta and dgamma are null when the statistics are fixed.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kTilingThreads)
-    input_gradient(const T* __restrict__ x, const T* __restrict__ y, const T* __restrict__ dy,
-                   GradientTerms terms, int64_t rows, int channels, int64_t rows_per_slice,
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    input_gradient(const GradientSource<T> source, const float* __restrict__ dbeta,
+                   const float* __restrict__ dgamma, int64_t rows, int channels, int64_t rows_per_slice,
                    T* __restrict__ dx, T* __restrict__ dresidual) {
   const RowWalk<kWidth> walk(rows, rows_per_slice);
   if (walk.channel >= channels) return;
-  // dx = slope * dz - constant - linear * (x - mean)
-  float slope[kWidth], constant[kWidth], linear[kWidth], mean[kWidth];
+  const GradientBefore<T, kWidth> gradient(source, walk.channel);
+  // dx = scale * dz - constant - linear * (x - mean)
+  float constant[kWidth], linear[kWidth];
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
     const int c = walk.channel + i;
-    slope[i] = terms.gamma[c] * terms.inv_std[c];
-    mean[i] = terms.mean[c];
-    constant[i] = terms.dbeta ? slope[i] * terms.dbeta[c] / float(rows) : 0.0f;
-    linear[i] = terms.dgamma ? slope[i] * terms.dgamma[c] * terms.inv_std[c] / float(rows) : 0.0f;
+    constant[i] = dbeta ? gradient.scale[i] * dbeta[c] / float(rows) : 0.0f;
+    linear[i] = dgamma ? gradient.scale[i] * dgamma[c] * source.inv_std[c] / float(rows) : 0.0f;
   }
   for (int64_t row = walk.first; row < walk.last; row += walk.step) {
     const int64_t at = row * channels + walk.channel;
     float dz[kWidth];
-    load_dz(dy, y, terms.activation, at, dz);
-    auto v = Pack<T, kWidth>::load(x + at);
+    Pack<T, kWidth> v;
+    gradient.load(at, dz, v);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i)
-      v[i] = T(slope[i] * dz[i] - (constant[i] + linear[i] * (float(v[i]) - mean[i])));
+      v[i] = T(gradient.scale[i] * dz[i] - (constant[i] + linear[i] * (float(v[i]) - gradient.mean[i])));
     v.store(dx + at);
     if (!dresidual) continue;
     Pack<T, kWidth> extra;
@@ -306,8 +317,9 @@ void run_forward_eval(Context& context, const Tensor& x, const Tensor& gamma, co
 }
 
 void run_backward(Context& context, const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& gamma,
-                  const Tensor& mean, const Tensor& inv_std, const BatchNormBackwardParams& params,
-                  Tensor& dx, Tensor& dresidual, Tensor& dgamma, Tensor& dbeta) {
+                  const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
+                  const BatchNormBackwardParams& params, Tensor& dx, Tensor& dresidual, Tensor& dgamma,
+                  Tensor& dbeta) {
   if (x.size() == 0) {
     dgamma.fill_zero();
     dbeta.fill_zero();
@@ -317,23 +329,19 @@ void run_backward(Context& context, const Tensor& x, const Tensor& y, const Tens
   with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
     using T = decltype(zero);
     constexpr int kWidth = decltype(width)::value;
-    const T* output = params.activation == Activation::identity ? nullptr : y.data<T>();
+    const GradientSource<T> source{x.data<T>(),           data_or_null<T>(y), dy.data<T>(),
+                                   gamma.data<float>(),   beta.data<float>(), mean.data<float>(),
+                                   inv_std.data<float>(), params.activation};
     Tensor partial = Tensor::empty({tiling.slices(), 2, channels}, DType::f32, x.device(), "workspace");
-    simt::launch<gradient_sums<T, kWidth>>(tiling.launch(context), x.data<T>(), output, dy.data<T>(),
-                                           mean.data<float>(), inv_std.data<float>(), params.activation, rows,
-                                           int(channels), tiling.rows_per_slice, partial.data<float>());
+    simt::launch<gradient_sums<T, kWidth>>(tiling.launch(context), source, rows, int(channels),
+                                           tiling.rows_per_slice, partial.data<float>());
     simt::launch<finish_gradient_sums>(per_channel(context, channels), partial.data<float>(), tiling.slices(),
                                        int(channels), dbeta.data<float>(), dgamma.data<float>());
     const bool fixed = params.fixed_statistics;
-    const GradientTerms terms{gamma.data<float>(),
-                              mean.data<float>(),
-                              inv_std.data<float>(),
-                              fixed ? nullptr : dbeta.data<float>(),
-                              fixed ? nullptr : dgamma.data<float>(),
-                              params.activation};
-    simt::launch<input_gradient<T, kWidth>>(tiling.launch(context), x.data<T>(), output, dy.data<T>(), terms,
-                                            rows, int(channels), tiling.rows_per_slice, dx.data<T>(),
-                                            dresidual.defined() ? dresidual.data<T>() : nullptr);
+    simt::launch<input_gradient<T, kWidth>>(
+        tiling.launch(context), source, fixed ? nullptr : dbeta.data<float>(),
+        fixed ? nullptr : dgamma.data<float>(), rows, int(channels), tiling.rows_per_slice, dx.data<T>(),
+        dresidual.defined() ? dresidual.data<T>() : nullptr);
   });
 }
 

@@ -10,7 +10,7 @@ namespace plume::cpu {
 namespace {
 
 // y = activation((x - mean) * scale + beta + residual) with scale = gamma * inv_std
-template <class T, bool kResidual, bool kRelu>
+template <class T, bool kResidual, Activation kActivation>
 void normalise_rows(const T* x, const T* residual, const float* mean, const float* scale, const float* beta,
                     int64_t rows, int64_t channels, T* y) {
   parallel_for(rows, row_grain(channels), [=](int64_t begin, int64_t end) {
@@ -20,8 +20,7 @@ void normalise_rows(const T* x, const T* residual, const float* mean, const floa
       for (int64_t c = 0; c < channels; ++c) {
         float v = (float(x[first + c]) - mean[c]) * scale[c] + beta[c];
         if constexpr (kResidual) v += float(residual[first + c]);
-        if constexpr (kRelu) v = activate(Activation::relu, v);
-        y[first + c] = T(v);
+        y[first + c] = T(activate(kActivation, v));
       }
     }
   });
@@ -34,11 +33,11 @@ void normalise(const Tensor& x, const Tensor& residual, const float* mean, const
   for (int64_t c = 0; c < channels; ++c) scale[size_t(c)] = gamma[c] * inv_std[c];
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    const bool with_relu = activation == Activation::relu;
     const T* extra = residual.defined() ? residual.data<T>() : nullptr;
-    const auto run = extra ? (with_relu ? normalise_rows<T, true, true> : normalise_rows<T, true, false>)
-                           : (with_relu ? normalise_rows<T, false, true> : normalise_rows<T, false, false>);
-    run(x.data<T>(), extra, mean, scale.data(), beta, x.size() / channels, channels, y.data<T>());
+    dispatch_activation(activation, [&](auto kind) {
+      const auto run = extra ? normalise_rows<T, true, kind> : normalise_rows<T, false, kind>;
+      run(x.data<T>(), extra, mean, scale.data(), beta, x.size() / channels, channels, y.data<T>());
+    });
   });
 }
 
@@ -113,31 +112,41 @@ void run_forward_eval(Context&, const Tensor& x, const Tensor& gamma, const Tens
             params.activation, y);
 }
 
-// Sums of dz and dz * (x - mean), where dz is the gradient before the activation.
-template <class T, bool kRelu>
-std::vector<double> gradient_moments(const T* x, const T* y, const T* dy, const float* mean, int64_t rows,
+// The gradient before the activation.
+template <class T, Activation kActivation>
+struct GradientBefore {
+  const T *x, *y, *dy;
+  const float *mean, *scale, *beta;  // scale = gamma * inv_std
+
+  float operator()(int64_t i, int64_t c) const {
+    if constexpr (kActivation == Activation::identity)
+      return float(dy[i]);
+    else if constexpr (slope_needs_input(kActivation))
+      return through_slope(kActivation, float(dy[i]), (float(x[i]) - mean[c]) * scale[c] + beta[c], 0.0f);
+    else
+      return through_slope(kActivation, float(dy[i]), 0.0f, float(y[i]));
+  }
+};
+
+// Sums of dz and dz * (x - mean).
+template <class T, class Dz>
+std::vector<double> gradient_moments(const T* x, const Dz& dz, const float* mean, int64_t rows,
                                      int64_t channels) {
   return rows_sum<2>(rows, channels, [=](int64_t first, int64_t last, float* partial) {
     float *sum = partial, *product = partial + channels;
-    const auto dz = [=](int64_t i) {
-      if constexpr (kRelu)
-        return float(y[i]) > 0.0f ? float(dy[i]) : 0.0f;
-      else
-        return float(dy[i]);
-    };
     int64_t row = first;
     for (; row + 2 <= last; row += 2) {
       const int64_t i = row * channels, j = i + channels;
       PLUME_SIMD
       for (int64_t c = 0; c < channels; ++c) {
-        const float a = dz(i + c), b = dz(j + c);
+        const float a = dz(i + c, c), b = dz(j + c, c);
         sum[c] += a + b;
         product[c] += a * (float(x[i + c]) - mean[c]) + b * (float(x[j + c]) - mean[c]);
       }
     }
     for (; row < last; ++row)
       for (int64_t c = 0; c < channels; ++c) {
-        const float a = dz(row * channels + c);
+        const float a = dz(row * channels + c, c);
         sum[c] += a;
         product[c] += a * (float(x[row * channels + c]) - mean[c]);
       }
@@ -145,16 +154,15 @@ std::vector<double> gradient_moments(const T* x, const T* y, const T* dy, const 
 }
 
 // dx = a * dz + b * (x - mean) + d, and dresidual = dz unless null
-template <class T, bool kRelu, bool kResidual>
-void gradient_rows(const T* x, const T* y, const T* dy, const float* mean, const float* a, const float* b,
+template <class T, bool kResidual, class Dz>
+void gradient_rows(const T* x, const Dz& gradient, const float* mean, const float* a, const float* b,
                    const float* d, int64_t rows, int64_t channels, T* dx, T* dresidual) {
   parallel_for(rows, row_grain(channels), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t first = row * channels;
       PLUME_SIMD
       for (int64_t c = 0; c < channels; ++c) {
-        float dz = float(dy[first + c]);
-        if constexpr (kRelu) dz = float(y[first + c]) > 0.0f ? dz : 0.0f;
+        const float dz = gradient(first + c, c);
         dx[first + c] = T(a[c] * dz + (b[c] * (float(x[first + c]) - mean[c]) + d[c]));
         if constexpr (kResidual) dresidual[first + c] = T(dz);
       }
@@ -163,34 +171,37 @@ void gradient_rows(const T* x, const T* y, const T* dy, const float* mean, const
 }
 
 void run_backward(Context&, const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& gamma,
-                  const Tensor& mean, const Tensor& inv_std, const BatchNormBackwardParams& params,
-                  Tensor& dx, Tensor& dresidual, Tensor& dgamma, Tensor& dbeta) {
+                  const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
+                  const BatchNormBackwardParams& params, Tensor& dx, Tensor& dresidual, Tensor& dgamma,
+                  Tensor& dbeta) {
   const int64_t channels = x.dim(-1);
   if (channels == 0) return;
   const int64_t rows = x.size() / channels;
-  const bool with_relu = params.activation == Activation::relu;
   const float *centre = mean.data<float>(), *inverse = inv_std.data<float>();
-  dispatch_floating(x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const T* output = with_relu ? y.data<T>() : nullptr;
-    const auto sum = with_relu ? gradient_moments<T, true> : gradient_moments<T, false>;
-    const auto sums = sum(x.data<T>(), output, dy.data<T>(), centre, rows, channels);
-    std::vector<float> a(static_cast<size_t>(channels)), b(a), d(a);
+  std::vector<float> a(static_cast<size_t>(channels)), b(a), d(a);
+  for (size_t c = 0; c < a.size(); ++c) a[c] = gamma.data<float>()[c] * inverse[c];
+  const auto with = [&]<class T, Activation kActivation>() {
+    const GradientBefore<T, kActivation> dz{
+        x.data<T>(), y.defined() ? y.data<T>() : nullptr, dy.data<T>(), centre, a.data(), beta.data<float>()};
+    const auto sums = gradient_moments(x.data<T>(), dz, centre, rows, channels);
     for (size_t c = 0; c < a.size(); ++c) {
       const double of_beta = sums[c], of_gamma = sums[size_t(channels) + c] * double(inverse[c]);
       dbeta.data<float>()[c] = float(of_beta);
       dgamma.data<float>()[c] = float(of_gamma);
-      const double slope = double(gamma.data<float>()[c]) * double(inverse[c]);
-      a[c] = float(slope);
       if (params.fixed_statistics) continue;
+      const double slope = double(gamma.data<float>()[c]) * double(inverse[c]);
       b[c] = float(-slope * of_gamma * double(inverse[c]) / double(rows));
       d[c] = float(-slope * of_beta / double(rows));
     }
     T* extra = dresidual.defined() ? dresidual.data<T>() : nullptr;
-    const auto run = extra ? (with_relu ? gradient_rows<T, true, true> : gradient_rows<T, false, true>)
-                           : (with_relu ? gradient_rows<T, true, false> : gradient_rows<T, false, false>);
-    run(x.data<T>(), output, dy.data<T>(), centre, a.data(), b.data(), d.data(), rows, channels, dx.data<T>(),
-        extra);
+    const auto run = extra ? gradient_rows<T, true, GradientBefore<T, kActivation>>
+                           : gradient_rows<T, false, GradientBefore<T, kActivation>>;
+    run(x.data<T>(), dz, centre, a.data(), b.data(), d.data(), rows, channels, dx.data<T>(), extra);
+  };
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    dispatch_activation(params.activation, [&](auto kind) {
+      with.template operator()<decltype(zero), decltype(kind)::value>();
+    });
   });
 }
 

@@ -233,11 +233,12 @@ void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv
   });
 }
 
-// oneDNN is not asked about empty tensors, and reads a residual wrongly (2.6.3) when the channels are not a
-// multiple of eight; the loops handle them.
+// oneDNN is not asked about empty tensors or activations that only other variants are used with, and reads a
+// residual wrongly (2.6.3) when the channels are not a multiple of eight; the loops handle them.
 bool fits_forward(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&,
                   const Epilogue& epilogue, Tensor& y) {
   if (epilogue.residual.defined() && y.dim(3) % kChannelBlock != 0) return false;
+  if (epilogue.activation != Activation::identity && epilogue.activation != Activation::relu) return false;
   return x.size() > 0 && w.size() > 0 && y.size() > 0;
 }
 bool fits_backward(const Context&, const Tensor& a, const Tensor& b, const Conv2dParams&, Tensor& out) {

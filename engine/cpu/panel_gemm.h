@@ -105,9 +105,8 @@ inline void finish_columns(const float* values, const EpilogueView<float>& e, in
 
 inline void finish_columns(const float* values, const EpilogueView<float>& e, int64_t first, int count,
                            int64_t index, float* out) {
-  if (e.activation == Activation::relu)
-    return finish_columns<Activation::relu>(values, e, first, count, index, out);
-  return finish_columns<Activation::identity>(values, e, first, count, index, out);
+  dispatch_activation(e.activation,
+                      [&](auto kind) { finish_columns<kind>(values, e, first, count, index, out); });
 }
 
 }  // namespace plume::cpu

@@ -6,8 +6,10 @@
 //   silu         x sigmoid(x)              Elfwing et al. 2017, also "swish"
 //   hardswish    x hardsigmoid(x)          Howard et al. 2019 (MobileNetV3)
 #pragma once
+#include <bit>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "engine/core/half.h"
 
@@ -20,7 +22,30 @@ constexpr const char* name(Activation a) {
   return kNames[uint8_t(a)];
 }
 
-PLUME_HD inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+// exp(x) to about one unit in the last place; outside [-87, 88] as at the ends. On the host without branches
+// or calls, so that loops over it become vectors: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2].
+PLUME_HD inline float exponential(float x) {
+#ifdef __CUDA_ARCH__
+  return expf(x);
+#else
+  if (x != x) return x;
+  const float v = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+  const float scaled = v * 1.44269504f;
+  const int32_t n = int32_t(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
+  // ln 2 in two parts, the first exact when multiplied by n
+  const float r = (v - float(n) * 0.693359375f) - float(n) * -2.12194440e-4f;
+  float p = 1.0f / 5040;
+  p = p * r + 1.0f / 720;
+  p = p * r + 1.0f / 120;
+  p = p * r + 1.0f / 24;
+  p = p * r + 1.0f / 6;
+  p = p * r + 0.5f;
+  p = p * r * r + r + 1.0f;
+  return p * std::bit_cast<float>((n + 127) << 23);
+#endif
+}
+
+PLUME_HD inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 PLUME_HD inline float hardsigmoid(float x) {
   const float line = x * (1.0f / 6.0f) + 0.5f;
   return line > 0.0f ? (line < 1.0f ? line : 1.0f) : 0.0f;
@@ -66,20 +91,49 @@ PLUME_HD inline float slope_from_input(Activation a, float x) {
   }
 }
 
-// True when the slope cannot be told from the output, because two inputs share one.
-constexpr bool slope_needs_input(Activation a) { return a == Activation::silu || a == Activation::hardswish; }
+// True when the slope cannot be told from the output: two inputs share one, or (sigmoid near 1) rounding the
+// output to 16 bits has cost the digits that matter.
+constexpr bool slope_needs_input(Activation a) {
+  return a == Activation::sigmoid || a == Activation::silu || a == Activation::hardswish;
+}
 
 // d act / dx from the output y = act(x), for the others: nothing but y need be kept for the gradient.
 PLUME_HD inline float slope_from_output(Activation a, float y) {
   switch (a) {
     case Activation::relu:
       return y > 0.0f ? 1.0f : 0.0f;
-    case Activation::sigmoid:
-      return y * (1.0f - y);
     case Activation::hardsigmoid:
       return y > 0.0f && y < 1.0f ? 1.0f / 6.0f : 0.0f;
     default:
       return 1.0f;
+  }
+}
+
+// The gradient before the activation from the gradient dy after it: `y` is the output, `x` the input, of
+// which only the one that the slope needs is looked at. An infinite gradient does not pass a closed gate.
+PLUME_HD inline float through_slope(Activation a, float dy, float x, float y) {
+  if (a == Activation::identity) return dy;
+  const float slope = slope_needs_input(a) ? slope_from_input(a, x) : slope_from_output(a, y);
+  return slope == 0.0f ? 0.0f : dy * slope;
+}
+
+// Calls f with the activation as a compile-time constant, for loops that are to become vectors:
+// dispatch_activation(a, [&](auto kind) { ... activate(kind, v) ... });
+template <class F>
+decltype(auto) dispatch_activation(Activation a, F&& f) {
+  switch (a) {
+    case Activation::relu:
+      return f(std::integral_constant<Activation, Activation::relu>{});
+    case Activation::sigmoid:
+      return f(std::integral_constant<Activation, Activation::sigmoid>{});
+    case Activation::hardsigmoid:
+      return f(std::integral_constant<Activation, Activation::hardsigmoid>{});
+    case Activation::silu:
+      return f(std::integral_constant<Activation, Activation::silu>{});
+    case Activation::hardswish:
+      return f(std::integral_constant<Activation, Activation::hardswish>{});
+    default:
+      return f(std::integral_constant<Activation, Activation::identity>{});
   }
 }
 

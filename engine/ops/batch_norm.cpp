@@ -12,18 +12,26 @@ constinit KernelSlot<BatchNormBackward> batch_norm_backward{"batch_norm.backward
 
 namespace {
 
-void check(const Variable& x, const Variable& gamma, const Variable& beta, const Variable& residual) {
+void check(const Variable& x, const Variable& gamma, const Variable& beta, const Variable& residual,
+           Activation activation) {
   const Shape channels{x.dim(-1)};
   PLUME_CHECK(gamma.shape() == channels && beta.shape() == channels,
               "batch_norm: input {} needs gamma and beta of shape {}, got {} and {}", x.shape(), channels,
               gamma.shape(), beta.shape());
   PLUME_CHECK(!residual.defined() || (residual.shape() == x.shape() && residual.dtype() == x.dtype()),
               "batch_norm: residual and input must be alike");
+  PLUME_CHECK(!residual.defined() || !slope_needs_input(activation), "batch_norm: {} with a residual",
+              name(activation));
 }
 
-GradientRule gradient_rule(const Variable& x, const Tensor& y, const Variable& gamma, const Tensor& mean,
-                           const Tensor& inv_std, BatchNormBackwardParams params) {
-  return [x, y, gamma, mean, inv_std, params](const Tensor& dy, Gradients& g) {
+// The output, if the gradient reads it; keeping it would only hold memory otherwise.
+Tensor kept(const Tensor& y, Activation activation) {
+  return activation == Activation::identity || slope_needs_input(activation) ? Tensor() : y;
+}
+
+GradientRule gradient_rule(const Variable& x, const Tensor& y, const Variable& gamma, const Variable& beta,
+                           const Tensor& mean, const Tensor& inv_std, BatchNormBackwardParams params) {
+  return [x, y, gamma, beta, mean, inv_std, params](const Tensor& dy, Gradients& g) {
     Tensor dx = empty_like(x.value());
     Tensor dgamma = empty_like(mean), dbeta = empty_like(mean);
     Tensor dresidual;
@@ -33,8 +41,8 @@ GradientRule gradient_rule(const Variable& x, const Tensor& y, const Variable& g
       else
         dresidual = empty_like(dy);
     }
-    batch_norm_backward(x.context(), x.value(), y, dy, gamma.value(), mean, inv_std, params, dx, dresidual,
-                        dgamma, dbeta);
+    batch_norm_backward(x.context(), x.value(), y, dy, gamma.value(), beta.value(), mean, inv_std, params, dx,
+                        dresidual, dgamma, dbeta);
     g.add(0, dx);
     g.add(1, dgamma);
     g.add(2, dbeta);
@@ -52,32 +60,30 @@ const Tensor& value_or_undefined(const Variable& v) {
 Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
                           const Variable& residual, Tensor& running_mean, Tensor& running_var,
                           const BatchNormParams& params) {
-  check(x, gamma, beta, residual);
+  check(x, gamma, beta, residual, params.activation);
   PLUME_CHECK(x.value().size() > x.dim(-1),
               "batch_norm: training needs more than one value per channel, got input {}", x.shape());
   Tensor y = empty_like(x.value());
   Tensor mean = empty_like(gamma.value()), inv_std = empty_like(gamma.value());
   batch_norm_forward_train(x.context(), x.value(), gamma.value(), beta.value(), value_or_undefined(residual),
                            params, y, mean, inv_std, running_mean, running_var);
-  // Without an activation the gradient does not read y, and keeping it would only hold memory.
-  const Tensor kept = params.activation == Activation::identity ? Tensor() : y;
-  return record("batch_norm", y, {x, gamma, beta, residual},
-                gradient_rule(x, kept, gamma, mean, inv_std, {params.activation, false}));
+  return record(
+      "batch_norm", y, {x, gamma, beta, residual},
+      gradient_rule(x, kept(y, params.activation), gamma, beta, mean, inv_std, {params.activation, false}));
 }
 
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta,
                          const Variable& residual, const Tensor& running_mean, const Tensor& running_var,
                          const BatchNormParams& params) {
-  check(x, gamma, beta, residual);
+  check(x, gamma, beta, residual, params.activation);
   Tensor y = empty_like(x.value());
   batch_norm_forward_eval(x.context(), x.value(), gamma.value(), beta.value(), value_or_undefined(residual),
                           running_mean, running_var, params, y);
   if (!needs_grad({x, gamma, beta, residual})) return y;
   std::vector<float> inv_std = running_var.to_vector<float>();
   for (float& v : inv_std) v = 1.0f / std::sqrt(v + params.eps);
-  const Tensor kept = params.activation == Activation::identity ? Tensor() : y;
   return record("batch_norm", y, {x, gamma, beta, residual},
-                gradient_rule(x, kept, gamma, running_mean.clone(),
+                gradient_rule(x, kept(y, params.activation), gamma, beta, running_mean.clone(),
                               Tensor::from(inv_std, gamma.shape(), x.device()), {params.activation, true}));
 }
 

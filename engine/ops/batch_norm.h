@@ -19,7 +19,8 @@ struct BatchNormParams {
   Activation activation = Activation::identity;
 };
 
-// `residual` may be undefined. The running statistics are changed in place (training only).
+// `residual` may be undefined, and must be with an activation whose slope needs its input (sigmoid, silu,
+// hardswish): the gradient computes that input once more from x. The running statistics are changed in place.
 Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
                           const Variable& residual, Tensor& running_mean, Tensor& running_var,
                           const BatchNormParams& params);
@@ -39,13 +40,13 @@ struct BatchNormBackwardParams {
   Activation activation = Activation::identity;
   bool fixed_statistics = false;  // evaluation: mean and inv_std do not depend on x
 };
-// dz = dy * slope(y); dbeta = sum dz; dgamma = sum dz * xhat; dx = gamma * inv_std * (dz - dbeta/M - xhat *
+// dz = dy * slope; dbeta = sum dz; dgamma = sum dz * xhat; dx = gamma * inv_std * (dz - dbeta/M - xhat *
 // dgamma/M), without the last two terms for fixed statistics. dresidual = dz, written unless undefined. y is
-// read only where an activation needs it.
+// defined only where the activation's slope comes from its output.
 using BatchNormBackward = void(Context&, const Tensor& x, const Tensor& y, const Tensor& dy,
-                               const Tensor& gamma, const Tensor& mean, const Tensor& inv_std,
-                               const BatchNormBackwardParams&, Tensor& dx, Tensor& dresidual, Tensor& dgamma,
-                               Tensor& dbeta);
+                               const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                               const Tensor& inv_std, const BatchNormBackwardParams&, Tensor& dx,
+                               Tensor& dresidual, Tensor& dgamma, Tensor& dbeta);
 extern KernelSlot<BatchNormForwardTrain> batch_norm_forward_train;
 extern KernelSlot<BatchNormForwardEval> batch_norm_forward_eval;
 extern KernelSlot<BatchNormBackward> batch_norm_backward;

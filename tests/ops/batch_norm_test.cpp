@@ -12,10 +12,10 @@ struct Form {
   Activation activation;
   bool residual;
 };
-constexpr Form kForms[] = {{Activation::identity, false},
-                           {Activation::relu, false},
-                           {Activation::identity, true},
-                           {Activation::relu, true}};
+constexpr Form kForms[] = {{Activation::identity, false}, {Activation::relu, false},
+                           {Activation::identity, true},  {Activation::relu, true},
+                           {Activation::silu, false},     {Activation::hardswish, false},
+                           {Activation::sigmoid, false},   {Activation::hardsigmoid, true}};
 
 std::string label(const Form& f) {
   return message("{}{}", name(f.activation), f.residual ? ", residual" : "");
@@ -112,10 +112,12 @@ TEST(BatchNormTest, Backward) {
         std::vector<Operand> list{{"x", x},
                                   {"dy", x},
                                   {"gamma", channels, outliers(), DType::f32},
+                                  {"beta", channels, outliers(), DType::f32},
                                   {"mean", channels, outliers(), DType::f32},
                                   {"inv_std", channels, positive(0.1, 3), DType::f32}};
-        // Without an activation y is not kept.
-        if (form.activation != Activation::identity) list.push_back({"y", x});
+        // Where the gradient does not read y it is not kept.
+        if (form.activation != Activation::identity && !slope_needs_input(form.activation))
+          list.push_back({"y", x});
         std::vector<Operand> outputs{{"dx", x},
                                      {.name = "dgamma", .shape = channels, .dtype = DType::f32},
                                      {.name = "dbeta", .shape = channels, .dtype = DType::f32}};
@@ -126,14 +128,15 @@ TEST(BatchNormTest, Backward) {
                   .outputs = outputs,
                   .run =
                       [p](Context& c, Tensors& t) {
-                        batch_norm_backward(c, t["x"], t["y"], t["dy"], t["gamma"], t["mean"], t["inv_std"],
-                                            p, t["dx"], t["dresidual"], t["dgamma"], t["dbeta"]);
+                        batch_norm_backward(c, t["x"], t["y"], t["dy"], t["gamma"], t["beta"], t["mean"],
+                                            t["inv_std"], p, t["dx"], t["dresidual"], t["dgamma"],
+                                            t["dbeta"]);
                       },
                   .reference =
                       [p](Arrays& a) {
-                        reference::batch_norm_backward(a["x"], a["y"], a["dy"], a["gamma"], a["mean"],
-                                                       a["inv_std"], p, a["dx"], a["dresidual"], a["dgamma"],
-                                                       a["dbeta"]);
+                        reference::batch_norm_backward(a["x"], a["y"], a["dy"], a["gamma"], a["beta"],
+                                                       a["mean"], a["inv_std"], p, a["dx"], a["dresidual"],
+                                                       a["dgamma"], a["dbeta"]);
                       }});
       }
 }

@@ -11,12 +11,60 @@
 
 namespace plume::test::reference {
 
-inline Real activate(Activation activation, Real x) {
-  if (activation == Activation::relu && x.value < 0) return {0, x.error};
-  return x;
+// Written out, since the exponential overflows long before its reciprocal says anything. Close to zero, where
+// float's exponential ends, only the magnitude counts.
+inline Real sigmoid(Real x) {
+  constexpr double kEndOfRange = 1e-37 * 0x1p24;
+  const double s = 1.0 / (1.0 + std::exp(-x.value));
+  return {s, s * (1 - s) * x.error + (kFunctionError + 2) * s + kEndOfRange};
 }
-inline double slope(Activation activation, Real y) {
-  return activation == Activation::relu && !(y.value > 0) ? 0 : 1;
+inline Real hardsigmoid(Real x) {
+  const Real line = x / 6.0 + 0.5;
+  return {std::clamp(line.value, 0.0, 1.0), line.error};
+}
+inline Real activate(Activation activation, Real x) {
+  switch (activation) {
+    case Activation::relu:
+      return {std::max(x.value, 0.0), x.error};
+    case Activation::sigmoid:
+      return sigmoid(x);
+    case Activation::hardsigmoid:
+      return hardsigmoid(x);
+    case Activation::silu:
+      return x * sigmoid(x);
+    case Activation::hardswish:
+      return x * hardsigmoid(x);
+    default:
+      return x;
+  }
+}
+// Of an activation's input.
+inline Real slope(Activation activation, Real x) {
+  switch (activation) {
+    case Activation::relu:
+      return x.value > 0 ? 1 : 0;
+    case Activation::sigmoid:
+      return sigmoid(x) * (1.0 - sigmoid(x));
+    case Activation::hardsigmoid:
+      return std::fabs(x.value) < 3 ? Real(1) / 6.0 : 0;
+    case Activation::silu:
+      return sigmoid(x) * (1.0 + x * (1.0 - sigmoid(x)));
+    case Activation::hardswish:
+      return x.value < -3 ? Real(0) : x.value <= 3 ? x / 3.0 + 0.5 : Real(1);
+    default:
+      return 1;
+  }
+}
+// Of its output, for those that can be inverted that far.
+inline Real slope_from_output(Activation activation, Real y) {
+  switch (activation) {
+    case Activation::relu:
+      return y.value > 0 ? 1 : 0;
+    case Activation::hardsigmoid:
+      return y.value > 0 && y.value < 1 ? Real(1) / 6.0 : 0;
+    default:
+      return 1;
+  }
 }
 
 // ---- elementwise -------------------------------------------------------------------------------------
@@ -26,6 +74,13 @@ inline void relu(const Array& x, Array& y) {
 }
 inline void relu_backward(const Array& y, const Array& dy, Array& dx) {
   for (int64_t i = 0; i < y.size(); ++i) dx[i] = y[i].value > 0 ? dy[i] : 0;
+}
+
+inline void activation(const Array& x, Activation kind, Array& y) {
+  for (int64_t i = 0; i < x.size(); ++i) y[i] = activate(kind, x[i]);
+}
+inline void activation_backward(const Array& x, const Array& dy, Activation kind, Array& dx) {
+  for (int64_t i = 0; i < x.size(); ++i) dx[i] = dy[i] * slope(kind, x[i]);
 }
 
 inline void add(const Array& a, const Array& b, Array& y) {
@@ -196,15 +251,16 @@ inline void batch_norm_eval(const Array& x, const Array& gamma, const Array& bet
 }
 
 inline void batch_norm_backward(const Array& x, const Array& y, const Array& dy, const Array& gamma,
-                                const Array& mean, const Array& inv_std,
+                                const Array& beta, const Array& mean, const Array& inv_std,
                                 const BatchNormBackwardParams& params, Array& dx, Array& dresidual,
                                 Array& dgamma, Array& dbeta) {
   const double count = double(x.rows());
   for (int64_t c = 0; c < x.dim(-1); ++c) {
-    const auto dz = [&](int64_t row) {
-      return y.defined() && slope(params.activation, y.at(row, c)) == 0 ? Real(0) : dy.at(row, c);
-    };
     const auto xhat = [&](int64_t row) { return (x.at(row, c) - mean[c]) * inv_std[c]; };
+    const auto dz = [&](int64_t row) {
+      if (y.defined()) return dy.at(row, c) * slope_from_output(params.activation, y.at(row, c));
+      return dy.at(row, c) * slope(params.activation, xhat(row) * gamma[c] + beta[c]);
+    };
     Sum sum_dz, sum_dz_xhat;
     for (int64_t row = 0; row < x.rows(); ++row) {
       sum_dz += dz(row);
