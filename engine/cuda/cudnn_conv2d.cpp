@@ -28,8 +28,16 @@ struct KeyHash {
 
 // cuDNN's name for an activation; nothing for those it does not have.
 std::optional<cudnnPointwiseMode_t> pointwise_mode(Activation activation) {
-  if (activation == Activation::relu) return CUDNN_POINTWISE_RELU_FWD;
-  return {};
+  switch (activation) {
+    case Activation::relu:
+      return CUDNN_POINTWISE_RELU_FWD;
+    case Activation::sigmoid:
+      return CUDNN_POINTWISE_SIGMOID_FWD;
+    case Activation::silu:
+      return CUDNN_POINTWISE_SWISH_FWD;  // its beta is 1 unless set
+    default:
+      return {};
+  }
 }
 
 struct Problem {
