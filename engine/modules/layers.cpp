@@ -2,7 +2,9 @@
 
 #include <cmath>
 
+#include "engine/ops/activation.h"
 #include "engine/ops/cast.h"
+#include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/linear.h"
 
 namespace plume {
@@ -19,11 +21,46 @@ void fill(Tensor& tensor, F&& next) {
   tensor.copy_from(Tensor::from(values, tensor.shape()));
 }
 
+void fill_weight(Tensor& weight, Variable& bias, Init init, double fan_in, double fan_out,
+                 RandomSequence& random) {
+  const auto normal = [&](double deviation) {
+    fill(weight, [&] { return random.normal() * float(deviation); });
+  };
+  const auto uniform = [&](double bound) {
+    fill(weight, [&] { return random.uniform(-float(bound), float(bound)); });
+  };
+  switch (init) {
+    case Init::fan_out_normal:
+      normal(std::sqrt(2.0 / fan_out));
+      break;
+    case Init::fan_in_uniform:
+      uniform(std::sqrt(6.0 / fan_in));
+      break;
+    case Init::small_normal:
+      normal(0.01);
+      break;
+    case Init::fan_out_uniform:
+      uniform(1.0 / std::sqrt(fan_out));
+      break;
+    case Init::fan_in_default:
+      uniform(1.0 / std::sqrt(fan_in));
+      break;
+  }
+  if (!bias.defined()) return;
+  const float bound = init == Init::fan_in_default ? float(1.0 / std::sqrt(fan_in)) : 0.0f;
+  fill(bias.value(), [&] { return bound == 0.0f ? 0.0f : random.uniform(-bound, bound); });
+}
+
 }  // namespace
 
 Conv2d::Conv2d(int in_channels, int out_channels, int kernel, const Options& options)
-    : weight(parameter({out_channels, kernel, kernel, in_channels})),
-      params{options.stride, options.padding, 1, nullptr} {
+    : weight(parameter(options.depthwise ? Shape{kernel, kernel, in_channels}
+                                         : Shape{out_channels, kernel, kernel, in_channels})),
+      params{options.stride, options.padding, 1, nullptr},
+      depthwise(options.depthwise),
+      init_(options.init) {
+  PLUME_CHECK(!depthwise || in_channels == out_channels, "conv2d: depthwise with {} to {} channels",
+              in_channels, out_channels);
   register_parameter("weight", weight, true);
   if (options.bias) {
     bias = parameter({out_channels});
@@ -31,13 +68,25 @@ Conv2d::Conv2d(int in_channels, int out_channels, int kernel, const Options& opt
   }
 }
 
-Variable Conv2d::forward(const Variable& x) { return conv2d(x, cast(weight, x.dtype()), bias, params); }
+Variable Conv2d::forward(const Variable& x) {
+  const Variable filter = cast(weight, x.dtype());
+  return depthwise ? depthwise_conv2d(x, filter, bias, params) : conv2d(x, filter, bias, params);
+}
+
+Tensor Conv2d::forward_fused(const Tensor& x, const Tensor& filter, PackedFilter& packed,
+                             const Epilogue& epilogue) const {
+  Conv2dParams constant = params;
+  constant.packed = &packed;
+  const Tensor cast_filter = cast(filter, x.dtype()).value();
+  return depthwise ? depthwise_conv2d_fused(x, cast_filter, constant, epilogue)
+                   : conv2d_fused(x, cast_filter, constant, epilogue);
+}
 
 void Conv2d::initialize_own(RandomSequence& random) {
-  const double fan_out = double(weight.dim(0)) * double(weight.dim(1)) * double(weight.dim(2));
-  const float deviation = float(std::sqrt(2.0 / fan_out));
-  fill(weight.value(), [&] { return random.normal() * deviation; });
-  if (bias.defined()) bias.value().fill_zero();
+  const Shape& s = weight.shape();
+  const double taps = double(depthwise ? s[0] * s[1] : s[1] * s[2]);
+  fill_weight(weight.value(), bias, init_, depthwise ? taps : taps * double(s[3]),
+              taps * double(depthwise ? s[2] : s[0]), random);
 }
 
 BatchNorm2d::BatchNorm2d(int channels, const BatchNormParams& options)
@@ -68,8 +117,8 @@ void BatchNorm2d::initialize_own(RandomSequence&) {
   num_batches_tracked.fill_zero();
 }
 
-Linear::Linear(int in_features, int out_features)
-    : weight(parameter({out_features, in_features})), bias(parameter({out_features})) {
+Linear::Linear(int in_features, int out_features, Init init)
+    : weight(parameter({out_features, in_features})), bias(parameter({out_features})), init_(init) {
   register_parameter("weight", weight);
   register_parameter("bias", bias);
 }
@@ -77,9 +126,7 @@ Linear::Linear(int in_features, int out_features)
 Variable Linear::forward(const Variable& x) { return linear(x, cast(weight, x.dtype()), bias); }
 
 void Linear::initialize_own(RandomSequence& random) {
-  const float bound = float(1.0 / std::sqrt(double(weight.dim(1))));
-  fill(weight.value(), [&] { return random.uniform(-bound, bound); });
-  fill(bias.value(), [&] { return random.uniform(-bound, bound); });
+  fill_weight(weight.value(), bias, init_, double(weight.dim(1)), double(weight.dim(0)), random);
 }
 
 Variable ConvBn::forward(const Variable& x, const Variable& residual) {
@@ -88,9 +135,7 @@ Variable ConvBn::forward(const Variable& x, const Variable& residual) {
   epilogue.shift = folded_->shift;
   if (residual.defined()) epilogue.residual = residual.value();
   epilogue.activation = norm_.params.activation;
-  Conv2dParams params = conv_.params;
-  params.packed = &folded_->packed;
-  return conv2d_fused(x.value(), folded_->weight, params, epilogue);
+  return conv_.forward_fused(x.value(), folded_->weight, folded_->packed, epilogue);
 }
 
 void ConvBn::fuse(bool on) {
@@ -103,17 +148,29 @@ void ConvBn::fuse(bool on) {
   std::vector<float> weight = conv_.weight.value().to_vector<float>(), shift(gamma.size());
   const std::vector<float> bias =
       conv_.bias.defined() ? conv_.bias.value().to_vector<float>() : std::vector<float>(gamma.size());
-  const size_t per_filter = weight.size() / gamma.size();
-  for (size_t k = 0; k < gamma.size(); ++k) {
+  const size_t channels = gamma.size(), per_filter = weight.size() / channels;
+  for (size_t k = 0; k < channels; ++k) {
     const double scale = double(gamma[k]) / std::sqrt(double(var[k]) + double(norm_.params.eps));
     shift[k] = float(double(beta[k]) + (double(bias[k]) - double(mean[k])) * scale);
-    for (size_t i = 0; i < per_filter; ++i)
-      weight[k * per_filter + i] = float(double(weight[k * per_filter + i]) * scale);
+    for (size_t i = 0; i < per_filter; ++i) {
+      float& w = weight[conv_.depthwise ? i * channels + k : k * per_filter + i];
+      w = float(double(w) * scale);
+    }
   }
   const Device device = conv_.weight.device();
   folded_ = std::make_unique<Folded>();
   folded_->weight = Tensor::from(weight, conv_.weight.shape(), device);
   folded_->shift = Tensor::from(shift, {int64_t(shift.size())}, device);
 }
+
+Variable ConvAct::forward(const Variable& x) {
+  if (!packed_) return activation(conv_.forward(x), activation_);
+  Epilogue epilogue;
+  if (conv_.bias.defined()) epilogue.shift = conv_.bias.value();
+  epilogue.activation = activation_;
+  return conv_.forward_fused(x.value(), conv_.weight.value(), *packed_, epilogue);
+}
+
+void ConvAct::fuse(bool on) { packed_ = on ? std::make_unique<PackedFilter>() : nullptr; }
 
 }  // namespace plume

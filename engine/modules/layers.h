@@ -8,23 +8,41 @@
 
 namespace plume {
 
+// How torchvision's networks begin. fan_in and fan_out are the weights per output and per input channel (of a
+// depthwise filter: its size, and its size times the channels, which is PyTorch's reading).
+enum class Init : uint8_t {
+  fan_out_normal,   // N(0, 2 / fan_out), bias 0: Kaiming normal
+  fan_in_uniform,   // U(+- sqrt(6 / fan_in)), bias 0: Kaiming uniform
+  small_normal,     // N(0, 0.01^2), bias 0
+  fan_out_uniform,  // U(+- 1 / sqrt(fan_out)), bias 0
+  fan_in_default,   // U(+- 1 / sqrt(fan_in)), bias too: PyTorch's default
+};
+
 class Conv2d : public Module {
  public:
   struct Options {
     int stride = 1;
     int padding = 0;
     bool bias = true;
+    bool depthwise = false;  // one filter per channel: groups = in_channels = out_channels
+    Init init = Init::fan_out_normal;
   };
   Conv2d(int in_channels, int out_channels, int kernel, const Options& options);
   Variable forward(const Variable& x) override;
+  // For evaluation, with other weights of the same shape; records nothing.
+  Tensor forward_fused(const Tensor& x, const Tensor& weight, PackedFilter& packed,
+                       const Epilogue& epilogue) const;
 
-  Variable weight;  // [K, R, S, C]
+  Variable weight;  // [K, R, S, C]; depthwise [R, S, C]
   Variable bias;    // [K] or undefined
   Conv2dParams params;
+  const bool depthwise;
 
  protected:
-  void initialize_own(
-      RandomSequence& random) override;  // Kaiming normal, fan out (torchvision's networks); bias 0
+  void initialize_own(RandomSequence& random) override;
+
+ private:
+  Init init_;
 };
 
 class BatchNorm2d : public Module {
@@ -45,14 +63,17 @@ class BatchNorm2d : public Module {
 
 class Linear : public Module {
  public:
-  Linear(int in_features, int out_features);
+  Linear(int in_features, int out_features, Init init = Init::fan_in_default);
   Variable forward(const Variable& x) override;
 
   Variable weight;  // [out, in]
   Variable bias;    // [out]
 
  protected:
-  void initialize_own(RandomSequence& random) override;  // uniform in +- 1 / sqrt(in): PyTorch's default
+  void initialize_own(RandomSequence& random) override;
+
+ private:
+  Init init_;
 };
 
 // A convolution and the batch norm after it. They stay separate modules with their own names; this pair
@@ -71,6 +92,19 @@ class ConvBn {
   Conv2d& conv_;
   BatchNorm2d& norm_;
   std::unique_ptr<Folded> folded_;
+};
+
+// A convolution with a bias and the activation after it: one kernel once fused.
+class ConvAct {
+ public:
+  ConvAct(Conv2d& conv, Activation activation) : conv_(conv), activation_(activation) {}
+  Variable forward(const Variable& x);
+  void fuse(bool on);
+
+ private:
+  Conv2d& conv_;
+  Activation activation_;
+  std::unique_ptr<PackedFilter> packed_;
 };
 
 }  // namespace plume

@@ -1,0 +1,37 @@
+#include "engine/modules/blocks.h"
+
+#include <algorithm>
+
+namespace plume {
+
+void Sequential::add(std::string name, std::unique_ptr<Module> module) {
+  register_module(std::move(name), *module);
+  modules_.push_back(std::move(module));
+}
+
+Variable Sequential::forward(const Variable& x) {
+  Variable y = x;
+  for (const auto& module : modules_) y = module->forward(y);
+  return y;
+}
+
+ConvNormAct::ConvNormAct(int in_channels, int out_channels, int kernel, const Options& options)
+    : conv_(in_channels, out_channels, kernel,
+            {options.stride, (kernel - 1) / 2, false, options.depthwise, options.init}),
+      norm_(out_channels, options.norm) {
+  register_module("0", conv_);
+  register_module("1", norm_);
+}
+
+SqueezeExcitation::SqueezeExcitation(int channels, int squeezed, const SqueezeExcitationParams& params)
+    : params_(params), fc1_(channels, squeezed, 1, {}), fc2_(squeezed, channels, 1, {}) {
+  register_module("fc1", fc1_);
+  register_module("fc2", fc2_);
+}
+
+int round_channels(double channels) {
+  const int rounded = std::max(8, int(channels + 4) / 8 * 8);
+  return rounded < 0.9 * channels ? rounded + 8 : rounded;
+}
+
+}  // namespace plume

@@ -1,0 +1,59 @@
+// Blocks that several networks share, under torchvision's names.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/modules/layers.h"
+#include "engine/ops/squeeze_excitation.h"
+
+namespace plume {
+
+// Modules one after the other, each with its own name.
+class Sequential : public Module {
+ public:
+  void add(std::string name, std::unique_ptr<Module> module);
+  Variable forward(const Variable& x) override;
+
+ private:
+  std::vector<std::unique_ptr<Module>> modules_;
+};
+
+// Convolution "0", batch norm "1", activation; padded so that stride 1 keeps the image's size.
+class ConvNormAct : public Module {
+ public:
+  struct Options {
+    int stride = 1;
+    bool depthwise = false;
+    BatchNormParams norm = {};  // its activation included
+    Init init = Init::fan_out_normal;
+  };
+  ConvNormAct(int in_channels, int out_channels, int kernel, const Options& options);
+  Variable forward(const Variable& x) override { return pair_.forward(x); }
+  // activation(norm(conv(x)) + residual)
+  Variable forward(const Variable& x, const Variable& residual) { return pair_.forward(x, residual); }
+
+ private:
+  void fuse_own(bool on) override { pair_.fuse(on); }
+  Conv2d conv_;
+  BatchNorm2d norm_;
+  ConvBn pair_{conv_, norm_};
+};
+
+// "fc1" and "fc2" are 1x1 convolutions with biases.
+class SqueezeExcitation : public Module {
+ public:
+  SqueezeExcitation(int channels, int squeezed, const SqueezeExcitationParams& params);
+  Variable forward(const Variable& x) override {
+    return squeeze_excitation(x, fc1_.weight, fc1_.bias, fc2_.weight, fc2_.bias, params_);
+  }
+
+ private:
+  SqueezeExcitationParams params_;
+  Conv2d fc1_, fc2_;
+};
+
+// The nearest multiple of 8 that is not more than 10 % smaller (the MobileNet papers' rule).
+int round_channels(double channels);
+
+}  // namespace plume
