@@ -21,7 +21,7 @@ if(NOT PLUME_CUDA STREQUAL "OFF" AND NOT PLUME_SANITIZE)
       get_filename_component(_cudnn_folder ${CUDNN_INCLUDE_DIR}/../.. ABSOLUTE)
       find_path(CUBLASLT_INCLUDE_DIR cublasLt.h
         HINTS ${_cudnn_folder} PATH_SUFFIXES cublas/include cu13/include cu12/include)
-      find_library(CUBLASLT_LIBRARY NAMES cublasLt libcublasLt.so.13 libcublasLt.so.12
+      find_library(CUBLASLT_LIBRARY NAMES cublasLt libcublasLt.so.13 libcublasLt.so.12 NAMES_PER_DIR
         HINTS ${_cudnn_folder} PATH_SUFFIXES cublas/lib cu13/lib cu12/lib)
       mark_as_advanced(CUBLASLT_INCLUDE_DIR CUBLASLT_LIBRARY)
       if(CUBLASLT_INCLUDE_DIR AND CUBLASLT_LIBRARY)
