@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times PyTorch on a GPU: the same networks and workloads as bench_models, one line of JSON per mode.
 
-    torch_cuda.py --model resnet18 [--workload inference:224:256 ...] [--seconds 2] [--no-compile]
+    torch_cuda.py --model resnet18 [--workload inference:224:256 ...] [--seconds 2] [--no-compile | --only-compile]
 
 Modes: eager (channels_last, AMP bf16, cudnn.benchmark), graph (the same captured as a CUDA graph), compile (torch.compile,
 reduce-overhead, which uses graphs too). A mode that cannot run here prints a line with "error" and the others go on.
@@ -94,6 +94,7 @@ def main():
     parser.add_argument("--dtype", choices=["bf16", "f32"], default="bf16", help="f32 is TF32 on tensor cores")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out (it takes minutes)")
+    parser.add_argument("--only-compile", action="store_true")
     args = parser.parse_args()
     try:
         import torch
@@ -107,8 +108,9 @@ def main():
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     modes = ["eager", "graph"] + ([] if args.no_compile or not hasattr(torch, "compile") else ["compile"])
+    if args.only_compile:
+        modes = [m for m in modes if m == "compile"]
     ran = 0
-    # Compilation comes last, so that a time limit costs the least.
     for variant in modes:
         for name in args.model or ["resnet18"]:
             for workload in args.workload or USUAL:
