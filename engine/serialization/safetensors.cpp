@@ -1,0 +1,198 @@
+#include "engine/serialization/safetensors.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include "engine/serialization/crc64.h"
+#include "engine/serialization/safetensors_header.h"
+
+namespace plume {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+
+constexpr uint64_t kMaxHeader = 100'000'000;
+
+constexpr std::array kTypes = {
+    FormatDType{"BOOL", 8, {}},           FormatDType{"F4", 4, {}},
+    FormatDType{"F6_E2M3", 6, {}},        FormatDType{"F6_E3M2", 6, {}},
+    FormatDType{"U8", 8, DType::u8},      FormatDType{"I8", 8, {}},
+    FormatDType{"F8_E5M2", 8, {}},        FormatDType{"F8_E4M3", 8, {}},
+    FormatDType{"F8_E8M0", 8, {}},        FormatDType{"F8_E4M3FNUZ", 8, {}},
+    FormatDType{"F8_E5M2FNUZ", 8, {}},    FormatDType{"I16", 16, {}},
+    FormatDType{"U16", 16, {}},           FormatDType{"F16", 16, DType::f16},
+    FormatDType{"BF16", 16, DType::bf16}, FormatDType{"I32", 32, DType::i32},
+    FormatDType{"U32", 32, {}},           FormatDType{"F32", 32, DType::f32},
+    FormatDType{"C64", 64, {}},           FormatDType{"F64", 64, {}},
+    FormatDType{"I64", 64, DType::i64},   FormatDType{"U64", 64, {}},
+};
+
+// What else a file may be whose first eight bytes are not a length.
+std::string guess(const char* first) {
+  if (std::memcmp(first, "version ", 8) == 0)
+    return " (a Git LFS pointer: the file itself was not fetched; see `git lfs pull`)";
+  if (std::memcmp(first, "PK\3\4", 4) == 0) return " (a zip archive, as PyTorch writes: not safetensors)";
+  if (first[0] == '<') return " (a web page: not safetensors)";
+  return "";
+}
+
+bool multiply(uint64_t a, uint64_t b, uint64_t& product) { return !__builtin_mul_overflow(a, b, &product); }
+
+}  // namespace
+
+std::span<const FormatDType> format_dtypes() { return kTypes; }
+
+const FormatDType& format_dtype(DType dtype) {
+  return *std::find_if(kTypes.begin(), kTypes.end(), [&](const FormatDType& t) { return t.dtype == dtype; });
+}
+
+std::string TensorInfo::describe() const {
+  std::string text = std::string(type->name) + " [";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+bool TensorInfo::has_shape(const Shape& expected) const {
+  return std::equal(shape.begin(), shape.end(), expected.begin(), expected.end(),
+                    [](uint64_t a, int64_t b) { return a == uint64_t(b); });
+}
+
+std::string in_quotes(const std::string& name) {
+  constexpr size_t kLongest = 200;
+  constexpr const char* kHex = "0123456789abcdef";
+  std::string text = "'";
+  for (const char c : name.substr(0, kLongest)) {
+    const auto byte = uint8_t(c);
+    if (byte >= 0x20 && byte != 0x7F)
+      text += c;
+    else
+      text += std::string("\\x") + kHex[byte >> 4] + kHex[byte & 15];
+  }
+  return text + (name.size() > kLongest ? "...'" : "'");
+}
+
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
+  // Non-blocking: opening a pipe that nobody writes to would wait for ever.
+  file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file_ < 0) fail(ErrorKind::bad_input, "{}: cannot be opened: {}", path, std::strerror(errno));
+  try {
+    struct stat status {};
+    if (::fstat(file_, &status) != 0)
+      fail(ErrorKind::bad_input, "{}: cannot be read: {}", path, std::strerror(errno));
+    if (!S_ISREG(status.st_mode))
+      fail(ErrorKind::bad_input, "{}: is {}", path,
+           S_ISDIR(status.st_mode) ? "a folder" : "not a regular file");
+    size_ = uint64_t(status.st_size);
+    read_header();
+    validate();
+  } catch (...) {
+    ::close(file_);
+    throw;
+  }
+}
+
+SafetensorsFile::~SafetensorsFile() { ::close(file_); }
+
+void SafetensorsFile::read_header() {
+  if (size_ < 8)
+    fail(ErrorKind::bad_input, "{}: HeaderTooSmall: {} bytes, expected at least 8", path_, size_);
+  uint64_t length = 0;
+  read_bytes(0, &length, 8);
+  if (length > kMaxHeader) {
+    char first[8];
+    std::memcpy(first, &length, 8);
+    fail(ErrorKind::bad_input, "{}: HeaderTooLarge: header of {} bytes, at most {} are allowed{}", path_,
+         length, kMaxHeader, guess(first));
+  }
+  if (length > size_ - 8)
+    fail(ErrorKind::bad_input, "{}: InvalidHeaderLength: header of {} bytes in a file of {} bytes", path_,
+         length, size_);
+  header_.resize(length);
+  read_bytes(8, header_.data(), length);
+  SafetensorsHeader header = parse_safetensors_header(header_, path_);
+  tensors_ = std::move(header.tensors);
+  metadata_ = std::move(header.metadata);
+}
+
+void SafetensorsFile::validate() {
+  const auto refuse = [this](const char* kind, const TensorInfo& t, const std::string& what) {
+    fail(ErrorKind::bad_input, "{}: {}: tensor {} {}", path_, kind, in_quotes(t.name), what);
+  };
+  std::sort(tensors_.begin(), tensors_.end(), [](const TensorInfo& a, const TensorInfo& b) {
+    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
+  });
+  uint64_t next = 0;
+  for (const TensorInfo& t : tensors_) {
+    if (t.begin != next) refuse("InvalidOffset", t, message("begins at {}, expected {}", t.begin, next));
+    if (t.end < t.begin)
+      refuse("InvalidOffset", t, message("ends at {}, before its begin {}", t.end, t.begin));
+    next = t.end;
+    uint64_t bits = 1;
+    for (const uint64_t extent : t.shape)
+      if (!multiply(bits, extent, bits))
+        refuse("ValidationOverflow", t, "has too many elements: " + t.describe());
+    if (!multiply(bits, uint64_t(t.type->bits), bits))
+      refuse("ValidationOverflow", t, "has too many bits: " + t.describe());
+    if (bits % 8 != 0)
+      refuse("MisalignedSlice", t, message("has {} bits, not whole bytes: {}", bits, t.describe()));
+    if (t.end - t.begin != bits / 8)
+      refuse("TensorInvalidInfo", t,
+             message("has {} bytes, expected {} for {}", t.end - t.begin, bits / 8, t.describe()));
+  }
+  const uint64_t stored = size_ - 8 - header_.size();
+  if (next != stored)
+    fail(ErrorKind::bad_input, "{}: MetadataIncompleteBuffer: {} bytes of tensors, expected {}", path_,
+         stored, next);
+  for (size_t i = 0; i < tensors_.size(); ++i) index_[tensors_[i].name] = i;
+}
+
+const TensorInfo* SafetensorsFile::find(const std::string& name) const {
+  const auto found = index_.find(name);
+  return found == index_.end() ? nullptr : &tensors_[found->second];
+}
+
+Tensor SafetensorsFile::read(const TensorInfo& info) const {
+  if (!info.type->dtype)
+    fail(ErrorKind::bad_input, "{}: UnsupportedDtype: tensor {} is {}", path_, in_quotes(info.name),
+         info.describe());
+  int64_t extents[Shape::kMaxRank] = {};
+  for (size_t i = 0; i < info.shape.size(); ++i) {
+    if (info.shape[i] > uint64_t{1} << 62)
+      fail(ErrorKind::bad_input, "{}: UnsupportedShape: tensor {} is {}", path_, in_quotes(info.name),
+           info.describe());
+    extents[i] = int64_t(info.shape[i]);
+  }
+  Shape shape;
+  try {
+    shape = Shape(extents, int(info.shape.size()));
+  } catch (const Error& error) {
+    fail(ErrorKind::bad_input, "{}: UnsupportedShape: tensor {}: {}", path_, in_quotes(info.name),
+         error.what());
+  }
+  Tensor tensor = Tensor::empty(shape, *info.type->dtype, Device::cpu, "file");
+  read_bytes(8 + header_.size() + info.begin, tensor.raw(), tensor.bytes());
+  return tensor;
+}
+
+void SafetensorsFile::read_bytes(uint64_t offset, void* to, uint64_t bytes) const {
+  char* next = static_cast<char*>(to);
+  while (bytes > 0) {
+    const ssize_t n = ::pread(file_, next, bytes, off_t(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0)
+      fail(ErrorKind::bad_input, "{}: cannot be read at byte {}: {}", path_, offset, std::strerror(errno));
+    if (n == 0) fail(ErrorKind::bad_input, "{}: ends at byte {}, expected {} more", path_, offset, bytes);
+    next += n;
+    offset += uint64_t(n);
+    bytes -= uint64_t(n);
+  }
+}
+
+}  // namespace plume

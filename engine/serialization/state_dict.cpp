@@ -1,0 +1,171 @@
+#include "engine/serialization/state_dict.h"
+
+#include <algorithm>
+#include <set>
+
+namespace plume {
+namespace {
+
+template <class T>
+void transpose_blocks(const T* from, T* to, int64_t blocks, int64_t rows, int64_t columns) {
+  for (int64_t b = 0; b < blocks; ++b, from += rows * columns, to += rows * columns)
+    for (int64_t c = 0; c < columns; ++c)
+      for (int64_t r = 0; r < rows; ++r) to[c * rows + r] = from[r * columns + c];
+}
+
+// [blocks, rows, columns] -> [blocks, columns, rows]
+void transpose_blocks(const Tensor& from, Tensor& to, int64_t blocks, int64_t rows, int64_t columns) {
+  const auto run = [&](auto word) {
+    using Word = decltype(word);
+    transpose_blocks(static_cast<const Word*>(from.raw()), static_cast<Word*>(to.raw()), blocks, rows,
+                     columns);
+  };
+  switch (size_of(from.dtype())) {
+    case 1:
+      return run(uint8_t{});
+    case 2:
+      return run(uint16_t{});
+    case 4:
+      return run(uint32_t{});
+    default:
+      return run(uint64_t{});
+  }
+}
+
+void check_layout(const Tensor& tensor) {
+  PLUME_CHECK(tensor.rank() == 4 && is_host(tensor.device()), "layout: {} is not a rank-4 tensor on the host",
+              tensor);
+}
+
+Tensor as_f32(const Tensor& tensor) {
+  if (tensor.dtype() == DType::f32) return tensor;
+  Tensor wide = Tensor::empty(tensor.shape(), DType::f32, Device::cpu, "file");
+  float* out = wide.data<float>();
+  dispatch_floating(tensor.dtype(), [&](auto zero) {
+    const auto* in = tensor.data<decltype(zero)>();
+    for (int64_t i = 0; i < tensor.size(); ++i) out[i] = float(in[i]);
+  });
+  return wide;
+}
+
+Shape file_shape(const NamedTensor& entry) {
+  const Shape& s = entry.tensor->shape();
+  return entry.filter ? Shape{s[0], s[3], s[1], s[2]} : s;
+}
+
+bool converts(const TensorInfo& info, DType to) {
+  const std::optional<DType>& from = info.type->dtype;
+  return from && (*from == to || (to == DType::f32 && is_floating(*from)));
+}
+
+bool may_be_missing(const std::string& name) { return name.ends_with("num_batches_tracked"); }
+
+// Everything that does not fit, in one line.
+class Faults {
+ public:
+  void add(const char* kind, const std::string& what) {
+    constexpr size_t kMostPerKind = 50;
+    auto& [count, text] = kinds_[kind];
+    if (++count <= kMostPerKind) text += (count == 1 ? "" : ", ") + what;
+  }
+  void throw_if_any(const std::string& path) const {
+    if (kinds_.empty()) return;
+    std::string all;
+    for (const char* kind : {"MissingTensor", "UnexpectedTensor", "ShapeMismatch", "UnsupportedDtype"}) {
+      const auto found = kinds_.find(kind);
+      if (found == kinds_.end()) continue;
+      const auto& [count, text] = found->second;
+      all += message("{}{} ({}): {}", all.empty() ? "" : "; ", kind, count, text);
+    }
+    fail(ErrorKind::bad_input, "{}: does not fit the model: {}", path, all);
+  }
+
+ private:
+  std::map<std::string, std::pair<size_t, std::string>> kinds_;
+};
+
+void check(const SafetensorsFile& file, const std::vector<StateGroup>& groups,
+           const std::string& ignored_prefix) {
+  Faults faults;
+  std::set<std::string> expected;
+  for (const StateGroup& group : groups)
+    for (const NamedTensor& entry : group.tensors) {
+      const std::string name = group.prefix + entry.name;
+      expected.insert(name);
+      const TensorInfo* info = file.find(name);
+      if (info == nullptr) {
+        if (!may_be_missing(name)) faults.add("MissingTensor", in_quotes(name));
+        continue;
+      }
+      if (!info->has_shape(file_shape(entry)))
+        faults.add("ShapeMismatch",
+                   message("{} is {}, expected {}", in_quotes(name), info->describe(), file_shape(entry)));
+      if (!converts(*info, entry.tensor->dtype()))
+        faults.add("UnsupportedDtype", message("{} is {}, expected {}", in_quotes(name), info->type->name,
+                                               entry.tensor->dtype()));
+    }
+  for (const TensorInfo& info : file.tensors())
+    if (!expected.contains(info.name) && (ignored_prefix.empty() || !info.name.starts_with(ignored_prefix)))
+      faults.add("UnexpectedTensor", in_quotes(info.name));
+  faults.throw_if_any(file.path());
+}
+
+}  // namespace
+
+Tensor channels_last(const Tensor& kcrs) {
+  check_layout(kcrs);
+  const Shape& s = kcrs.shape();
+  Tensor result = Tensor::empty({s[0], s[2], s[3], s[1]}, kcrs.dtype(), kcrs.device());
+  transpose_blocks(kcrs, result, s[0], s[1], s[2] * s[3]);
+  return result;
+}
+
+Tensor channels_first(const Tensor& krsc) {
+  check_layout(krsc);
+  const Shape& s = krsc.shape();
+  Tensor result = Tensor::empty({s[0], s[3], s[1], s[2]}, krsc.dtype(), krsc.device());
+  transpose_blocks(krsc, result, s[0], s[1] * s[2], s[3]);
+  return result;
+}
+
+void load_state(const SafetensorsFile& file, const std::vector<StateGroup>& groups,
+                const std::string& ignored_prefix) {
+  check(file, groups, ignored_prefix);
+  // All is read before anything is changed: reading may fail.
+  std::vector<std::pair<Tensor*, Tensor>> staged;
+  for (const StateGroup& group : groups)
+    for (const NamedTensor& entry : group.tensors) {
+      const TensorInfo* info = file.find(group.prefix + entry.name);
+      Tensor value = info == nullptr
+                         ? Tensor::zeros(entry.tensor->shape(), entry.tensor->dtype(), Device::cpu)
+                         : file.read(*info);
+      if (entry.filter) value = channels_last(value);
+      if (is_floating(value.dtype())) value = as_f32(value);
+      staged.emplace_back(entry.tensor, std::move(value));
+    }
+  for (auto& [tensor, value] : staged) tensor->copy_from(value);
+}
+
+void load_state(const SafetensorsFile& file, Module& module, const std::string& ignored_prefix) {
+  load_state(file, {{"", module.state()}}, ignored_prefix);
+  module.train(module.training());
+}
+
+std::vector<TensorSource> state_sources(const std::vector<StateGroup>& groups) {
+  std::vector<TensorSource> sources;
+  for (const StateGroup& group : groups)
+    for (const NamedTensor& entry : group.tensors) {
+      const auto fetch = [tensor = entry.tensor, filter = entry.filter] {
+        const Tensor host = is_host(tensor->device()) ? *tensor : tensor->to(Device::cpu);
+        return filter ? channels_first(host) : host;
+      };
+      sources.push_back({group.prefix + entry.name, entry.tensor->dtype(), file_shape(entry), fetch});
+    }
+  return sources;
+}
+
+void save_state(const std::string& path, Module& module, const std::map<std::string, std::string>& metadata) {
+  write_safetensors(path, state_sources({{"", module.state()}}), metadata);
+}
+
+}  // namespace plume
