@@ -2,15 +2,7 @@
 
 #include "bench/support/slot_bench.h"
 
-namespace plume {
-
-std::string describe(const Conv2dParams& p) {
-  std::string text = message("stride{}_pad{}", p.stride, p.padding);
-  if (p.dilation != 1) text += message("_dilation{}", p.dilation);
-  return p.packed ? text + "_constant" : text;
-}
-
-namespace bench {
+namespace plume::bench {
 namespace {
 
 double forward_flops(const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&,
@@ -29,5 +21,4 @@ const bool registered = bench_slot<conv2d_forward>({.flops = forward_flops}) &&
                         bench_slot<conv2d_backward_weight>({.flops = backward_weight_flops});
 
 }  // namespace
-}  // namespace bench
-}  // namespace plume
+}  // namespace plume::bench

@@ -35,6 +35,12 @@ std::string describe(const Epilogue& e) {
   return text;
 }
 
+std::string describe(const Conv2dParams& p) {
+  std::string text = message("stride{}_pad{}", p.stride, p.padding);
+  if (p.dilation != 1) text += message("_dilation{}", p.dilation);
+  return p.packed ? text + "_constant" : text;
+}
+
 }  // namespace plume
 
 namespace plume::bench {

@@ -7,6 +7,7 @@
 
 #include "engine/core/tensor.h"
 #include "engine/math/epilogue.h"
+#include "engine/ops/conv2d.h"
 
 namespace plume {
 
@@ -27,6 +28,8 @@ void for_each_tensor(Epilogue& e, F&& f) {
 // Short, without spaces: part of a benchmark's name.
 std::string describe(const Tensor& tensor);  // "f32[64,8,8,64]", "-" when undefined
 std::string describe(const Epilogue& epilogue);
+std::string describe(const Conv2dParams& params);
+inline std::string describe(Activation activation) { return name(activation); }
 
 }  // namespace plume
 

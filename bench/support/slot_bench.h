@@ -17,7 +17,6 @@
 
 #include "bench/support/arguments.h"
 #include "engine/core/kernel_slot.h"
-#include "engine/ops/conv2d.h"
 
 namespace plume::bench {
 

@@ -1,0 +1,18 @@
+#include "engine/ops/squeeze_excitation.h"
+
+#include "bench/support/slot_bench.h"
+
+namespace plume {
+
+std::string describe(const SqueezeExcitationParams& p) {
+  return message("{}_{}", name(p.inner), name(p.gate));
+}
+
+namespace bench {
+namespace {
+
+const bool registered = bench_slot<squeeze_excitation_forward>() && bench_slot<squeeze_excitation_backward>();
+
+}  // namespace
+}  // namespace bench
+}  // namespace plume
