@@ -1,0 +1,180 @@
+// evaluate: accuracy, per-class figures, confusion matrix, latency and cost of a trained network.
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "data/registry.h"
+#include "models/registry.h"
+#include "tools/tool_checkpoint.h"
+#include "tools/tool_evaluation.h"
+#include "tools/tool_main.h"
+#include "tools/tool_model.h"
+#include "tools/tool_signals.h"
+
+namespace {
+
+using namespace plume;
+using Json = nlohmann::ordered_json;
+
+struct Subject {
+  std::string checkpoint, model, stem = "imagenet", weights;
+  std::string data, data_dir, split = "test";
+};
+
+Json to_json(const tools::Latency& l) {
+  return {{"batch", l.batch}, {"samples", l.samples}, {"median_ms", l.median},
+          {"p95_ms", l.p95},  {"p99_ms", l.p99},      {"median_ms_per_image", l.median / double(l.batch)}};
+}
+
+Json per_class(const ClassificationMetrics& m, const std::vector<std::string>& names) {
+  Json rows = Json::array();
+  for (int c = 0; c < m.classes(); ++c)
+    rows.push_back({{"class", names[size_t(c)]},
+                    {"precision", m.precision(c)},
+                    {"recall", m.recall(c)},
+                    {"f1", m.f1(c)}});
+  return rows;
+}
+
+Json confusion(const ClassificationMetrics& m) {
+  Json rows = Json::array();
+  for (int label = 0; label < m.classes(); ++label) {
+    Json row = Json::array();
+    for (int predicted = 0; predicted < m.classes(); ++predicted)
+      row.push_back(m.confusion(label, predicted));
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+void print_row(const char* what, const std::string& value) { std::printf("%-16s %s\n", what, value.c_str()); }
+
+void print_report(const Json& r, const ClassificationMetrics& m, const std::vector<std::string>& names) {
+  constexpr int kMostClasses = 20;  // beyond, per-class figures are in the JSON only
+  print_row("model", fmt::format("{} ({})", r["model"].get<std::string>(), r["weights"].get<std::string>()));
+  print_row("data", fmt::format("{}, {} split, {} images", r["data"].get<std::string>(),
+                                r["split"].get<std::string>(), m.count()));
+  print_row("device",
+            fmt::format("{}: {}", r["device"].get<std::string>(), r["device_name"].get<std::string>()));
+  print_row("top-1 accuracy", fmt::format("{:.2f} %", 100 * m.accuracy()));
+  print_row(fmt::format("top-{} accuracy", m.top_k()).c_str(),
+            fmt::format("{:.2f} %", 100 * m.top_k_accuracy()));
+  print_row("macro F1", fmt::format("{:.4f}", m.macro_f1()));
+  print_row("loss", fmt::format("{:.4f}", r["loss"].get<double>()));
+  for (const Json& l : r["latency"])
+    print_row(
+        "time per image",
+        fmt::format("{:.3f} ms at batch {} (batch: median {:.3f}, p95 {:.3f}, p99 {:.3f} ms)",
+                    l["median_ms_per_image"].get<double>(), l["batch"].get<int64_t>(),
+                    l["median_ms"].get<double>(), l["p95_ms"].get<double>(), l["p99_ms"].get<double>()));
+  print_row("MACs per image", fmt::format("{:.4f} G (convolutions and linear layers; FLOPs are twice that)",
+                                          r["macs"].get<double>() * 1e-9));
+  print_row("parameters", fmt::format("{}", r["parameters"].get<int64_t>()));
+  print_row("size", fmt::format("{:.2f} MB", r["size_mb"].get<double>()));
+  if (m.classes() > kMostClasses) return;
+  fmt::print("\n{:<14} {:>9} {:>9} {:>9}   predicted as\n", "class", "precision", "recall", "F1");
+  for (int c = 0; c < m.classes(); ++c) {
+    fmt::print("{:<14} {:>9.4f} {:>9.4f} {:>9.4f}  ", names[size_t(c)], m.precision(c), m.recall(c), m.f1(c));
+    for (int p = 0; p < m.classes(); ++p) fmt::print(" {:>5}", m.confusion(c, p));
+    fmt::print("\n");
+  }
+}
+
+int run(tools::Flags& flags) {
+  Subject s;
+  std::string json_path;
+  int64_t batch = 128, workers = 2, limit = 0;
+  double latency_seconds = 2;
+  flags.text("--checkpoint", s.checkpoint, "last.safetensors or best.safetensors of a run folder");
+  flags.choice("--model", s.model, model_names(), "network, with --weights");
+  flags.choice("--stem", s.stem, {"imagenet", "cifar"}, "first layers, with --model");
+  flags.text("--weights", s.weights, "state dictionary of the model, a safetensors file");
+  flags.choice("--data", s.data, data::dataset_names(), "data set (default: the checkpoint's)");
+  flags.text("--data-dir", s.data_dir, "folder of the data set's files");
+  flags.choice("--split", s.split, {"train", "test"}, "which images");
+  flags.whole("--batch", batch, 1, 65'536, "images at once");
+  flags.whole("--workers", workers, 0, 256, "loader threads");
+  flags.whole("--limit", limit, 0, INT64_MAX, "only the first N images; 0 for all");
+  flags.number("--latency-seconds", latency_seconds, 0, 3600, "of timing per batch size; 0 for none");
+  flags.text("--json", json_path, "file for the figures");
+  tools::DeviceFlags device_flags(flags);
+  flags.parse();
+  PLUME_CHECK(s.checkpoint.empty() != s.model.empty() && s.model.empty() == s.weights.empty(),
+              "give either --checkpoint or --model with --weights");
+  PLUME_CHECK(json_path.empty() || (json_path != s.checkpoint && json_path != s.weights),
+              "--json {}: is the input file", json_path);
+  tools::catch_signals();
+  const Device device = device_flags.open();
+
+  const std::string source = s.checkpoint.empty() ? s.weights : s.checkpoint;
+  std::unique_ptr<Module> model;
+  if (s.checkpoint.empty()) {
+    PLUME_CHECK(!s.data.empty(), "--data: the data set is not given");
+    model = tools::model_from_weights(s.model, parse_stem(s.stem), s.weights);
+  } else {
+    const tools::RunDescription stored = tools::describe_run(s.checkpoint);
+    s.model = stored.recipe.model;
+    if (s.data.empty()) s.data = stored.recipe.data;
+    model = make_model(s.model,
+                       {.num_classes = int(stored.state.classes), .stem = parse_stem(stored.recipe.stem)});
+    tools::load_run(s.checkpoint, *model, nullptr);
+  }
+  const auto dataset = data::open_dataset(s.data, s.data_dir, data::parse_split(s.split), {.count = limit});
+  const std::vector<NamedParameter> parameters = model->parameters();
+  const int64_t classes = parameters.back().variable.value().dim(0);
+  if (classes != dataset->classes())
+    fail(ErrorKind::bad_input, "{}: tells {} classes apart, {} has {}", source, classes, s.data,
+         dataset->classes());
+  model->to(device);
+
+  data::Loader loader = tools::evaluation_loader(dataset, batch, int(workers), limit);
+  const tools::Evaluation e = tools::evaluate(*model, loader, device);
+  Json report;
+  report["model"] = s.model;
+  report["weights"] = source;
+  report["data"] = s.data;
+  report["split"] = s.split;
+  report["device"] = name(device);
+  report["device_name"] = backend(device).describe();
+  report["precision"] = "f32";
+  report["images"] = e.metrics.count();
+  report["top1"] = e.metrics.accuracy();
+  report["top" + std::to_string(e.metrics.top_k())] = e.metrics.top_k_accuracy();
+  report["macro_f1"] = e.metrics.macro_f1();
+  report["loss"] = e.loss;
+  report["macs"] = tools::count_model_macs(*model, device, dataset->height(), dataset->width());
+  report["flops"] = 2 * report["macs"].get<int64_t>();
+  report["parameters"] = model->parameter_count();
+  report["size_mb"] = double(tools::state_bytes(*model)) * 1e-6;
+  report["latency"] = Json::array();
+  if (latency_seconds > 0) {
+    std::vector<int64_t> batches = {1};
+    if (batch > 1) batches.push_back(batch);
+    for (const int64_t b : batches)
+      report["latency"].push_back(to_json(
+          tools::measure_latency(*model, device, b, dataset->height(), dataset->width(), latency_seconds)));
+  }
+  report["per_class"] = per_class(e.metrics, dataset->class_names());
+  report["confusion"] = confusion(e.metrics);
+  if (const int signal = tools::stop_signal()) {
+    tools::log_line("interrupted; nothing is written");
+    return 128 + signal;
+  }
+  print_report(report, e.metrics, dataset->class_names());
+  if (!json_path.empty()) {
+    std::ofstream out(json_path, std::ios::binary);
+    out << report.dump(2) << "\n";
+    out.flush();
+    if (!out) fail(ErrorKind::resource, "--json {}: cannot be written", json_path);
+    std::printf("\nwrote %s\n", json_path.c_str());
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return plume::tools::run_tool(argc, argv, "Measures a trained image classifier.", run);
+}

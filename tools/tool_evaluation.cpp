@@ -1,0 +1,108 @@
+#include "tools/tool_evaluation.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "engine/autograd/tape.h"
+#include "engine/ops/softmax_cross_entropy.h"
+#include "engine/profiler/cost.h"
+#include "tools/tool_signals.h"
+
+namespace plume::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+Tensor random_images(int64_t batch, int height, int width, uint64_t seed, Device device) {
+  RandomSequence random(seed);
+  std::vector<float> values(size_t(batch * height * width * data::kChannels));
+  for (float& v : values) v = random.uniform(-2.0f, 2.0f);
+  return Tensor::from(values, {batch, height, width, data::kChannels}, device);
+}
+
+// Nearest rank.
+double percentile(const std::vector<double>& sorted, double p) {
+  const size_t rank = size_t(p * double(sorted.size()) + 0.999999);
+  return sorted[std::clamp<size_t>(rank, 1, sorted.size()) - 1];
+}
+
+}  // namespace
+
+data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
+                               int64_t limit) {
+  data::LoaderParams params;
+  params.batch_size = batch;
+  params.workers = workers;
+  params.sampler.limit = limit;
+  params.augment = data::evaluation_augmentation(dataset->statistics());
+  return data::Loader(std::move(dataset), params);
+}
+
+Evaluation evaluate(Module& model, data::Loader& loader, Device device) {
+  const NoGrad no_grad;
+  model.eval();
+  model.fuse();
+  Evaluation result{ClassificationMetrics(loader.dataset().classes())};
+  const Clock::time_point start = Clock::now();
+  double loss = 0;
+  loader.start(0);
+  while (const std::optional<data::Batch> batch = loader.next()) {
+    if (stop_signal()) break;
+    const Variable logits = model(Variable(batch->images.to(device)));
+    const Variable mean = softmax_cross_entropy(logits, {batch->labels.to(device), {}});
+    const std::vector<float> values = logits.value().to_vector<float>();
+    result.metrics.add(values, batch->labels.to_vector<int32_t>());
+    loss += double(mean.value().item()) * double(batch->count);
+  }
+  result.seconds = seconds_since(start);
+  if (result.metrics.count()) result.loss = loss / double(result.metrics.count());
+  return result;
+}
+
+Latency measure_latency(Module& model, Device device, int64_t batch, int height, int width, double seconds) {
+  constexpr double kWarmUpSeconds = 1.0;
+  constexpr int kFewest = 10;
+  const NoGrad no_grad;
+  model.eval();
+  model.fuse();
+  std::vector<Tensor> inputs;
+  for (uint64_t i = 0; i < 4; ++i) inputs.push_back(random_images(batch, height, width, i, device));
+  Context& ctx = context(device);
+  size_t turn = 0;
+  const auto pass = [&] {
+    const Clock::time_point start = Clock::now();
+    const Variable logits = model(Variable(inputs[turn++ % inputs.size()]));
+    ctx.synchronize();
+    return seconds_since(start);
+  };
+  const Clock::time_point warm_up = Clock::now();
+  do pass();
+  while (seconds_since(warm_up) < kWarmUpSeconds && !stop_signal());
+  std::vector<double> times;
+  const Clock::time_point start = Clock::now();
+  while ((int(times.size()) < kFewest || seconds_since(start) < seconds) && !stop_signal())
+    times.push_back(pass() * 1e3);
+  if (times.empty()) times.push_back(0);
+  std::sort(times.begin(), times.end());
+  return {batch, int(times.size()), percentile(times, 0.5), percentile(times, 0.95), percentile(times, 0.99)};
+}
+
+int64_t count_model_macs(Module& model, Device device, int height, int width) {
+  const NoGrad no_grad;
+  model.eval();
+  CostCounter counter;
+  model(Variable(random_images(1, height, width, 0, device)));
+  return counter.macs();
+}
+
+int64_t state_bytes(Module& model) {
+  int64_t bytes = 0;
+  for (const NamedTensor& entry : model.state()) bytes += int64_t(entry.tensor->bytes());
+  return bytes;
+}
+
+}  // namespace plume::tools

@@ -1,0 +1,42 @@
+// A model's accuracy, loss and latency.
+#pragma once
+#include <memory>
+
+#include "data/loader.h"
+#include "engine/metrics/classification.h"
+#include "engine/modules/module.h"
+
+namespace plume::tools {
+
+struct Evaluation {
+  ClassificationMetrics metrics;
+  double loss = 0;  // mean plain cross-entropy per sample
+  double seconds = 0;
+};
+
+// A loader that sees every image once, in order, only normalised. limit: the first `limit` images; 0 for all.
+data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
+                               int64_t limit);
+
+// Puts the model into evaluation mode, fuses it, and runs it over the loader's epoch 0. Stops early, with
+// what it has, when a signal asks to.
+Evaluation evaluate(Module& model, data::Loader& loader, Device device);
+
+// Milliseconds of one forward pass of a whole batch.
+struct Latency {
+  int64_t batch = 0;
+  int samples = 0;
+  double median = 0, p95 = 0, p99 = 0;
+};
+
+// Times forward passes over random images [batch, height, width, 3]: at least a second of warm-up, then
+// `seconds` (at least 10 passes), synchronised around each; inputs rotate.
+Latency measure_latency(Module& model, Device device, int64_t batch, int height, int width,
+                        double seconds = 2.0);
+
+// Multiply-adds of convolutions and linear layers for one image.
+int64_t count_model_macs(Module& model, Device device, int height, int width);
+// Bytes of parameters and buffers.
+int64_t state_bytes(Module& model);
+
+}  // namespace plume::tools
