@@ -55,10 +55,11 @@ done
 # The report needs any Python.
 reporter=$(command -v "${python:-python3}" || true)
 
-# phase NAME LIMIT COMMAND...: runs it under the limit, within what is left of the whole time. The log goes to
+# phase NAME LIMIT COMMAND...: runs it under the limit (seconds, for 8 minutes in all; in proportion for others), within
+# what is left of the whole time. The log goes to
 # logs/NAME.log; one line of name, status, seconds to phases.tsv. A command that exits with 77 is skipped.
 phase() {
-  local name=$1 limit=$2 left=$((deadline - SECONDS)) started=$SECONDS status code
+  local name=$1 limit=$(($2 * minutes / 8)) left=$((deadline - SECONDS)) started=$SECONDS status code
   shift 2
   [ "$limit" -le "$left" ] || limit=$left
   if [ "$limit" -le 0 ]; then
