@@ -8,6 +8,7 @@
 #include "engine/autograd/tape.h"
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/optim/sgd.h"
+#include "engine/serialization/state_dict.h"
 #include "tools/tool_main.h"
 #include "tools/tool_model.h"
 #include "tools/tool_tensors.h"
@@ -47,7 +48,7 @@ Batch read_batch(const std::string& path, int64_t classes) {
 // On the host and in PyTorch's layout.
 Tensor exported(const Tensor& tensor, bool filter) {
   const Tensor host = tensor.to(Device::cpu);
-  return filter ? tools::nhwc_to_nchw(host) : host.clone();
+  return filter ? filter_to_file(host) : host.clone();
 }
 
 int run(tools::Flags& flags) {

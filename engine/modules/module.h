@@ -13,8 +13,8 @@
 
 namespace plume {
 
-// One entry of a state dictionary. `filter`: rank-4 convolution weights, KRSC in memory, KCRS (OIHW) in
-// files.
+// One entry of a state dictionary. `filter`: convolution weights, [K, R, S, C] in memory and [K, C, R, S]
+// (OIHW) in files; depthwise [R, S, C] and [C, 1, R, S].
 struct NamedTensor {
   std::string name;
   Tensor* tensor;

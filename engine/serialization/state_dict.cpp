@@ -50,7 +50,8 @@ Tensor as_f32(const Tensor& tensor) {
 
 Shape file_shape(const NamedTensor& entry) {
   const Shape& s = entry.tensor->shape();
-  return entry.filter ? Shape{s[0], s[3], s[1], s[2]} : s;
+  if (!entry.filter) return s;
+  return s.rank() == 3 ? Shape{s[2], 1, s[0], s[1]} : Shape{s[0], s[3], s[1], s[2]};
 }
 
 bool converts(const TensorInfo& info, DType to) {
@@ -128,6 +129,21 @@ Tensor channels_first(const Tensor& krsc) {
   return result;
 }
 
+Tensor filter_from_file(const Tensor& in_file, const Shape& in_memory) {
+  if (in_memory.rank() != 3) return channels_last(in_file);
+  Tensor result = Tensor::empty(in_memory, in_file.dtype(), in_file.device());
+  transpose_blocks(in_file, result, 1, in_memory[2], in_memory[0] * in_memory[1]);
+  return result;
+}
+
+Tensor filter_to_file(const Tensor& in_memory) {
+  if (in_memory.rank() != 3) return channels_first(in_memory);
+  const Shape& s = in_memory.shape();
+  Tensor result = Tensor::empty({s[2], 1, s[0], s[1]}, in_memory.dtype(), in_memory.device());
+  transpose_blocks(in_memory, result, 1, s[0] * s[1], s[2]);
+  return result;
+}
+
 void load_state(const SafetensorsFile& file, const std::vector<StateGroup>& groups,
                 const std::string& ignored_prefix) {
   check(file, groups, ignored_prefix);
@@ -139,7 +155,7 @@ void load_state(const SafetensorsFile& file, const std::vector<StateGroup>& grou
       Tensor value = info == nullptr
                          ? Tensor::zeros(entry.tensor->shape(), entry.tensor->dtype(), Device::cpu)
                          : file.read(*info);
-      if (entry.filter) value = channels_last(value);
+      if (entry.filter && info != nullptr) value = filter_from_file(value, entry.tensor->shape());
       if (is_floating(value.dtype())) value = as_f32(value);
       staged.emplace_back(entry.tensor, std::move(value));
     }
@@ -157,7 +173,7 @@ std::vector<TensorSource> state_sources(const std::vector<StateGroup>& groups) {
     for (const NamedTensor& entry : group.tensors) {
       const auto fetch = [tensor = entry.tensor, filter = entry.filter] {
         const Tensor host = is_host(tensor->device()) ? *tensor : tensor->to(Device::cpu);
-        return filter ? channels_first(host) : host;
+        return filter ? filter_to_file(host) : host;
       };
       sources.push_back({group.prefix + entry.name, entry.tensor->dtype(), file_shape(entry), fetch});
     }

@@ -10,10 +10,13 @@
 
 namespace plume {
 
-// Filters: [K, C, R, S] as in files -> [K, R, S, C] as in memory, or back; any rank-4 host tensor, and so
-// NCHW -> NHWC too. The result is new.
+// [A, B, C, D] -> [A, C, D, B], and back; NCHW to NHWC, for one. Host tensors; the result is new.
 Tensor channels_last(const Tensor& kcrs);
 Tensor channels_first(const Tensor& krsc);
+
+// A filter as it lies in files [K, C, R, S] and in memory [K, R, S, C]; depthwise [C, 1, R, S] and [R, S, C].
+Tensor filter_from_file(const Tensor& in_file, const Shape& in_memory);
+Tensor filter_to_file(const Tensor& in_memory);
 
 // Tensors whose names in the file begin with `prefix`, or with nothing.
 struct StateGroup {
