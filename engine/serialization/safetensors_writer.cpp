@@ -110,7 +110,7 @@ void verify_checksum(const SafetensorsFile& file, const std::string& key) {
   header.replace(digits, kNoDigits.size(), kNoDigits);
   crc.add(&length, 8);
   crc.add(header.data(), header.size());
-  std::vector<char> buffer(size_t{1} << 20);
+  std::vector<char> buffer(std::min<uint64_t>(uint64_t{1} << 20, file.size() - 8 - length));
   for (uint64_t offset = 8 + length; offset < file.size();) {
     const uint64_t part = std::min<uint64_t>(buffer.size(), file.size() - offset);
     file.read_bytes(offset, buffer.data(), part);
