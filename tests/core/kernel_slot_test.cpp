@@ -1,0 +1,200 @@
+// A slot of its own, so that ladders, forcing and counters can be looked at without any real kernel.
+#include "engine/core/kernel_slot.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace plume {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+// Appends which variant ran; `size` decides what fits.
+using Pick = void(Context&, int size, std::vector<std::string>& ran);
+constinit KernelSlot<Pick> pick{"test_pick.forward"};
+
+template <char Letter>
+void run(Context&, int, std::vector<std::string>& ran) {
+  ran.emplace_back(1, Letter);
+}
+bool small(const Context&, int size, std::vector<std::string>&) { return size < 10; }
+bool even(const Context&, int size, std::vector<std::string>&) { return size % 2 == 0; }
+bool below_1000(const Context&, int size, std::vector<std::string>&) { return size < 1000; }
+
+// In an order that is not that of their priorities, as separate files would register them.
+const bool registered =
+    pick.add(Device::cpu, {{"general", below_1000, run<'g'>}, {"fallback", below_1000, run<'f'>}}) &&
+    pick.add(Device::cpu, {{"special", small, run<'s'>}}, KernelSlotBase::kSpecial) &&
+    pick.add(Device::cpu, {{"vendor", even, run<'v'>}}, KernelSlotBase::kVendor) &&
+    pick.add(Device::simt, {{"general", below_1000, run<'x'>}});
+
+template <class F>
+std::string refusal(F&& action) {
+  try {
+    action();
+    return "";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::usage);
+    return error.what();
+  }
+}
+
+class KernelSlotTest : public testing::Test {
+ protected:
+  ~KernelSlotTest() override { force_variants("test_pick.forward="); }
+  std::string call(int size, Device device = Device::cpu) {
+    std::vector<std::string> ran;
+    pick(context(device), size, ran);
+    EXPECT_EQ(ran.size(), 1u);
+    return ran.empty() ? "" : ran[0];
+  }
+  // What a call would run, and that it runs it.
+  std::string chosen(int size) {
+    std::vector<std::string> ran;
+    const char* name = pick.choose(context(Device::cpu), size, ran);
+    EXPECT_TRUE(ran.empty());  // asking runs nothing
+    return name ? name : "";
+  }
+  static int place(const std::string& variant) {
+    for (int i = 0; i < pick.variant_count(Device::cpu); ++i)
+      if (variant == pick.variant_name(Device::cpu, i)) return i;
+    return -1;
+  }
+};
+
+TEST_F(KernelSlotTest, LaddersAreSortedByPriorityThenByRegistration) {
+  ASSERT_TRUE(registered);
+  std::vector<std::string> names;
+  for (int i = 0; i < pick.variant_count(Device::cpu); ++i)
+    names.emplace_back(pick.variant_name(Device::cpu, i));
+  EXPECT_THAT(names, ElementsAre("special", "vendor", "general", "fallback"));
+  EXPECT_EQ(pick.variant_count(Device::simt), 1);
+  EXPECT_EQ(pick.variant_count(Device::cuda), 0);
+}
+
+TEST_F(KernelSlotTest, TheFirstThatFitsRuns) {
+  EXPECT_EQ(call(3), "s");
+  EXPECT_EQ(call(12), "v");
+  EXPECT_EQ(call(13), "g");
+  EXPECT_EQ(call(13, Device::simt), "x");
+  EXPECT_EQ(chosen(3), "special");
+  EXPECT_EQ(chosen(12), "vendor");
+  EXPECT_EQ(chosen(13), "general");
+  EXPECT_EQ(chosen(1001), "");
+}
+
+TEST_F(KernelSlotTest, AForcedVariantRunsAloneUntilLifted) {
+  pick.force(Device::cpu, "fallback");
+  EXPECT_STREQ(pick.forced(Device::cpu), "fallback");
+  EXPECT_EQ(pick.forced(Device::simt), nullptr);  // other devices are free
+  EXPECT_EQ(call(3), "f");
+  EXPECT_EQ(call(12), "f");
+  pick.force(Device::cpu, "");
+  EXPECT_EQ(pick.forced(Device::cpu), nullptr);
+  EXPECT_EQ(call(3), "s");
+}
+
+TEST_F(KernelSlotTest, AForcedVariantThatDoesNotFitIsAnErrorNotASubstitution) {
+  pick.force(Device::cpu, "special");
+  EXPECT_EQ(refusal([&] { call(50); }),
+            "test_pick.forward: the forced variant 'special' does not fit these arguments on cpu");
+}
+
+TEST_F(KernelSlotTest, WithoutAFittingVariantTheErrorNamesSlotAndDevice) {
+  EXPECT_EQ(refusal([&] { call(1001); }),
+            "test_pick.forward: none of the 4 variants on cpu fits these arguments");
+  EXPECT_EQ(refusal([&] { call(1, Device::cuda); }),
+            "test_pick.forward: none of the 0 variants on cuda fits these arguments");
+}
+
+TEST_F(KernelSlotTest, RunsAreCountedPerVariant) {
+  const int general = place("general"), vendor = place("vendor");
+  const uint64_t general_before = pick.runs(Device::cpu, general),
+                 vendor_before = pick.runs(Device::cpu, vendor);
+  call(13);
+  call(15);
+  chosen(13);
+  EXPECT_EQ(pick.runs(Device::cpu, general), general_before + 2);
+  EXPECT_EQ(pick.runs(Device::cpu, vendor), vendor_before);
+  EXPECT_ANY_THROW(call(1001));
+  EXPECT_EQ(pick.runs(Device::cpu, general), general_before + 2);
+}
+
+TEST_F(KernelSlotTest, ForcingByTextReachesEveryDeviceThatHasTheVariant) {
+  force_variants("test_pick.forward=general");
+  EXPECT_STREQ(pick.forced(Device::cpu), "general");
+  EXPECT_STREQ(pick.forced(Device::simt), "general");
+  EXPECT_EQ(pick.forced(Device::cuda), nullptr);
+  EXPECT_EQ(call(3), "g");
+  force_variants("test_pick.forward=");
+  EXPECT_EQ(pick.forced(Device::cpu), nullptr);
+  EXPECT_EQ(pick.forced(Device::simt), nullptr);
+}
+
+TEST_F(KernelSlotTest, SeveralAssignmentsAreSeparatedByCommas) {
+  force_variants("relu.forward=loop,test_pick.forward=vendor");
+  EXPECT_STREQ(pick.forced(Device::cpu), "vendor");
+  EXPECT_STREQ(find_slot("relu.forward").forced(Device::cpu), "loop");
+  force_variants("relu.forward=,test_pick.forward=");
+  EXPECT_EQ(find_slot("relu.forward").forced(Device::cpu), nullptr);
+  force_variants("");  // nothing asked, nothing done
+}
+
+TEST_F(KernelSlotTest, UnknownNamesAreRefusedAndTheNearestIsNamed) {
+  EXPECT_EQ(refusal([] { force_variants("test_pik.forward=general"); }),
+            "there is no kernel slot 'test_pik.forward'; nearest: 'test_pick.forward'");
+  EXPECT_EQ(refusal([] { force_variants("test_pick.forward=tensor"); }),
+            "test_pick.forward: no device has a variant 'tensor'");
+  EXPECT_EQ(refusal([] { pick.force(Device::simt, "vendor"); }),
+            "test_pick.forward: device simt has no variant 'vendor'");
+  EXPECT_EQ(refusal([] { force_variants("test_pick.forward"); }),
+            "variant 'test_pick.forward': expected slot=name");
+}
+
+TEST_F(KernelSlotTest, SlotsAreFoundByNameInAlphabeticalOrder) {
+  EXPECT_EQ(&find_slot("test_pick.forward"), &pick);
+  std::vector<std::string> names;
+  for (const KernelSlotBase* slot : all_slots()) names.emplace_back(slot->name());
+  EXPECT_TRUE(std::is_sorted(names.begin(), names.end()));
+  EXPECT_EQ(std::count(names.begin(), names.end(), "test_pick.forward"), 1);
+  EXPECT_EQ(std::count(names.begin(), names.end(), "conv2d.forward"), 1);  // the engine's are there too
+}
+
+TEST_F(KernelSlotTest, ANinthVariantIsRefused) {
+  static constinit KernelSlot<Pick> full{"test_full.forward"};
+  const KernelSlot<Pick>::Variant variant{"same", below_1000, run<'g'>};
+  for (int i = 0; i < KernelSlotBase::kMaxVariants; ++i) full.add(Device::cpu, {variant});
+  try {
+    full.add(Device::cpu, {variant});
+    FAIL() << "there is no room for it";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "test_full.forward: more than 8 variants on cpu");
+  }
+  EXPECT_EQ(full.variant_count(Device::cpu), 8);
+}
+
+class Log : public LaunchObserver {
+ public:
+  void begin(const char* slot, const char* variant) override { add("begin", slot, variant); }
+  void end(const char* slot, const char* variant) override { add("end", slot, variant); }
+  std::vector<std::string> lines;
+
+ private:
+  void add(const char* what, const char* slot, const char* variant) {
+    lines.push_back(message("{} {} {}", what, slot, variant));
+  }
+};
+
+TEST_F(KernelSlotTest, AnObserverIsToldOfEveryRun) {
+  Log log;
+  context(Device::cpu).set_observer(&log);
+  call(12);
+  call(13, Device::simt);  // another context
+  context(Device::cpu).set_observer(nullptr);
+  call(12);
+  EXPECT_THAT(log.lines, ElementsAre("begin test_pick.forward vendor", "end test_pick.forward vendor"));
+}
+
+}  // namespace
+}  // namespace plume
