@@ -47,7 +47,14 @@ std::vector<StateGroup> groups_of(Module& model, Sgd* sgd) {
 }
 
 Json parse(const CheckpointFile& file) {
-  Json json = Json::parse(file.state(), nullptr, false);
+  // Copying and printing deep values would need as deep a stack.
+  constexpr int kMostDepth = 8;
+  const auto shallow = [&](int depth, Json::parse_event_t, Json&) {
+    if (depth > kMostDepth)
+      fail(ErrorKind::bad_input, "{}: holds no training run: nested too deep", file.path());
+    return true;
+  };
+  Json json = Json::parse(file.state(), shallow, false);
   if (!json.is_object() || !json.contains("recipe") || !json.contains("state"))
     fail(ErrorKind::bad_input, "{}: holds no training run", file.path());
   return json;
