@@ -75,7 +75,8 @@ void AtomicFile::fail_with(int error) const {
   std::string details = std::strerror(error);
   if (error == ENOSPC || error == EDQUOT || error == EFBIG) {
     struct statvfs volume {};
-    const bool known = ::statvfs(folder_.c_str(), &volume) == 0;
+    // What there is room for, the part that was written included.
+    const bool known = (file_ < 0 || ::ftruncate(file_, 0) == 0) && ::statvfs(folder_.c_str(), &volume) == 0;
     details += message("; {} bytes needed, {} free", std::max(expected_, written_),
                        known ? std::to_string(uint64_t(volume.f_bavail) * volume.f_frsize) : "unknown");
   }
