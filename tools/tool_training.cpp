@@ -64,15 +64,14 @@ class Run {
     state_.classes = train_set_->classes();
   }
 
-  void restore(const RunState& state) {
-    const std::string last = file("last.safetensors");
+  void restore(const std::string& checkpoint, const RunState& state) {
     if (state.fingerprint != state_.fingerprint)
-      fail(ErrorKind::bad_input, "{}: was trained on other data (fingerprint {}, this data has {})", last,
-           state.fingerprint, state_.fingerprint);
-    load_run(last, *model_, sgd_.get());
+      fail(ErrorKind::bad_input, "{}: was trained on other data (fingerprint {}, this data has {})",
+           checkpoint, state.fingerprint, state_.fingerprint);
+    load_run(checkpoint, *model_, sgd_.get());
     state_ = state;
     metrics_ = metrics_until(file("metrics.jsonl"), state.epoch);
-    progress_.line(message("resumes {} at epoch {}, step {}", last, state.epoch + 1, state.step));
+    progress_.line(message("resumes {} at epoch {}, step {}", checkpoint, state.epoch + 1, state.step));
   }
 
   int run() {
@@ -80,7 +79,8 @@ class Run {
     write_file_atomically(file("metrics.jsonl"), metrics_);
     while (state_.epoch < recipe_.epochs) {
       if (!train_epoch()) return interrupted();
-      const Evaluation evaluation = evaluate(*model_, test_loader_, device_);
+      check_weights();
+      const Evaluation evaluation = evaluate_epoch();
       if (stop_signal()) return interrupted();  // the evaluation is repeated when the run is resumed
       finish_epoch(evaluation);
     }
@@ -168,16 +168,38 @@ class Run {
     return double(value);
   }
 
-  [[noreturn]] void stop_on(float loss) {
-    std::string culprit = "all parameters are finite: activations overflow";
+  // The first parameter that holds an infinity or a NaN; empty when there is none.
+  std::string spoiled_parameter() {
     for (const NamedParameter& p : model_->parameters()) {
       const std::vector<float> values = p.variable.value().to_vector<float>();
-      if (std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) continue;
-      culprit = message("the first parameter that is not finite is {}", p.name);
-      break;
+      if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) return p.name;
     }
+    return "";
+  }
+
+  [[noreturn]] void stop_on(float loss) {
+    const std::string name = spoiled_parameter();
     fail(ErrorKind::numeric, "the loss is {} at epoch {}, step {}; {}; try a learning rate below {}", loss,
-         state_.epoch + 1, state_.step + 1, culprit, recipe_.learning_rate);
+         state_.epoch + 1, state_.step + 1,
+         name.empty() ? "all parameters are finite: activations overflow"
+                      : "the first parameter that is not finite is " + name,
+         recipe_.learning_rate);
+  }
+
+  Evaluation evaluate_epoch() try {
+    return evaluate(*model_, test_loader_, device_);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::numeric) throw;
+    fail(ErrorKind::numeric, "evaluation after epoch {}, step {}: {}; try a learning rate below {}",
+         state_.epoch + 1, state_.step, error.what(), recipe_.learning_rate);
+  }
+
+  // The last step of an epoch has no loss after it that would tell.
+  void check_weights() {
+    const std::string name = spoiled_parameter();
+    if (!name.empty())
+      fail(ErrorKind::numeric, "{} is not finite after epoch {}, step {}; try a learning rate below {}", name,
+           state_.epoch + 1, state_.step, recipe_.learning_rate);
   }
 
   void finish_epoch(const Evaluation& evaluation) {
@@ -265,6 +287,20 @@ void make_folder(const RunOptions& options) {
   for (const char* name : kFiles) fs::remove(fs::path(options.out) / name, error);
 }
 
+// last.safetensors; or, when that is missing or damaged, best.safetensors, which is said.
+std::pair<std::string, RunDescription> newest_checkpoint(const std::string& folder) {
+  const std::string last = (fs::path(folder) / "last.safetensors").string();
+  const std::string best = (fs::path(folder) / "best.safetensors").string();
+  try {
+    return {last, describe_run(last)};
+  } catch (const Error& error) {
+    std::error_code ignored;
+    if (error.kind() != ErrorKind::bad_input || !fs::exists(best, ignored)) throw;
+    log_line(message("{}; goes on from {}", error.what(), best));
+    return {best, describe_run(best)};
+  }
+}
+
 }  // namespace
 
 int train(const Flags& flags, const Recipe& recipe, const RunOptions& options, Device device) {
@@ -274,8 +310,7 @@ int train(const Flags& flags, const Recipe& recipe, const RunOptions& options, D
     make_folder(options);
     return run.run();
   }
-  const std::string last = (fs::path(options.out) / "last.safetensors").string();
-  const RunDescription stored = describe_run(last);
+  const auto [checkpoint, stored] = newest_checkpoint(options.out);
   const Recipe wanted = overlay(stored.recipe, recipe, flags);
   std::string changes;
   for (const std::string& change : differences(stored.recipe, wanted))
@@ -286,7 +321,7 @@ int train(const Flags& flags, const Recipe& recipe, const RunOptions& options, D
       changes);
   if (!changes.empty()) log_line("goes on with changes: " + changes);
   Run run(wanted, options, device);
-  run.restore(stored.state);
+  run.restore(checkpoint, stored.state);
   return run.run();
 }
 
