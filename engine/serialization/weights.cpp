@@ -1,0 +1,71 @@
+#include "engine/serialization/weights.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/serialization/torch_file.h"
+
+namespace plume {
+namespace {
+
+// What is neither goes to the reader of safetensors, whose errors say what else a file may be.
+bool is_torch(const std::string& path) {
+  constexpr uint64_t kMostHeader = 100'000'000;
+  constexpr uint64_t kTarMark = 257;
+  const InputFile file(path);
+  const std::string first = file.read_text(0, std::min<uint64_t>(file.size(), kTarMark + 5));
+  if (first.size() < 9) return false;
+  // Of safetensors this is a length, and then comes a JSON object. Archives and pickles of PyTorch have other
+  // bytes in both places.
+  uint64_t length = 0;
+  std::memcpy(&length, first.data(), 8);
+  if (length <= kMostHeader && first[8] == '{') return false;
+  if (first.starts_with("PK\3\4") || first.starts_with("PK\5\6")) return true;
+  const bool pickle = uint8_t(first[0]) == 0x80 && first[1] >= 1 && first[1] <= 5 && length > kMostHeader;
+  return pickle || first.substr(std::min<size_t>(first.size(), kTarMark)) == "ustar";
+}
+
+template <class File>
+Weights collect(const std::shared_ptr<File>& file, WeightsFormat format) {
+  Weights weights{
+      .path = file->path(), .format = format, .size = file->size(), .metadata = {}, .tensors = {}};
+  for (const TensorInfo& info : file->tensors())
+    weights.tensors.push_back({info.name, info.type, info.shape, [file, &info] { return file->read(info); }});
+  return weights;
+}
+
+TensorInfo info_of(const WeightTensor& tensor) {
+  TensorInfo info;
+  info.type = tensor.type;
+  info.shape = tensor.shape;
+  return info;
+}
+
+}  // namespace
+
+const char* name(WeightsFormat format) {
+  constexpr const char* kNames[] = {"safetensors", "PyTorch zip", "PyTorch legacy"};
+  return kNames[size_t(format)];
+}
+
+std::string WeightTensor::describe() const { return info_of(*this).describe(); }
+bool WeightTensor::has_shape(const Shape& expected) const { return info_of(*this).has_shape(expected); }
+
+Weights open_weights(const std::string& path) {
+  if (is_torch(path)) {
+    const auto file = std::make_shared<TorchFile>(path);
+    return collect(file, file->legacy() ? WeightsFormat::torch_legacy : WeightsFormat::torch_zip);
+  }
+  const auto file = std::make_shared<SafetensorsFile>(path);
+  Weights weights = collect(file, WeightsFormat::safetensors);
+  weights.metadata = file->metadata();
+  return weights;
+}
+
+const WeightTensor* find_tensor(const std::vector<WeightTensor>& tensors, const std::string& name) {
+  for (const WeightTensor& t : tensors)
+    if (t.name == name) return &t;
+  return nullptr;
+}
+
+}  // namespace plume
