@@ -19,6 +19,12 @@ Shape::Shape(const int64_t* dims, int rank) : rank_(rank) {
   }
 }
 
+Shape Shape::with(int i, int64_t extent) const {
+  std::array<int64_t, kMaxRank> dims = dims_;
+  dims[size_t(i < 0 ? i + rank_ : i)] = extent;
+  return Shape(dims.data(), rank_);
+}
+
 int64_t Shape::elements() const {
   int64_t n = 1;
   for (int64_t d : *this) n *= d;

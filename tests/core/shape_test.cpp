@@ -67,5 +67,11 @@ TEST(Shape, AZeroExtentDoesNotHideAnOverflow) {
   EXPECT_THAT(refusal({int64_t{1} << 40, int64_t{1} << 40, 0}), HasSubstr("2^62"));
 }
 
+TEST(Shape, With) {
+  EXPECT_EQ(Shape({2, 3, 4}).with(1, 7), Shape({2, 7, 4}));
+  EXPECT_EQ(Shape({2, 3, 4}).with(-1, 0), Shape({2, 3, 0}));
+  EXPECT_THROW(Shape({2, 3}).with(0, -1), Error);
+}
+
 }  // namespace
 }  // namespace plume
