@@ -87,6 +87,30 @@ Variable record(const char* operation, Tensor value, std::initializer_list<Varia
   return record(operation, std::move(value), std::vector<Variable>(inputs), std::move(rule));
 }
 
+// Both outputs hang on a node of their own, which stands for the operation; its value and its gradient say
+// nothing. It is older than they are, so that it runs after both.
+std::pair<Variable, Variable> record_pair(const char* operation, Tensor y0, Tensor y1,
+                                          std::vector<Variable> inputs, PairGradientRule rule) {
+  struct Arrived {
+    Tensor dy[2];
+  };
+  const auto arrived = std::make_shared<Arrived>();
+  const Tensor token = Tensor::zeros({1}, DType::f32, Device::cpu);
+  const Variable both = record(operation, token, std::move(inputs),
+                               [arrived, rule = std::move(rule)](const Tensor&, Gradients& g) {
+                                 rule(arrived->dy[0], arrived->dy[1], g);
+                               });
+  const auto output = [&](Tensor value, int i) {
+    return record(operation, std::move(value), {both}, [arrived, token, i](const Tensor& dy, Gradients& g) {
+      const bool first = !arrived->dy[0].defined() && !arrived->dy[1].defined();
+      arrived->dy[i] = dy;
+      if (first) g.add(0, token);
+    });
+  };
+  Variable first = output(std::move(y0), 0), second = output(std::move(y1), 1);
+  return {first, second};
+}
+
 void backward(const Variable& output, Tensor dy) {
   PLUME_CHECK(output.defined() && output.requires_grad(),
               "backward: the output does not depend on any variable that wants a gradient");

@@ -9,6 +9,7 @@
 #pragma once
 #include <functional>
 #include <initializer_list>
+#include <utility>
 #include <vector>
 
 #include "engine/autograd/variable.h"
@@ -53,6 +54,12 @@ bool needs_grad(std::initializer_list<Variable> inputs);
 Variable record(const char* operation, Tensor value, std::initializer_list<Variable> inputs,
                 GradientRule rule);
 Variable record(const char* operation, Tensor value, std::vector<Variable> inputs, GradientRule rule);
+
+// The same for an operation with two outputs: `rule` runs once, after all that reads either of them. The
+// gradient of an output that nothing used is undefined.
+using PairGradientRule = std::function<void(const Tensor& dy0, const Tensor& dy1, Gradients& gradients)>;
+std::pair<Variable, Variable> record_pair(const char* operation, Tensor y0, Tensor y1,
+                                          std::vector<Variable> inputs, PairGradientRule rule);
 
 // Runs the tape backwards from `output` (dy = 1 when omitted, for one-element outputs) and adds to the
 // gradients of the leaves. The tape is freed on the way: a second backward() through any part of it throws.

@@ -251,6 +251,16 @@ TEST(Tape, ValuesAndGradientsAreFreedAsTheyAreConsumed) {
   EXPECT_THAT(gradient(x), Each(0.0f));
 }
 
+TEST(Tape, AHeldVariableHoldsItsValueButNoGradient) {
+  const Variable x = Variable(Tensor::zeros({1 << 16}, DType::f32, Device::cpu), true);
+  const size_t before = bytes_in_use();
+  const Variable held = scale(x, 1);
+  const Variable loss = sum(relu(held));
+  backward(loss);
+  constexpr size_t kBytes = sizeof(float) << 16;
+  EXPECT_LE(bytes_in_use() - before, 2 * kBytes + 1024);  // its value, and the gradient of x
+}
+
 TEST(Tape, AForwardPassThatIsDroppedFreesEverything) {
   const Variable x = Variable(Tensor::zeros({1 << 16}, DType::f32, Device::cpu), true);
   const size_t before = bytes_in_use();

@@ -1,0 +1,11 @@
+#include "engine/ops/concat.h"
+
+#include "bench/support/slot_bench.h"
+
+namespace plume::bench {
+namespace {
+
+const bool registered = bench_slot<concat_forward>() && bench_slot<concat_backward>();
+
+}  // namespace
+}  // namespace plume::bench

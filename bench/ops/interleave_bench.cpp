@@ -1,0 +1,11 @@
+#include "engine/ops/interleave.h"
+
+#include "bench/support/slot_bench.h"
+
+namespace plume::bench {
+namespace {
+
+const bool registered = bench_slot<interleave_forward>() && bench_slot<interleave_backward>();
+
+}  // namespace
+}  // namespace plume::bench

@@ -1,0 +1,85 @@
+// interleave: the channels of a and b in turn, as one tensor or as its two halves, and the inverse. Threads
+// stand over the rows of a and b (kernels/common/row_tiling.h): one pack of channels of both, which makes two
+// neighbouring packs of the output. Each of these lies in one half as a whole, since a pack's width divides
+// the number of channels.
+//
+// Bytes: every value is read once and written once. The bound is memory bandwidth. ShuffleNetV2's 58 channels
+// leave packs of two values: 4 bytes (f16) per access, but neighbouring threads still share their cache
+// lines.
+#include "engine/ops/interleave.h"
+
+#include "kernels/common/row_tiling.h"
+
+namespace plume::PLUME_KERNELS {
+namespace {
+
+// y0 and y1 hold the first and the second `channels` of the outputs' rows, `stride` values apart.
+// They are written (kForward) or read.
+template <class T, int kWidth, bool kForward>
+__global__ void __launch_bounds__(kTilingThreads)
+    interleave_rows(T* __restrict__ a, T* __restrict__ b, T* y0, T* y1, int channels, int stride,
+                    int64_t rows, int64_t rows_per_slice) {
+  using Vector = Pack<T, kWidth>;
+  const RowWalk<kWidth> walk(rows, rows_per_slice);
+  if (walk.channel >= channels) return;
+  const int low = 2 * walk.channel, high = low + kWidth;
+  T* low_half = low < channels ? y0 + low : y1 + (low - channels);
+  T* high_half = high < channels ? y0 + high : y1 + (high - channels);
+  for (int64_t row = walk.first; row < walk.last; row += walk.step) {
+    T *from_a = a + row * channels + walk.channel, *from_b = b + row * channels + walk.channel;
+    Vector part[2], whole[2];
+    if constexpr (kForward) {
+      part[0] = Vector::load(from_a), part[1] = Vector::load(from_b);
+#pragma unroll
+      for (int i = 0; i < 2 * kWidth; ++i) whole[i / kWidth][i % kWidth] = part[i % 2][i / 2];
+      whole[0].store(low_half + row * stride);
+      whole[1].store(high_half + row * stride);
+    } else {
+      whole[0] = Vector::load(low_half + row * stride), whole[1] = Vector::load(high_half + row * stride);
+#pragma unroll
+      for (int i = 0; i < 2 * kWidth; ++i) part[i % 2][i / 2] = whole[i / kWidth][i % kWidth];
+      part[0].store(from_a);
+      part[1].store(from_b);
+    }
+  }
+}
+
+// The widest pack that fits: 16 bytes, two values or one.
+template <class T, class F>
+void with_narrow_pack_width(int64_t channels, F&& f) {
+  if (channels % kVectorWidth<T> != 0 && channels % 2 == 0)
+    f(std::integral_constant<int, 2>{});
+  else
+    with_pack_width<T>(channels, f);
+}
+
+template <bool kForward>
+void run(Context& context, const Tensor& a, const Tensor& b, const Tensor& y0, const Tensor& y1) {
+  if (a.size() == 0) return;
+  const int64_t channels = a.dim(a.rank() - 1), rows = a.size() / channels;
+  dispatch_floating(a.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    with_narrow_pack_width<T>(channels, [&](auto width) {
+      constexpr int kWidth = decltype(width)::value;
+      const RowTiling tiling(rows, channels / kWidth);
+      const auto pointer = [](const Tensor& t) { return const_cast<T*>(t.data<T>()); };
+      T* second = y1.defined() ? pointer(y1) : pointer(y0) + channels;
+      simt::launch<interleave_rows<T, kWidth, kForward>>(
+          tiling.launch(context), pointer(a), pointer(b), pointer(y0), second, int(channels),
+          int(y1.defined() ? channels : 2 * channels), rows, tiling.rows_per_slice);
+    });
+  });
+}
+
+void run_forward(Context& context, const Tensor& a, const Tensor& b, Tensor& y0, Tensor& y1) {
+  run<true>(context, a, b, y0, y1);
+}
+void run_backward(Context& context, const Tensor& dy0, const Tensor& dy1, Tensor& da, Tensor& db) {
+  run<false>(context, da, db, dy0, dy1);
+}
+
+const bool registered = interleave_forward.add(kThisDevice, {{"rows", always, run_forward}}) &&
+                        interleave_backward.add(kThisDevice, {{"rows", always, run_backward}});
+
+}  // namespace
+}  // namespace plume::PLUME_KERNELS
