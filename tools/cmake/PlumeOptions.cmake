@@ -16,7 +16,9 @@ function(plume_target_options target)
   endif()
   if(PLUME_SANITIZE)
     target_compile_options(${target} PRIVATE
-      $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${PLUME_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g>)
+      $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${PLUME_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1>
+      # GCC 12 takes what the sanitizers add to the standard library's headers for reads of unset values.
+      $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)
     target_link_options(${target} PUBLIC -fsanitize=${PLUME_SANITIZE})
   endif()
 endfunction()
