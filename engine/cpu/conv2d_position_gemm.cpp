@@ -65,7 +65,7 @@ void multiply(char transpose_a, char transpose_b, int64_t m, int64_t n, int64_t 
 
 // The work is cut into this many parts whatever the number of threads, so that results do not depend on it.
 constexpr int kParts = 4;
-constexpr int kSmallestBatch = 16;
+constexpr int kSmallestBatch = 16;  // fewer rows do not fill a product's registers
 
 void forward(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
              Tensor& y) {
@@ -130,22 +130,21 @@ void backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv2dPa
 
 // Every output position must see the image, or the forward pass would leave it unwritten.
 bool usable(const Tensor& x, int64_t filter_height, int64_t filter_width, const Conv2dParams& p) {
-  return x.dtype() == DType::f32 && p.dilation == 1 && p.padding < filter_height &&
-         p.padding < filter_width && x.dim(0) >= kSmallestBatch;
+  return x.dtype() == DType::f32 && p.dilation == 1 && p.padding < filter_height && p.padding < filter_width;
 }
 
 // Measured against oneDNN's direct convolution at batch 64 (3x3, 64 to 512 channels): faster up to 4x4
 // outputs forwards and for the input gradient, up to 2x2 for the filter gradient, whose sums are only as long
-// as the batch.
+// as the batch. There oneDNN 2.6 is a hundred times slower than a plain loop, at small batches too.
 constexpr int64_t kLargestPlane = 16, kLargestPlaneWeight = 4;
 int64_t plane(const Tensor& y) { return y.dim(1) * y.dim(2); }
 
 bool fits_forward(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&,
                   Tensor& y) {
-  return usable(x, w.dim(1), w.dim(2), p) && plane(y) <= kLargestPlane;
+  return usable(x, w.dim(1), w.dim(2), p) && x.dim(0) >= kSmallestBatch && plane(y) <= kLargestPlane;
 }
 bool fits_backward_input(const Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& p, Tensor&) {
-  return usable(dy, w.dim(1), w.dim(2), p) && plane(dy) <= kLargestPlane;
+  return usable(dy, w.dim(1), w.dim(2), p) && dy.dim(0) >= kSmallestBatch && plane(dy) <= kLargestPlane;
 }
 bool fits_backward_weight(const Context&, const Tensor& x, const Tensor& dy, const Conv2dParams& p,
                           Tensor& dw) {
