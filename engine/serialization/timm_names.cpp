@@ -160,11 +160,15 @@ Tensor scale_gamma(const Tensor& gamma, const Tensor& variance) {
 
 void check(const std::string& path, const std::vector<WeightTensor>& tensors, const Places& places,
            const std::string& model) {
-  constexpr size_t kMost = 20;
-  std::string missing, unexpected, shapes;
-  size_t count = 0;
-  const auto add = [&](std::string& list, const std::string& what) {
-    if (++count <= kMost) list += (list.empty() ? "" : ", ") + what;
+  // Everything that does not fit, in one line.
+  struct Fault {
+    const char* kind;
+    std::string text = {};
+    size_t count = 0;
+  } missing{"MissingTensor"}, unexpected{"UnexpectedTensor"}, shapes{"ShapeMismatch"};
+  const auto add = [](Fault& fault, const std::string& what) {
+    constexpr size_t kMost = 10;
+    if (++fault.count <= kMost) fault.text += (fault.count == 1 ? "" : ", ") + what;
   };
   std::set<std::string> present;
   for (const WeightTensor& t : tensors) {
@@ -182,16 +186,10 @@ void check(const std::string& path, const std::vector<WeightTensor>& tensors, co
   }
   for (const auto& [name, place] : places)
     if (!place.optional && !present.contains(name)) add(missing, in_quotes(name));
-  if (count == 0) return;
   std::string all;
-  const auto list = [&all](const char* kind, const std::string& text) {
-    if (!text.empty()) all += (all.empty() ? "" : "; ") + std::string(kind) + ": " + text;
-  };
-  list("MissingTensor", missing);
-  list("UnexpectedTensor", unexpected);
-  list("ShapeMismatch", shapes);
-  if (count > kMost) all += message(" and {} more", count - kMost);
-  fail(ErrorKind::bad_input, "{}: is not timm's {}: {}", path, model, all);
+  for (const Fault& f : {missing, unexpected, shapes})
+    if (f.count > 0) all += message("{}{} ({}): {}", all.empty() ? "" : "; ", f.kind, f.count, f.text);
+  if (!all.empty()) fail(ErrorKind::bad_input, "{}: is not timm's {}: {}", path, model, all);
 }
 
 std::string refusal(const std::string& model) {
