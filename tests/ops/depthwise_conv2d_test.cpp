@@ -1,0 +1,166 @@
+#include "engine/ops/depthwise_conv2d.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/ops/reference.h"
+#include "tests/support/check_op.h"
+
+namespace plume::test {
+namespace {
+
+struct DepthwiseCase {
+  Shape x;                // N H W C
+  int64_t height, width;  // of the filter
+  Conv2dParams params;
+
+  Shape w() const { return {height, width, x[3]}; }
+  Shape y() const { return depthwise_conv2d_shape(x, w(), params); }
+  std::string label() const {
+    return message("filter {}x{}, stride {}, padding {}, dilation {}", height, width, params.stride,
+                   params.padding, params.dilation);
+  }
+};
+
+std::vector<DepthwiseCase> cases() {
+  std::vector<DepthwiseCase> all{
+      // input         R  S  {stride, padding, dilation}
+      {{1, 1, 1, 1}, 1, 1, {1, 0, 1}},    {{3, 7, 7, 17}, 1, 1, {2, 0, 1}},  {{1, 7, 31, 3}, 7, 7, {1, 3, 1}},
+      {{3, 31, 7, 17}, 7, 7, {2, 3, 1}},  {{1, 7, 7, 64}, 5, 5, {1, 0, 1}},  {{1, 7, 7, 17}, 3, 3, {1, 2, 2}},
+      {{3, 7, 7, 3}, 3, 3, {3, 1, 1}},    {{1, 31, 7, 17}, 2, 3, {1, 1, 1}}, {{3, 7, 31, 1}, 5, 2, {2, 1, 1}},
+      {{1, 31, 31, 3}, 5, 5, {2, 4, 2}},  {{1, 9, 9, 72}, 3, 3, {1, 0, 1}},  {{1, 8, 8, 24}, 5, 5, {2, 1, 1}},
+      {{2, 14, 13, 58}, 3, 3, {2, 1, 1}}, {{1, 12, 14, 9}, 5, 5, {1, 2, 1}},
+  };
+  // What networks use, on odd images.
+  for (const Shape& x : odd_images())
+    for (const int kernel : {3, 5})
+      for (const int stride : {1, 2}) all.push_back({x, kernel, kernel, {stride, kernel / 2, 1}});
+  return all;
+}
+
+// Calls f(n, p, q, h, w, r, s, c) for every product of the convolution.
+template <class F>
+void for_each_product(const Shape& x, const Shape& w, const Shape& y, const Conv2dParams& params, F&& f) {
+  reference::for_each_tap(x, {w[2], w[0], w[1], w[2]}, y, params,
+                          [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s) {
+                            for (int64_t c = 0; c < w[2]; ++c) f(n, p, q, ih, iw, r, s, c);
+                          });
+}
+
+void forward(const Array& x, const Array& w, const Conv2dParams& params,
+             const reference::EpilogueArrays& epilogue, Array& y) {
+  std::vector<Sum> sums(size_t(y.size()));
+  for_each_product(x.shape, w.shape, y.shape, params,
+                   [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
+                     sums[size_t(&y.at(n, p, q, c) - &y[0])] +=
+                         x.at(n, ih, iw, c) * w.at(r * w.dim(1) + s, c);
+                   });
+  for (int64_t i = 0; i < y.size(); ++i) y[i] = epilogue(sums[size_t(i)], i % w.dim(2), i);
+}
+void backward_input(const Array& dy, const Array& w, const Conv2dParams& params, Array& dx) {
+  std::vector<Sum> sums(size_t(dx.size()));
+  for_each_product(dx.shape, w.shape, dy.shape, params,
+                   [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
+                     sums[size_t(&dx.at(n, ih, iw, c) - &dx[0])] +=
+                         dy.at(n, p, q, c) * w.at(r * w.dim(1) + s, c);
+                   });
+  for (int64_t i = 0; i < dx.size(); ++i) dx[i] = sums[size_t(i)];
+}
+void backward_weight(const Array& x, const Array& dy, const Conv2dParams& params, Array& dw) {
+  std::vector<Sum> sums(size_t(dw.size()));
+  for_each_product(x.shape, dw.shape, dy.shape, params,
+                   [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
+                     sums[size_t(&dw.at(r * dw.dim(1) + s, c) - &dw[0])] +=
+                         dy.at(n, p, q, c) * x.at(n, ih, iw, c);
+                   });
+  for (int64_t i = 0; i < dw.size(); ++i) dw[i] = sums[size_t(i)];
+}
+
+TEST(DepthwiseConv2dTest, Forward) {
+  for (const DepthwiseCase& c : cases()) {
+    const Conv2dParams p = c.params;
+    check_op({.slot = depthwise_conv2d_forward,
+              .label = c.label(),
+              .inputs = {{"x", c.x}, {"w", c.w()}, {.name = "bias", .shape = {c.x[3]}, .dtype = DType::f32}},
+              .outputs = {{"y", c.y()}},
+              .run =
+                  [p](Context& context, Tensors& t) {
+                    depthwise_conv2d_forward(context, t["x"], t["w"], p, {.shift = t["bias"]}, t["y"]);
+                  },
+              .reference =
+                  [p](Arrays& a) {
+                    forward(a["x"], a["w"], p, {a[""], a["bias"], a[""]}, a["y"]);
+                  },
+              .op = [p](Variables& v) { return depthwise_conv2d(v["x"], v["w"], v["bias"], p); }});
+  }
+}
+
+TEST(DepthwiseConv2dTest, Epilogue) {
+  for (const Activation activation :
+       {Activation::identity, Activation::relu, Activation::hardswish, Activation::silu})
+    for (const bool residual : {false, true})
+      for (const DepthwiseCase& c :
+           {DepthwiseCase{{3, 7, 7, 17}, 3, 3, {1, 1, 1}}, DepthwiseCase{{1, 31, 7, 24}, 5, 5, {2, 2, 1}},
+            DepthwiseCase{{1, 7, 7, 64}, 7, 7, {1, 3, 1}}}) {
+        const Conv2dParams p = c.params;
+        std::vector<Operand> inputs{{"x", c.x},
+                                    {"w", c.w()},
+                                    {"scale", {c.x[3]}, outliers(), DType::f32},
+                                    {"shift", {c.x[3]}, outliers(), DType::f32}};
+        if (residual) inputs.push_back({"residual", c.y()});
+        check_op(
+            {.slot = depthwise_conv2d_forward,
+             .label = c.label() + ", scale, shift, " + name(activation) + (residual ? ", residual" : ""),
+             .inputs = inputs,
+             .outputs = {{"y", c.y()}},
+             .run =
+                 [=](Context& context, Tensors& t) {
+                   const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation};
+                   depthwise_conv2d_forward(context, t["x"], t["w"], p, epilogue, t["y"]);
+                 },
+             .reference =
+                 [=](Arrays& a) {
+                   forward(a["x"], a["w"], p, {a["scale"], a["shift"], a["residual"], activation}, a["y"]);
+                 }});
+      }
+}
+
+TEST(DepthwiseConv2dTest, BackwardInput) {
+  for (const DepthwiseCase& c : cases()) {
+    const Conv2dParams p = c.params;
+    check_op(
+        {.slot = depthwise_conv2d_backward_input,
+         .label = c.label(),
+         .inputs = {{"dy", c.y()}, {"w", c.w()}},
+         .outputs = {{"dx", c.x}},
+         .run = [p](Context& context,
+                    Tensors& t) { depthwise_conv2d_backward_input(context, t["dy"], t["w"], p, t["dx"]); },
+         .reference = [p](Arrays& a) { backward_input(a["dy"], a["w"], p, a["dx"]); }});
+  }
+}
+
+TEST(DepthwiseConv2dTest, BackwardWeight) {
+  for (const DepthwiseCase& c : cases()) {
+    const Conv2dParams p = c.params;
+    check_op(
+        {.slot = depthwise_conv2d_backward_weight,
+         .label = c.label(),
+         .inputs = {{"x", c.x}, {"dy", c.y()}},
+         .outputs = {{"dw", c.w()}},
+         .run = [p](Context& context,
+                    Tensors& t) { depthwise_conv2d_backward_weight(context, t["x"], t["dy"], p, t["dw"]); },
+         .reference = [p](Arrays& a) { backward_weight(a["x"], a["dy"], p, a["dw"]); }});
+  }
+}
+
+TEST(DepthwiseConv2dTest, RefusesWhatDoesNotFit) {
+  const auto shape = [](const Shape& x, const Shape& w, const Conv2dParams& p) {
+    return depthwise_conv2d_shape(x, w, p);
+  };
+  EXPECT_THROW(shape({1, 7, 7, 3}, {3, 3, 4}, {}), Error);
+  EXPECT_THROW(shape({1, 7, 7}, {3, 3, 7}, {}), Error);
+  EXPECT_THROW(shape({1, 2, 2, 3}, {5, 5, 3}, {}), Error);
+  EXPECT_EQ(shape({2, 7, 9, 3}, {3, 3, 3}, {2, 1, 1}), (Shape{2, 4, 5, 3}));
+}
+
+}  // namespace
+}  // namespace plume::test
