@@ -110,7 +110,7 @@ void rename_from_timm(const Request& r, Weights& weights, Report& report) {
     const WeightTensor* now = find_tensor(converted.tensors, c.to);
     report.line("renamed", fmt::format("{} -> {}", in_quotes(c.from), in_quotes(c.to)));
     if (c.how.starts_with("reshaped"))
-      report.line("reshaped", fmt::format("{}: {}, {}", in_quotes(c.to), now->describe(), c.how));
+      report.line("reshaped", fmt::format("{} {} {}", in_quotes(c.to), now->describe(), c.how.substr(9)));
     else if (!c.how.empty())
       report.line("changed", fmt::format("{}: {}", in_quotes(c.to), c.how));
   }
