@@ -1,0 +1,254 @@
+// squeeze_excitation: the gate of a channel needs the whole image, so an image-wide barrier parts what can be
+// fused: x is read once to pool and once more to be scaled, and between them one launch does both small
+// products.
+//
+//   pool    An image and a tile of channels per block, 16 bytes of channels per thread: sums over the plane,
+//   of x
+//           forwards and of dy x backwards (kernels/common/row_tiling.h).
+//   excite  An image per block. Forwards eight lanes share one output of a product w v; the vectors between
+//   are in shared
+//           memory. Backwards the products are with the transposed matrices: neighbouring threads take
+//           neighbouring columns, so that every row of w is read as it lies, and warps share the rows.
+//   scale   An image and a tile of channels per block: a thread works out its channels' gates (and dpooled)
+//   once and
+//           goes down its pixels.
+//   weights One thread per element of dw1, dw2: a sum over the images in order.
+//
+// Bytes: forwards x twice and y once, backwards x once, dy twice and dx once; all else is [N, C] or smaller.
+// The bound is memory bandwidth, but for small planes (7x7) the launches.
+#include "engine/ops/squeeze_excitation.h"
+
+#include "kernels/common/row_tiling.h"
+#include "kernels/common/warp_reduce.h"
+
+namespace plume::PLUME_KERNELS {
+namespace {
+
+constexpr int kExciteThreads = 256, kLanesPerOutput = 8;
+
+struct ExciteSizes {
+  int plane, channels, hidden;
+};
+
+// sums[n, c] = factor * sum over the plane of x, or of x dy where there is a dy.
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    squeeze_pool(const T* __restrict__ x, const T* __restrict__ dy, int plane, int channels, float factor,
+                 float* __restrict__ sums) {
+  using Vector = Pack<T, kWidth>;
+  const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kWidth;
+  const int64_t image = blockIdx.x;
+  float sum[kWidth] = {};
+  if (channel < channels) {
+    for (int pixel = int(threadIdx.y); pixel < plane; pixel += int(blockDim.y)) {
+      const int64_t at = (image * plane + pixel) * channels + channel;
+      const Vector values = Vector::load(x + at);
+      Vector gradient;
+      if (dy) gradient = Vector::load(dy + at);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) sum[i] += float(values[i]) * (dy ? float(gradient[i]) : 1.0f);
+    }
+  }
+  sum_over_rows_of_block(sum);
+  if (threadIdx.y != 0 || channel >= channels) return;
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) sums[image * channels + channel + i] = sum[i] * factor;
+}
+
+// out[i] = bias[i] + sum over j of w[i, j] v[j], kLanesPerOutput lanes per i. All threads of the block must
+// call.
+__device__ void matrix_vector(const float* w, const float* bias, const float* v, int rows, int columns,
+                              float* out) {
+  const int lane = int(threadIdx.x) % kLanesPerOutput;
+  const int group = int(threadIdx.x) / kLanesPerOutput, groups = kExciteThreads / kLanesPerOutput;
+  for (int first = 0; first < rows; first += groups) {
+    const int i = first + group;
+    float sum = 0.0f;
+    if (i < rows)
+      for (int j = lane; j < columns; j += kLanesPerOutput) sum += w[int64_t(i) * columns + j] * v[j];
+    sum = warp_sum<kLanesPerOutput>(sum);
+    if (i < rows && lane == 0) out[i] = sum + bias[i];
+  }
+}
+
+__global__ void __launch_bounds__(kExciteThreads, 1)
+    squeeze_excite(const float* __restrict__ pooled, const float* __restrict__ w1,
+                   const float* __restrict__ b1, const float* __restrict__ w2, const float* __restrict__ b2,
+                   ExciteSizes s, Activation inner, float* __restrict__ z1, float* __restrict__ z2) {
+  float* mean = simt::dyn_smem<float>();  // [channels]
+  float* hidden = mean + s.channels;      // [hidden]
+  const int64_t image = blockIdx.x;
+  for (int c = int(threadIdx.x); c < s.channels; c += kExciteThreads)
+    mean[c] = pooled[image * s.channels + c];
+  __syncthreads();
+  matrix_vector(w1, b1, mean, s.hidden, s.channels, hidden);
+  __syncthreads();
+  for (int q = int(threadIdx.x); q < s.hidden; q += kExciteThreads) {
+    z1[image * s.hidden + q] = hidden[q];
+    hidden[q] = activate(inner, hidden[q]);
+  }
+  __syncthreads();
+  matrix_vector(w2, b2, hidden, s.channels, s.hidden, z2 + image * s.channels);
+}
+
+// dz2 holds the gates' gradients and becomes dz2.
+__global__ void __launch_bounds__(kExciteThreads, 1)
+    squeeze_excite_backward(const float* __restrict__ z1, const float* __restrict__ z2,
+                            const float* __restrict__ w1, const float* __restrict__ w2, ExciteSizes s,
+                            SqueezeExcitationParams params, float* __restrict__ dz2, float* __restrict__ dz1,
+                            float* __restrict__ hidden, float* __restrict__ dpooled) {
+  constexpr int kWarps = kExciteThreads / kWarpSize;
+  float* d2 = simt::dyn_smem<float>();  // [channels]
+  float* d1 = d2 + s.channels;          // [hidden]
+  SMEM(partial, float[kWarps][kWarpSize]);
+  const int64_t image = blockIdx.x;
+  const int lane = int(threadIdx.x) % kWarpSize, warp = int(threadIdx.x) / kWarpSize;
+  for (int c = int(threadIdx.x); c < s.channels; c += kExciteThreads) {
+    const int64_t at = image * s.channels + c;
+    d2[c] = dz2[at] * slope_from_input(params.gate, z2[at]);
+    dz2[at] = d2[c];
+  }
+  __syncthreads();
+  for (int q0 = 0; q0 < s.hidden; q0 += kWarpSize) {
+    const int q = q0 + lane;
+    float sum = 0.0f;
+    if (q < s.hidden)
+      for (int c = warp; c < s.channels; c += kWarps) sum += d2[c] * w2[int64_t(c) * s.hidden + q];
+    partial[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && q < s.hidden) {
+      float total = 0.0f;
+#pragma unroll
+      for (int i = 0; i < kWarps; ++i) total += partial[i][lane];
+      const int64_t at = image * s.hidden + q;
+      d1[q] = total * slope_from_input(params.inner, z1[at]);
+      dz1[at] = d1[q];
+      hidden[at] = activate(params.inner, z1[at]);
+    }
+    __syncthreads();
+  }
+  for (int c = int(threadIdx.x); c < s.channels; c += kExciteThreads) {
+    float sum = 0.0f;
+    for (int q = 0; q < s.hidden; ++q) sum += d1[q] * w1[int64_t(q) * s.channels + c];
+    dpooled[image * s.channels + c] = sum / float(s.plane);
+  }
+}
+
+// out = in * gate(z2) + shift, where there is one.
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    squeeze_scale(const T* __restrict__ in, const float* __restrict__ z2, const float* __restrict__ shift,
+                  Activation gate, int plane, int channels, T* __restrict__ out) {
+  using Vector = Pack<T, kWidth>;
+  const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kWidth;
+  const int64_t image = blockIdx.x;
+  if (channel >= channels) return;
+  float gates[kWidth], shifts[kWidth];
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    gates[i] = activate(gate, z2[image * channels + channel + i]);
+    shifts[i] = shift ? shift[image * channels + channel + i] : 0.0f;
+  }
+  for (int pixel = int(threadIdx.y); pixel < plane; pixel += int(blockDim.y)) {
+    const int64_t at = (image * plane + pixel) * channels + channel;
+    Vector v = Vector::load(in + at);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) v[i] = T(float(v[i]) * gates[i] + shifts[i]);
+    v.store(out + at);
+  }
+}
+
+// out[a, b] = sum over n of left[n, a] right[n, b];  sums[a] = sum over n of left[n, a]
+__global__ void squeeze_weights(const float* __restrict__ left, const float* __restrict__ right, int images,
+                                int rows, int columns, float* __restrict__ out, float* __restrict__ sums) {
+  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= int64_t(rows) * columns) return;
+  const int a = int(i / columns), b = int(i % columns);
+  float sum = 0.0f, plain = 0.0f;
+  for (int n = 0; n < images; ++n) {
+    const float factor = left[int64_t(n) * rows + a];
+    sum += factor * right[int64_t(n) * columns + b];
+    plain += factor;
+  }
+  out[i] = sum;
+  if (b == 0) sums[a] = plain;
+}
+
+// blockIdx.x counts images, blockIdx.y tiles of channels.
+template <int kWidth>
+simt::Launch per_image(const Context& context, const Tensor& x) {
+  const RowTiling tiling(x.dim(1) * x.dim(2), x.dim(3) / kWidth);
+  return {dim3(unsigned(x.dim(0)), tiling.grid.x), tiling.block, 0, stream_of(context)};
+}
+
+struct Excite {
+  ExciteSizes sizes;
+  simt::Launch launch;
+  Excite(const Context& context, const Tensor& x, const Tensor& w1)
+      : sizes{int(x.dim(1) * x.dim(2)), int(x.dim(3)), int(w1.dim(0))},
+        launch{dim3(unsigned(x.dim(0))), dim3(kExciteThreads),
+               sizeof(float) * size_t(sizes.channels + sizes.hidden), stream_of(context)} {}
+};
+
+void run_forward(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+                 const Tensor& b2, const SqueezeExcitationParams& params, Tensor& y, Tensor& pooled,
+                 Tensor& z1, Tensor& z2) {
+  if (x.size() == 0) return;
+  const Excite excite(context, x, w1);
+  const ExciteSizes& s = excite.sizes;
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    with_pack_width<T>(x.dim(3), [&](auto width) {
+      const simt::Launch launch = per_image<width>(context, x);
+      simt::launch<squeeze_pool<T, width>>(launch, x.data<T>(), static_cast<const T*>(nullptr), s.plane,
+                                           s.channels, 1.0f / float(s.plane), pooled.data<float>());
+      simt::launch<squeeze_excite>(excite.launch, pooled.data<float>(), w1.data<float>(), b1.data<float>(),
+                                   w2.data<float>(), b2.data<float>(), s, params.inner, z1.data<float>(),
+                                   z2.data<float>());
+      simt::launch<squeeze_scale<T, width>>(launch, x.data<T>(), z2.data<float>(),
+                                            static_cast<const float*>(nullptr), params.gate, s.plane,
+                                            s.channels, y.data<T>());
+    });
+  });
+}
+
+void sum_weights(const Context& context, const Tensor& left, const Tensor& right, Tensor& out, Tensor& sums) {
+  simt::launch<squeeze_weights>({dim3(unsigned(ceil_div(out.size(), 256))), dim3(256), 0, stream_of(context)},
+                                left.data<float>(), right.data<float>(), int(left.dim(0)), int(left.dim(1)),
+                                int(right.dim(1)), out.data<float>(), sums.data<float>());
+}
+
+void run_backward(Context& context, const Tensor& x, const Tensor& dy, const Tensor& w1, const Tensor& w2,
+                  const Tensor& pooled, const Tensor& z1, const Tensor& z2,
+                  const SqueezeExcitationParams& params, Tensor& dx, Tensor& dw1, Tensor& db1, Tensor& dw2,
+                  Tensor& db2) {
+  if (x.size() == 0) return;
+  const Excite excite(context, x, w1);
+  const ExciteSizes& s = excite.sizes;
+  const auto like = [](const Tensor& t) {
+    return Tensor::empty(t.shape(), DType::f32, t.device(), "workspace");
+  };
+  Tensor dz2 = like(z2), dz1 = like(z1), hidden = like(z1), dpooled = like(pooled);
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    with_pack_width<T>(x.dim(3), [&](auto width) {
+      const simt::Launch launch = per_image<width>(context, x);
+      simt::launch<squeeze_pool<T, width>>(launch, x.data<T>(), dy.data<T>(), s.plane, s.channels, 1.0f,
+                                           dz2.data<float>());
+      simt::launch<squeeze_excite_backward>(excite.launch, z1.data<float>(), z2.data<float>(),
+                                            w1.data<float>(), w2.data<float>(), s, params, dz2.data<float>(),
+                                            dz1.data<float>(), hidden.data<float>(), dpooled.data<float>());
+      simt::launch<squeeze_scale<T, width>>(launch, dy.data<T>(), z2.data<float>(), dpooled.data<float>(),
+                                            params.gate, s.plane, s.channels, dx.data<T>());
+    });
+  });
+  sum_weights(context, dz2, hidden, dw2, db2);
+  sum_weights(context, dz1, pooled, dw1, db1);
+}
+
+const bool registered =
+    squeeze_excitation_forward.add(kThisDevice, {{"image_per_block", always, run_forward}}) &&
+    squeeze_excitation_backward.add(kThisDevice, {{"image_per_block", always, run_backward}});
+
+}  // namespace
+}  // namespace plume::PLUME_KERNELS
