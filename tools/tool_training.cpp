@@ -8,6 +8,7 @@
 
 #include "data/registry.h"
 #include "engine/autograd/tape.h"
+#include "engine/ops/layer_random.h"
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/optim/schedule.h"
 #include "engine/serialization/atomic_file.h"
@@ -54,6 +55,7 @@ class Run {
         schedule_{.base = float(recipe.learning_rate),
                   .warmup_steps = recipe.warmup_epochs * steps_per_epoch_,
                   .total_steps = recipe.epochs * steps_per_epoch_} {
+    layer_random().seed(uint64_t(recipe.seed));
     model_->to(device);
     sgd_ =
         std::make_unique<Sgd>(model_->parameters(), Sgd::Options{.momentum = float(recipe.momentum),
@@ -157,6 +159,7 @@ class Run {
   }
 
   double step(const data::Batch& batch) {
+    layer_random().begin_step(state_.step);
     const Variable logits = (*model_)(Variable(batch.images.to(device_)));
     const Variable loss = softmax_cross_entropy(logits, {batch.labels.to(device_), {}},
                                                 {.label_smoothing = float(recipe_.label_smoothing)});
