@@ -4,12 +4,15 @@
 #include <string>
 
 #include "engine/modules/module.h"
+#include "engine/serialization/weights.h"
 #include "models/registry.h"
 
 namespace plume::tools {
 
-// A network with the weights of a state dictionary (torchvision's names and layout). The number of classes is
-// what the file's last layer has. Throws bad_input, naming the file and all that does not fit.
+// A network with the weights of a state dictionary (torchvision's names and layout; safetensors or PyTorch's
+// own files). The number of classes is what the file's last layer has. Throws bad_input, naming the file and
+// all that does not fit.
+std::unique_ptr<Module> model_from_weights(const std::string& name, Stem stem, const Weights& weights);
 std::unique_ptr<Module> model_from_weights(const std::string& name, Stem stem, const std::string& path);
 
 // [N, C, H, W] f32 -> [N, H, W, C], or back.

@@ -54,9 +54,14 @@ Shape file_shape(const NamedTensor& entry) {
   return s.rank() == 3 ? Shape{s[2], 1, s[0], s[1]} : Shape{s[0], s[3], s[1], s[2]};
 }
 
-bool converts(const TensorInfo& info, DType to) {
+bool converts(const WeightTensor& info, DType to) {
   const std::optional<DType>& from = info.type->dtype;
   return from && (*from == to || (to == DType::f32 && is_floating(*from)));
+}
+
+// Before version 0.4, PyTorch had no scalars: counters had one dimension. It still reads such files.
+bool fits(const WeightTensor& info, const Shape& expected) {
+  return info.has_shape(expected) || (expected.rank() == 0 && info.has_shape({1}));
 }
 
 bool may_be_missing(const std::string& name) { return name.ends_with("num_batches_tracked"); }
@@ -85,7 +90,14 @@ class Faults {
   std::map<std::string, std::pair<size_t, std::string>> kinds_;
 };
 
-void check(const SafetensorsFile& file, const std::vector<StateGroup>& groups,
+using Index = std::map<std::string_view, const WeightTensor*>;
+
+const WeightTensor* find(const Index& index, const std::string& name) {
+  const auto found = index.find(name);
+  return found == index.end() ? nullptr : found->second;
+}
+
+void check(const Weights& weights, const Index& index, const std::vector<StateGroup>& groups,
            const std::string& ignored_prefix) {
   Faults faults;
   std::set<std::string> expected;
@@ -93,22 +105,22 @@ void check(const SafetensorsFile& file, const std::vector<StateGroup>& groups,
     for (const NamedTensor& entry : group.tensors) {
       const std::string name = group.prefix + entry.name;
       expected.insert(name);
-      const TensorInfo* info = file.find(name);
+      const WeightTensor* info = find(index, name);
       if (info == nullptr) {
         if (!may_be_missing(name)) faults.add("MissingTensor", in_quotes(name));
         continue;
       }
-      if (!info->has_shape(file_shape(entry)))
+      if (!fits(*info, file_shape(entry)))
         faults.add("ShapeMismatch",
                    message("{} is {}, expected {}", in_quotes(name), info->describe(), file_shape(entry)));
       if (!converts(*info, entry.tensor->dtype()))
         faults.add("UnsupportedDtype", message("{} is {}, expected {}", in_quotes(name), info->type->name,
                                                entry.tensor->dtype()));
     }
-  for (const TensorInfo& info : file.tensors())
+  for (const WeightTensor& info : weights.tensors)
     if (!expected.contains(info.name) && (ignored_prefix.empty() || !info.name.starts_with(ignored_prefix)))
       faults.add("UnexpectedTensor", in_quotes(info.name));
-  faults.throw_if_any(file.path());
+  faults.throw_if_any(weights.path);
 }
 
 }  // namespace
@@ -144,17 +156,20 @@ Tensor filter_to_file(const Tensor& in_memory) {
   return result;
 }
 
-void load_state(const SafetensorsFile& file, const std::vector<StateGroup>& groups,
+void load_state(const Weights& weights, const std::vector<StateGroup>& groups,
                 const std::string& ignored_prefix) {
-  check(file, groups, ignored_prefix);
+  Index index;
+  for (const WeightTensor& t : weights.tensors) index.emplace(t.name, &t);
+  check(weights, index, groups, ignored_prefix);
   // All is read before anything is changed: reading may fail.
   std::vector<std::pair<Tensor*, Tensor>> staged;
   for (const StateGroup& group : groups)
     for (const NamedTensor& entry : group.tensors) {
-      const TensorInfo* info = file.find(group.prefix + entry.name);
+      const WeightTensor* info = find(index, group.prefix + entry.name);
       Tensor value = info == nullptr
                          ? Tensor::zeros(entry.tensor->shape(), entry.tensor->dtype(), Device::cpu)
-                         : file.read(*info);
+                         : info->read();
+      if (entry.tensor->rank() == 0) value = value.reshape({});
       if (entry.filter && info != nullptr) value = filter_from_file(value, entry.tensor->shape());
       if (is_floating(value.dtype())) value = as_f32(value);
       staged.emplace_back(entry.tensor, std::move(value));
@@ -162,9 +177,18 @@ void load_state(const SafetensorsFile& file, const std::vector<StateGroup>& grou
   for (auto& [tensor, value] : staged) tensor->copy_from(value);
 }
 
-void load_state(const SafetensorsFile& file, Module& module, const std::string& ignored_prefix) {
-  load_state(file, {{"", module.state()}}, ignored_prefix);
+void load_state(const Weights& weights, Module& module, const std::string& ignored_prefix) {
+  load_state(weights, {{"", module.state()}}, ignored_prefix);
   module.train(module.training());
+}
+
+void load_state(const SafetensorsFile& file, const std::vector<StateGroup>& groups,
+                const std::string& ignored_prefix) {
+  load_state(weights_of(file), groups, ignored_prefix);
+}
+
+void load_state(const SafetensorsFile& file, Module& module, const std::string& ignored_prefix) {
+  load_state(weights_of(file), module, ignored_prefix);
 }
 
 std::vector<TensorSource> state_sources(const std::vector<StateGroup>& groups) {

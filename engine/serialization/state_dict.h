@@ -7,6 +7,7 @@
 
 #include "engine/modules/module.h"
 #include "engine/serialization/safetensors.h"
+#include "engine/serialization/weights.h"
 
 namespace plume {
 
@@ -25,15 +26,19 @@ struct StateGroup {
 };
 
 // Fills the tensors of all groups, which keep their device. F16 and BF16 become f32; num_batches_tracked,
-// which old files lack, becomes 0. Tensors of the file under `ignored_prefix` (unless empty) are no concern.
+// which old files lack, becomes 0; where a scalar belongs, one element of one dimension will do. Tensors of
+// the file under `ignored_prefix` (unless empty) are no concern.
 //
 // Throws bad_input naming the file and, class by class, everything that does not fit: MissingTensor,
 // UnexpectedTensor, ShapeMismatch (nothing is broadcast), UnsupportedDtype. Nothing is changed then, nor when
 // the file cannot be read.
 void load_state(const SafetensorsFile& file, const std::vector<StateGroup>& groups,
                 const std::string& ignored_prefix = "");
+void load_state(const Weights& weights, const std::vector<StateGroup>& groups,
+                const std::string& ignored_prefix = "");
 // The same for a whole module; undoes fuse().
 void load_state(const SafetensorsFile& file, Module& module, const std::string& ignored_prefix = "");
+void load_state(const Weights& weights, Module& module, const std::string& ignored_prefix = "");
 
 // For write_safetensors: the groups' tensors in files' layout, fetched from their devices one by one. The
 // groups must outlive the result's use.

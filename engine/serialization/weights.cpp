@@ -56,9 +56,17 @@ Weights open_weights(const std::string& path) {
     const auto file = std::make_shared<TorchFile>(path);
     return collect(file, file->legacy() ? WeightsFormat::torch_legacy : WeightsFormat::torch_zip);
   }
-  const auto file = std::make_shared<SafetensorsFile>(path);
+  const auto file = std::make_shared<const SafetensorsFile>(path);
   Weights weights = collect(file, WeightsFormat::safetensors);
   weights.metadata = file->metadata();
+  return weights;
+}
+
+Weights weights_of(const SafetensorsFile& file) {
+  // Not owned.
+  const std::shared_ptr<const SafetensorsFile> alias(std::shared_ptr<void>(), &file);
+  Weights weights = collect(alias, WeightsFormat::safetensors);
+  weights.metadata = file.metadata();
   return weights;
 }
 

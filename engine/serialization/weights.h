@@ -36,6 +36,9 @@ struct Weights {
 // SafetensorsFile and TorchFile do.
 Weights open_weights(const std::string& path);
 
+// The same of a file that is open already, which the result refers to.
+Weights weights_of(const SafetensorsFile& file);
+
 // Null when absent.
 const WeightTensor* find_tensor(const std::vector<WeightTensor>& tensors, const std::string& name);
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "engine/modules/layers.h"
+#include "tests/serialization/torch_writer.h"
 #include "tests/support/test_support.h"
 
 namespace plume {
@@ -138,6 +139,36 @@ TEST_F(StateDict, OldFilesHaveNoBatchCounter) {
   TinyNet net(2);
   *net.state().at(6).tensor->data<int64_t>() = 12;
   load_state(SafetensorsFile(write(tensors)), net);
+  EXPECT_EQ(bytes_of(net), bytes_of(source_));
+}
+
+TEST_F(StateDict, OldFilesHaveScalarsOfOneDimension) {
+  auto tensors = content(source_);
+  tensors["bn1.num_batches_tracked"] = Tensor::from(std::vector<int64_t>{12}, {1});
+  TinyNet net(2);
+  load_state(SafetensorsFile(write(tensors)), net);
+  EXPECT_EQ(*net.state().at(6).tensor->data<int64_t>(), 12);
+  tensors["bn1.num_batches_tracked"] = Tensor::from(std::vector<int64_t>{12, 13}, {2});
+  refuse(tensors, {"ShapeMismatch (1): 'bn1.num_batches_tracked' is I64 [2], expected []"});
+}
+
+TEST_F(StateDict, LoadsPyTorchsOwnFiles) {
+  std::string entries;
+  std::vector<test::ZipItem> items = {{.name = "net/data.pkl", .content = ""}};
+  for (const auto& [name, tensor] : content(source_)) {
+    const std::string key = std::to_string(items.size());
+    std::vector<int64_t> size(tensor.shape().begin(), tensor.shape().end()), stride(size.size(), 1);
+    for (size_t d = size.size(); d-- > 1;) stride[d - 1] = stride[d] * size[d];
+    const std::string storage =
+        test::storage(tensor.dtype() == DType::i64 ? "Long" : "Float", key, tensor.size());
+    entries += test::text(name) + test::tensor(storage, 0, size, stride);
+    items.push_back(
+        {.name = "net/data/" + key, .content = {static_cast<const char*>(tensor.raw()), tensor.bytes()}});
+  }
+  items[0].content = test::pickle_of(test::dict(entries));
+  test::write_file(path_, test::zip_of(items));
+  TinyNet net(2);
+  load_state(open_weights(path_), net);
   EXPECT_EQ(bytes_of(net), bytes_of(source_));
 }
 
