@@ -2,7 +2,7 @@
 # Downloads data sets from their official addresses, checks and unpacks them; needs the internet, curl or wget, and tar or
 # unzip.
 #
-#   tools/fetch_data.sh [--out data-sets] [--base URL] [cifar10|cifar100|tiny-imagenet ...]      none named: all of them
+#   tools/fetch_data.sh [--out out/data] [--base URL] [cifar10|cifar100|tiny-imagenet ...]      none named: all of them
 #
 # The folder is then what --data-dir wants. --base is a mirror that has archives of the same names. The archives stay, so
 # that a second call has nothing to do; they may be removed. Exit status: 0; 2 wrong usage; 3 an archive is not what it
@@ -20,7 +20,7 @@ tiny-imagenet http://cs231n.stanford.edu       tiny-imagenet-200.zip   tiny-imag
 '
 known=$(awk 'NF { print $1 }' <<<"$table" | tr '\n' ' ')
 
-out=data-sets
+out=out/data
 base=
 sets=()
 while [ $# -gt 0 ]; do

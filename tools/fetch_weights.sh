@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Downloads torchvision's ImageNet weights from download.pytorch.org and checks them; needs the internet, curl or wget.
 #
-#   tools/fetch_weights.sh [--out weights] [--base URL] [NETWORK ...]      no network: all of them
+#   tools/fetch_weights.sh [--out out/weights] [--base URL] [NETWORK ...]      no network: all of them
 #
 # evaluate, predict and convert read the .pth files as they are. A file's name carries the first digits of its SHA-256,
 # which is what torchvision checks; where the whole SHA-256 is known, it is checked. --base is a mirror that has files of
@@ -23,7 +23,7 @@ shufflenet_v2_x1_0 shufflenetv2_x1-5666bf0f80.pth  5666bf0f80
 '
 known=$(awk 'NF { print $1 }' <<<"$table" | tr '\n' ' ')
 
-out=weights
+out=out/weights
 base=https://download.pytorch.org/models
 networks=()
 while [ $# -gt 0 ]; do
