@@ -1,7 +1,11 @@
 #include "models/registry.h"
 
 #include "engine/core/text.h"
+#include "models/efficientnet_v2_s.h"
+#include "models/mobilenet_v3_small.h"
 #include "models/resnet18.h"
+#include "models/shufflenet_v2.h"
+#include "models/squeezenet.h"
 
 namespace plume {
 namespace {
@@ -10,7 +14,13 @@ struct Entry {
   const char* name;
   std::unique_ptr<Module> (*make)(const ModelOptions&);
 };
-constexpr Entry kModels[] = {{"resnet18", make_resnet18}};
+constexpr Entry kModels[] = {{"resnet18", make_resnet18},
+                             {"mobilenet_v3_small", make_mobilenet_v3_small},
+                             {"squeezenet1_0", make_squeezenet1_0},
+                             {"squeezenet1_1", make_squeezenet1_1},
+                             {"efficientnet_v2_s", make_efficientnet_v2_s},
+                             {"shufflenet_v2_x0_5", make_shufflenet_v2_x0_5},
+                             {"shufflenet_v2_x1_0", make_shufflenet_v2_x1_0}};
 
 // Keeps the draws of initialisation apart from every other use of the same seed.
 constexpr uint64_t kInitialisationStream = 1;

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "engine/autograd/tape.h"
+#include "engine/ops/layer_random.h"
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/optim/sgd.h"
 #include "engine/serialization/state_dict.h"
@@ -82,6 +83,7 @@ int run(tools::Flags& flags) {
     out["logits_eval"] = exported((*model)(images).value(), false);
   }
   model->train();
+  const NoDropout no_dropout;
   Sgd sgd(model->parameters(), {.momentum = float(r.momentum), .weight_decay = float(r.weight_decay)});
   std::vector<float> losses;
   for (int64_t step = 0; step < r.steps; ++step) {

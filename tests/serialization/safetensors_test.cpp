@@ -307,8 +307,8 @@ TEST_F(Safetensors, AcceptsTheMostTensors) {
 }
 
 TEST_F(Safetensors, ReadsFixturesWrittenByPython) {
-  const SafetensorsFile file(test::fixture("resnet18_32.safetensors"));
-  const TensorInfo* logits = file.find("logits_eval");
+  const SafetensorsFile file(test::fixture("resnet18.safetensors"));
+  const TensorInfo* logits = file.find("32.logits_eval");
   ASSERT_NE(logits, nullptr);
   EXPECT_EQ(logits->describe(), "F32 [8, 1000]");
   for (const float v : file.read(*logits).to_vector<float>()) ASSERT_TRUE(std::isfinite(v));

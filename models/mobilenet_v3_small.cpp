@@ -1,0 +1,106 @@
+#include "models/mobilenet_v3_small.h"
+
+#include "engine/modules/blocks.h"
+#include "engine/ops/activation.h"
+#include "engine/ops/dropout.h"
+#include "engine/ops/global_avg_pool.h"
+
+namespace plume {
+namespace {
+
+BatchNormParams norm(Activation activation) {
+  return {.eps = 1e-3f, .momentum = 0.01f, .activation = activation};
+}
+
+struct BlockSettings {
+  int in, kernel, expanded, out;
+  bool squeeze;
+  Activation activation;
+  int stride;
+};
+constexpr BlockSettings kBlocks[] = {
+    {16, 3, 16, 16, true, Activation::relu, 2},       {16, 3, 72, 24, false, Activation::relu, 2},
+    {24, 3, 88, 24, false, Activation::relu, 1},      {24, 5, 96, 40, true, Activation::hardswish, 2},
+    {40, 5, 240, 40, true, Activation::hardswish, 1}, {40, 5, 240, 40, true, Activation::hardswish, 1},
+    {40, 5, 120, 48, true, Activation::hardswish, 1}, {48, 5, 144, 48, true, Activation::hardswish, 1},
+    {48, 5, 288, 96, true, Activation::hardswish, 2}, {96, 5, 576, 96, true, Activation::hardswish, 1},
+    {96, 5, 576, 96, true, Activation::hardswish, 1}};
+
+// 1x1 expansion (unless it would not expand) - depthwise - squeeze-excitation - 1x1 projection, plus the
+// input where the shape stays.
+class InvertedResidual : public Module {
+ public:
+  explicit InvertedResidual(const BlockSettings& s)
+      : residual_(s.stride == 1 && s.in == s.out),
+        depthwise_(s.expanded, s.expanded, s.kernel, {s.stride, true, norm(s.activation)}),
+        project_(s.expanded, s.out, 1, {.norm = norm(Activation::identity)}) {
+    if (s.expanded != s.in) {
+      expand_ = std::make_unique<ConvNormAct>(s.in, s.expanded, 1,
+                                              ConvNormAct::Options{.norm = norm(s.activation)});
+      add(*expand_);
+    }
+    add(depthwise_);
+    if (s.squeeze) {
+      squeeze_ = std::make_unique<SqueezeExcitation>(
+          s.expanded, round_channels(s.expanded / 4),
+          SqueezeExcitationParams{Activation::relu, Activation::hardsigmoid});
+      add(*squeeze_);
+    }
+    add(project_);
+  }
+
+  Variable forward(const Variable& x) override {
+    Variable y = expand_ ? expand_->forward(x) : x;
+    y = depthwise_.forward(y);
+    if (squeeze_) y = squeeze_->forward(y);
+    return residual_ ? project_.forward(y, x) : project_.forward(y);
+  }
+
+ private:
+  void add(Module& child) { register_module("block." + std::to_string(children_++), child); }
+
+  bool residual_;
+  int children_ = 0;
+  std::unique_ptr<ConvNormAct> expand_;
+  ConvNormAct depthwise_;
+  std::unique_ptr<SqueezeExcitation> squeeze_;
+  ConvNormAct project_;
+};
+
+class MobileNetV3Small : public Module {
+ public:
+  explicit MobileNetV3Small(const ModelOptions& options)
+      : expand_(576, 1024, Init::small_normal), classify_(1024, options.num_classes, Init::small_normal) {
+    int index = 0;
+    const auto name = [&] { return std::to_string(index++); };
+    const int stride = options.stem == Stem::imagenet ? 2 : 1;
+    features_.add(name(),
+                  std::make_unique<ConvNormAct>(
+                      3, 16, 3, ConvNormAct::Options{.stride = stride, .norm = norm(Activation::hardswish)}));
+    for (const BlockSettings& s : kBlocks) features_.add(name(), std::make_unique<InvertedResidual>(s));
+    features_.add(name(), std::make_unique<ConvNormAct>(
+                              96, 576, 1, ConvNormAct::Options{.norm = norm(Activation::hardswish)}));
+    register_module("features", features_);
+    register_module("classifier.0", expand_);
+    register_module("classifier.3", classify_);
+  }
+
+  Variable forward(const Variable& images) override {
+    const Variable pooled = global_avg_pool(features_.forward(images));
+    const Variable hidden = activation(expand_.forward(pooled), Activation::hardswish);
+    return classify_.forward(dropout(hidden, kDropout, training()));
+  }
+
+ private:
+  static constexpr float kDropout = 0.2f;
+  Sequential features_;
+  Linear expand_, classify_;
+};
+
+}  // namespace
+
+std::unique_ptr<Module> make_mobilenet_v3_small(const ModelOptions& options) {
+  return std::make_unique<MobileNetV3Small>(options);
+}
+
+}  // namespace plume
