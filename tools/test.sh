@@ -11,7 +11,7 @@ jobs=$(nproc)
 
 echo "== sanitizers =="
 cmake --preset asan >/dev/null
-cmake --build --preset asan -j "$jobs"
+cmake --build --preset asan -j "$jobs" --target small_tests
 OMP_NUM_THREADS=1 ctest --preset asan -j "$jobs" -L 'unit|simt'
 
 echo "== $preset =="
