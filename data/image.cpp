@@ -6,11 +6,11 @@
 #include <string_view>
 
 #include "data/files.h"
+#include "data/jpeg.h"
 #include "engine/core/error.h"
 
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
-#define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
 #define STBI_NO_STDIO
 #define STBI_NO_LINEAR
@@ -132,6 +132,22 @@ const char* other_format(Bytes bytes) {
   return familiar_content(bytes);
 }
 
+Image decode_png(Bytes bytes, const std::string& name) {
+  const auto because = [&] {
+    const char* reason = stbi_failure_reason();
+    return message("PNG cannot be decoded: {}", reason && *reason ? reason : "no reason given");
+  };
+  const int size = int(bytes.size());
+  int width = 0, height = 0, components = 0;
+  if (!stbi_info_from_memory(bytes.data(), size, &width, &height, &components)) reject(name, because());
+  if (width <= 0 || height <= 0 || int64_t(width) * height > kMostImagePixels)
+    reject(name, message("PNG of {}x{} pixels, expected at most {}", width, height, kMostImagePixels));
+  const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
+      stbi_load_from_memory(bytes.data(), size, &width, &height, &components, 3), stbi_image_free);
+  if (!pixels) reject(name, because());
+  return {height, width, {pixels.get(), pixels.get() + size_t(width) * size_t(height) * 3}};
+}
+
 }  // namespace
 
 Image decode_image(Bytes bytes, const std::string& name) {
@@ -144,22 +160,12 @@ Image decode_image(Bytes bytes, const std::string& name) {
     const char* content = bytes.empty() ? "nothing" : other_format(bytes);
     reject(name, message("holds {}, expected a JPEG or PNG image", content ? content : "something else"));
   }
-  const char* format = png ? "PNG" : "JPEG";
-  png ? check_png(bytes, name) : check_jpeg(bytes, name);
-
-  const auto because = [&] {
-    const char* reason = stbi_failure_reason();
-    return message("{} cannot be decoded: {}", format, reason && *reason ? reason : "no reason given");
-  };
-  const int size = int(bytes.size());
-  int width = 0, height = 0, components = 0;
-  if (!stbi_info_from_memory(bytes.data(), size, &width, &height, &components)) reject(name, because());
-  if (width <= 0 || height <= 0 || int64_t(width) * height > kMostImagePixels)
-    reject(name, message("{} of {}x{} pixels, expected at most {}", format, width, height, kMostImagePixels));
-  const std::unique_ptr<stbi_uc, decltype(&stbi_image_free)> pixels(
-      stbi_load_from_memory(bytes.data(), size, &width, &height, &components, 3), stbi_image_free);
-  if (!pixels) reject(name, because());
-  return {height, width, {pixels.get(), pixels.get() + size_t(width) * size_t(height) * 3}};
+  if (jpeg) {
+    check_jpeg(bytes, name);
+    return decode_jpeg(bytes, name);
+  }
+  check_png(bytes, name);
+  return decode_png(bytes, name);
 }
 
 Image load_image(const std::string& path) {
