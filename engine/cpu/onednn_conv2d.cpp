@@ -142,7 +142,8 @@ memory filter_for(Plan& plan, const Tensor& w, PackedFilter* packed, Tensor& buf
     for (const memory& m : kept)
       if (m.get_desc() == plan.w) return m;
     memory filter(plan.w, dnnl_engine());
-    memory source = wrap(plain_filter(w), widened(w).raw());
+    const Tensor wide = widened(w);
+    memory source = wrap(plain_filter(w), wide.raw());
     plan.filter_reorder.execute(dnnl_stream(), source, filter);
     return kept.emplace_back(filter);
   }
