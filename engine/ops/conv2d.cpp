@@ -29,7 +29,8 @@ int64_t conv2d_macs(const Shape& x, const Shape& w, const Conv2dParams& p) {
 
 Tensor conv2d_fused(const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue& epilogue) {
   Tensor y = empty(conv2d_shape(x.shape(), w.shape(), p), x);
-  count_macs(conv2d_macs(x.shape(), w.shape(), p));
+  const bool pointwise = w.dim(1) == 1 && w.dim(2) == 1;
+  count_macs(pointwise ? Work::pointwise : Work::dense, conv2d_macs(x.shape(), w.shape(), p));
   conv2d_forward(context(x.device()), x, w, p, epilogue, y);
   return y;
 }

@@ -26,7 +26,7 @@ int64_t depthwise_conv2d_macs(const Shape& x, const Shape& w, const Conv2dParams
 Tensor depthwise_conv2d_fused(const Tensor& x, const Tensor& w, const Conv2dParams& p,
                               const Epilogue& epilogue) {
   Tensor y = empty(depthwise_conv2d_shape(x.shape(), w.shape(), p), x);
-  count_macs(depthwise_conv2d_macs(x.shape(), w.shape(), p));
+  count_macs(Work::depthwise, depthwise_conv2d_macs(x.shape(), w.shape(), p));
   depthwise_conv2d_forward(context(x.device()), x, w, p, epilogue, y);
   return y;
 }

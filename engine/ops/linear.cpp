@@ -16,7 +16,7 @@ Variable linear(const Variable& x, const Variable& w, const Variable& bias) {
   Epilogue epilogue;
   if (bias.defined()) epilogue.shift = bias.value();
   Tensor y = empty({x.dim(0), w.dim(0)}, x.value());
-  count_macs(y.size() * x.dim(1));
+  count_macs(Work::linear, y.size() * x.dim(1));
   linear_forward(x.context(), x.value(), w.value(), epilogue, y);
   return record("linear", y, {x, w, bias}, [x, w](const Tensor& dy, Gradients& g) {
     Context& context = x.context();

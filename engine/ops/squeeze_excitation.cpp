@@ -19,7 +19,7 @@ Variable squeeze_excitation(const Variable& x, const Variable& w1, const Variabl
               w1.shape(), w2.shape(), b1.shape(), b2.shape());
   const Tensor matrix1 = w1.value().reshape({hidden, channels}),
                matrix2 = w2.value().reshape({channels, hidden});
-  count_macs(images * 2 * hidden * channels);
+  count_macs(Work::squeeze_excitation, images * 2 * hidden * channels);
   Tensor y = empty_like(x.value());
   Tensor pooled = Tensor::empty({images, channels}, DType::f32, x.device());
   Tensor z1 = Tensor::empty({images, hidden}, DType::f32, x.device()), z2 = empty_like(pooled);
