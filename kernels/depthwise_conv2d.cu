@@ -1,16 +1,15 @@
 // depthwise_conv2d forward, a ladder of three. All have a thread hold 16 bytes of channels, neighbours in
 // memory, so that a warp reads whole cache lines of a pixel or of neighbouring pixels.
 //
-//   direct  One output pixel per thread: R S loads of x and of w for R S products. Any size, stride and
-//   dilation. rows    Four neighbouring outputs of a row per thread, for 3x3 and 5x5, stride 1 and 2: under
-//   one filter row they
-//           read 6 pixels of x instead of 12 (3x3), 8 instead of 20 (5x5), and each tap once instead of four
-//           times. Per output 6.75 loads for 9 products (3x3, stride 1) instead of 18. Other rows' reuse is
-//           the L1's.
+//   direct  One output pixel per thread: R S loads of x and of w for R S products. Any size, stride, dilation.
+//   rows    Four neighbouring outputs of a row per thread, for 3x3 and 5x5, stride 1 and 2: under one filter
+//           row they read 6 pixels of x instead of 12 (3x3), 8 instead of 20 (5x5), and each tap once instead
+//           of four times. Per output 6.75 loads for 9 products (3x3, stride 1) instead of 18. Other rows'
+//           reuse is the L1's.
 //   tiled   A block computes 8 x 8 outputs (4 x 8 at stride 2) of up to 8 packs: it stages the input under
-//   them, with its halo, and the
-//           filter in shared memory, so that DRAM and L2 see each input (8 + 2)^2 / 64 = 1.6 times (3x3,
-//           stride 1) whatever the L1 does. The strip of the rows variant then reads shared memory.
+//           them, with its halo, and the filter in shared memory, so that DRAM and L2 see each input
+//           (8 + 2)^2 / 64 = 1.6 times (3x3, stride 1) whatever the L1 does. The strip of the rows variant
+//           then reads shared memory.
 //
 // Bytes: x and y once, the filter is small; 2 R S FLOPs per output: at 18 to 50 FLOPs for 4 bytes (f16) every
 // variant can at best be as fast as a copy. `rows` comes first: its halo is in the L1, and it needs no

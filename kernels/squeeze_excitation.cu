@@ -3,15 +3,13 @@
 // products.
 //
 //   pool    An image and a tile of channels per block, 16 bytes of channels per thread: sums over the plane,
-//   of x
-//           forwards and of dy x backwards (kernels/common/row_tiling.h).
+//           of x forwards and of dy x backwards (kernels/common/row_tiling.h).
 //   excite  An image per block. Forwards eight lanes share one output of a product w v; the vectors between
-//   are in shared
-//           memory. Backwards the products are with the transposed matrices: neighbouring threads take
-//           neighbouring columns, so that every row of w is read as it lies, and warps share the rows.
+//           are in shared memory. Backwards the products are with the transposed matrices: neighbouring
+//           threads take neighbouring columns, so that every row of w is read as it lies, and warps share the
+//           rows.
 //   scale   An image and a tile of channels per block: a thread works out its channels' gates (and dpooled)
-//   once and
-//           goes down its pixels.
+//           once and goes down its pixels.
 //   weights One thread per element of dw1, dw2: a sum over the images in order.
 //
 // Bytes: forwards x twice and y once, backwards x once, dy twice and dx once; all else is [N, C] or smaller.

@@ -1,8 +1,7 @@
 // conv2d: dense 2-d convolution (cross-correlation), groups = 1.
 //
-//   y[n, p, q, k] = epilogue( sum over r, s, c of x[n, p*stride - pad + r*dilation, q*stride - pad +
-//   s*dilation, c]
-//                             * w[k, r, s, c] )
+//   y[n, p, q, k] = epilogue( sum over r, s, c of
+//                             x[n, p*stride - pad + r*dilation, q*stride - pad + s*dilation, c] * w[k, r, s, c] )
 //   x [N, H, W, C], w [K, R, S, C], y [N, P, Q, K];  P = floor((H + 2 pad - dilation (R-1) - 1) / stride) + 1
 #pragma once
 #include "engine/autograd/variable.h"

@@ -8,8 +8,7 @@
 // Where the values come from is the caller's business, so that a linear layer and an implicit convolution
 // share this file. An operand is an object with
 //   static constexpr bool kDepthMajor;   // do its four values follow each other along depth, or along rows?
-//   Quad fetch();                        // the thread's next four values, zero outside; then moves on 16
-//   layers
+//   Quad fetch();                        // the thread's next four values, zero outside; moves on 16 layers
 // Which four values: quad_place().
 #pragma once
 #include <algorithm>
