@@ -26,30 +26,32 @@
 namespace plume::data {
 namespace {
 
-uint8_t to_byte(int x) { return uint8_t(std::clamp(x, 0, 255)); }
+uint8_t to_byte(int64_t x) { return uint8_t(std::clamp<int64_t>(x, 0, 255)); }
 
 // The inverse cosine transform of Loeffler, Ligtenberg and Moschytz (1989) on the eight columns of an 8x8
-// block, in fixed point, written transposed so that the second pass is the same.
+// block, in fixed point, written transposed so that the second pass is the same. 64 bits: damaged files may have
+// coefficients that no image has.
 constexpr int kConstantBits = 13, kFirstPassBits = 2;
 
-constexpr int fixed(double x) { return int(x * (1 << kConstantBits) + 0.5); }
+constexpr int64_t fixed(double x) { return int64_t(x * (1 << kConstantBits) + 0.5); }
 
-void transform_columns(const int* in, int* out, int shift) {
-  const int half = 1 << (shift - 1);
+void transform_columns(const int64_t* in, int64_t* out, int shift) {
+  const int64_t half = int64_t{1} << (shift - 1);
   for (int c = 0; c < 8; ++c) {
     const auto at = [&](int row) { return in[row * 8 + c]; };
-    const int turn = (at(2) + at(6)) * fixed(0.541196100);
-    const int low = turn - at(6) * fixed(1.847759065), high = turn + at(2) * fixed(0.765366865);
-    const int sum = (at(0) + at(4)) * (1 << kConstantBits);
-    const int difference = (at(0) - at(4)) * (1 << kConstantBits);
-    const int even[4] = {sum + high, difference + low, difference - low, sum - high};
+    const int64_t turn = (at(2) + at(6)) * fixed(0.541196100);
+    const int64_t low = turn - at(6) * fixed(1.847759065), high = turn + at(2) * fixed(0.765366865);
+    const int64_t sum = (at(0) + at(4)) * (1 << kConstantBits);
+    const int64_t difference = (at(0) - at(4)) * (1 << kConstantBits);
+    const int64_t even[4] = {sum + high, difference + low, difference - low, sum - high};
 
-    const int z3 = at(7) + at(3), z4 = at(5) + at(1);
-    const int z5 = (z3 + z4) * fixed(1.175875602);
-    const int a = z5 - z3 * fixed(1.961570560), b = z5 - z4 * fixed(0.390180644);
-    const int outer = -(at(7) + at(1)) * fixed(0.899976223), inner = -(at(5) + at(3)) * fixed(2.562915447);
-    const int odd[4] = {at(1) * fixed(1.501321110) + outer + b, at(3) * fixed(3.072711026) + inner + a,
-                        at(5) * fixed(2.053119869) + inner + b, at(7) * fixed(0.298631336) + outer + a};
+    const int64_t z3 = at(7) + at(3), z4 = at(5) + at(1);
+    const int64_t z5 = (z3 + z4) * fixed(1.175875602);
+    const int64_t a = z5 - z3 * fixed(1.961570560), b = z5 - z4 * fixed(0.390180644);
+    const int64_t outer = -(at(7) + at(1)) * fixed(0.899976223),
+                  inner = -(at(5) + at(3)) * fixed(2.562915447);
+    const int64_t odd[4] = {at(1) * fixed(1.501321110) + outer + b, at(3) * fixed(3.072711026) + inner + a,
+                            at(5) * fixed(2.053119869) + inner + b, at(7) * fixed(0.298631336) + outer + a};
     for (int k = 0; k < 4; ++k) {
       out[c * 8 + k] = (even[k] + odd[k] + half) >> shift;
       out[c * 8 + 7 - k] = (even[k] - odd[k] + half) >> shift;
@@ -58,7 +60,7 @@ void transform_columns(const int* in, int* out, int shift) {
 }
 
 void inverse_transform(stbi_uc* out, int stride, short coefficients[64]) {
-  int block[64], half_done[64];
+  int64_t block[64], half_done[64];
   std::copy_n(coefficients, 64, block);
   transform_columns(block, half_done, kConstantBits - kFirstPassBits);
   transform_columns(half_done, block, kConstantBits + kFirstPassBits + 3);

@@ -180,8 +180,8 @@ VariantRun run_variant(const OpCase& c, DType dtype, Device device, int variant,
   return result;
 }
 
-// Two roundings to the dtype on the way there, and float sums.
-double gradient_tolerance(DType dtype) { return dtype == DType::f32 ? 2e-5 : 2 * rounding(dtype).unit; }
+// Two roundings to the dtype on the way there, and float sums whose terms may cancel.
+double gradient_tolerance(DType dtype) { return dtype == DType::f32 ? 5e-5 : 2 * rounding(dtype).unit; }
 
 std::vector<std::string> gradient_failures(const OpCase& c, DType dtype, Device device) {
   const std::map<std::string, Tensor> values = make_inputs(c, dtype, true);
