@@ -5,6 +5,7 @@
 #include "engine/cpu/onednn.h"
 #include "engine/cpu/packed_layouts.h"
 #include "engine/ops/conv2d.h"
+#include "engine/ops/epilogue.h"
 
 #if PLUME_HAVE_ONEDNN
 
@@ -57,21 +58,20 @@ struct Plan {
 };
 
 // Bits of an epilogue that change the primitive.
-constexpr int64_t kShift = 1, kScale = 2, kResidual = 4, kRelu = 8;
+constexpr int64_t kShift = 1, kScale = 2, kRelu = 4;
 
 int64_t parts_of(const Epilogue& e) {
   return (e.shift.defined() ? kShift : 0) | (e.scale.defined() ? kScale : 0) |
-         (e.residual.defined() ? kResidual : 0) | (e.activation == Activation::relu ? kRelu : 0);
+         (e.activation == Activation::relu ? kRelu : 0);
 }
 
-dnnl::primitive_attr fused(const Problem& problem, int64_t parts, const memory::desc& like) {
+dnnl::primitive_attr fused(const Problem& problem, int64_t parts) {
   dnnl::post_ops ops;
   const memory::desc per_channel({1, problem.y[1], 1, 1}, kF32, Tag::nhwc);
   if (parts & kScale) {
     ops.append_binary(dnnl::algorithm::binary_mul, per_channel);
     if (parts & kShift) ops.append_binary(dnnl::algorithm::binary_add, per_channel);
   }
-  if (parts & kResidual) ops.append_binary(dnnl::algorithm::binary_add, like);
   if (parts & kRelu) ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
   dnnl::primitive_attr attr;
   attr.set_post_ops(ops);
@@ -95,7 +95,7 @@ std::unique_ptr<Plan> make_plan(Kind kind, const Problem& q, int64_t parts) {
     return dnnl::convolution_forward::primitive_desc(
         {training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference, direct, plan->x,
          any_w, plan->shift, plan->y, q.strides, q.dilation, q.padding, q.padding_after},
-        plan->blocked || training ? dnnl::primitive_attr() : fused(q, parts, plan->y), engine);
+        plan->blocked || training ? dnnl::primitive_attr() : fused(q, parts), engine);
   };
   switch (kind) {
     case Kind::forward: {
@@ -164,9 +164,16 @@ memory activation_for(const Plan& plan, const memory::desc& layout, const Tensor
   return wrap(layout, buffer.raw());
 }
 
-void run_forward(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                  const Epilogue& epilogue, Tensor& y) {
   const Problem problem(x.shape(), w.shape(), y.shape(), params);
+  // In NHWC oneDNN 2.6.3 adds residuals wrongly, which shapes depends on the instruction set.
+  if (epilogue.residual.defined() && !use_blocked(problem)) {
+    Tensor sums =
+        y.dtype() == DType::f32 ? y : Tensor::empty(y.shape(), DType::f32, Device::cpu, "workspace");
+    run_forward(context, x, w, params, {}, sums);
+    return epilogue_apply(context, sums, epilogue, y);
+  }
   const int64_t parts = parts_of(epilogue);
   Plan& plan = cached_plan<Plan>(problem.key(Kind::forward, parts),
                                  [&] { return make_plan(Kind::forward, problem, parts); });
@@ -196,7 +203,6 @@ void run_forward(Context&, const Tensor& x, const Tensor& w, const Conv2dParams&
     } else if (parts & kShift) {
       arguments.emplace(DNNL_ARG_BIAS, wrap(plan.shift, wide.shift.raw()));
     }
-    if (parts & kResidual) binary(wrap(plan.y, wide.residual.raw()));
     plan.primitive.execute(dnnl_stream(), arguments);
   });
 }
@@ -234,11 +240,9 @@ void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv
   });
 }
 
-// oneDNN is not asked about empty tensors or activations that only other variants are used with, and reads a
-// residual wrongly (2.6.3) when the channels are not a multiple of eight; the loops handle them.
+// oneDNN is not asked about empty tensors or activations that only other variants are used with.
 bool fits_forward(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&,
                   const Epilogue& epilogue, Tensor& y) {
-  if (epilogue.residual.defined() && y.dim(3) % kChannelBlock != 0) return false;
   if (epilogue.activation != Activation::identity && epilogue.activation != Activation::relu) return false;
   return x.size() > 0 && w.size() > 0 && y.size() > 0;
 }
