@@ -14,8 +14,7 @@
 //
 // Bytes: forwards x twice and y once, backwards x once, dy twice and dx once; all else is [N, C] or smaller.
 // The bound is memory bandwidth, but for small planes (7x7) the launches.
-#include "engine/ops/squeeze_excitation.h"
-
+#include "engine/ops/mbconv.h"
 #include "kernels/common/row_tiling.h"
 #include "kernels/common/warp_reduce.h"
 
@@ -69,10 +68,12 @@ __device__ void matrix_vector(const float* w, const float* bias, const float* v,
   }
 }
 
+// z1 may be null. With `gates` the gates are stored in the place of z2.
 __global__ void __launch_bounds__(kExciteThreads, 1)
     squeeze_excite(const float* __restrict__ pooled, const float* __restrict__ w1,
                    const float* __restrict__ b1, const float* __restrict__ w2, const float* __restrict__ b2,
-                   ExciteSizes s, Activation inner, float* __restrict__ z1, float* __restrict__ z2) {
+                   ExciteSizes s, SqueezeExcitationParams params, float* __restrict__ z1, float* z2,
+                   bool gates) {
   float* mean = simt::dyn_smem<float>();  // [channels]
   float* hidden = mean + s.channels;      // [hidden]
   const int64_t image = blockIdx.x;
@@ -82,11 +83,15 @@ __global__ void __launch_bounds__(kExciteThreads, 1)
   matrix_vector(w1, b1, mean, s.hidden, s.channels, hidden);
   __syncthreads();
   for (int q = int(threadIdx.x); q < s.hidden; q += kExciteThreads) {
-    z1[image * s.hidden + q] = hidden[q];
-    hidden[q] = activate(inner, hidden[q]);
+    if (z1) z1[image * s.hidden + q] = hidden[q];
+    hidden[q] = activate(params.inner, hidden[q]);
   }
   __syncthreads();
-  matrix_vector(w2, b2, hidden, s.channels, s.hidden, z2 + image * s.channels);
+  float* out = z2 + image * s.channels;
+  matrix_vector(w2, b2, hidden, s.channels, s.hidden, out);
+  if (!gates) return;
+  __syncthreads();
+  for (int c = int(threadIdx.x); c < s.channels; c += kExciteThreads) out[c] = activate(params.gate, out[c]);
 }
 
 // dz2 holds the gates' gradients and becomes dz2.
@@ -182,9 +187,10 @@ simt::Launch per_image(const Context& context, const Tensor& x) {
 struct Excite {
   ExciteSizes sizes;
   simt::Launch launch;
-  Excite(const Context& context, const Tensor& x, const Tensor& w1)
-      : sizes{int(x.dim(1) * x.dim(2)), int(x.dim(3)), int(w1.dim(0))},
-        launch{dim3(unsigned(x.dim(0))), dim3(kExciteThreads),
+  // w1 [hidden, channels]
+  Excite(const Context& context, int64_t images, int64_t plane, const Tensor& w1)
+      : sizes{int(plane), int(w1.dim(1)), int(w1.dim(0))},
+        launch{dim3(unsigned(images)), dim3(kExciteThreads),
                sizeof(float) * size_t(sizes.channels + sizes.hidden), stream_of(context)} {}
 };
 
@@ -192,7 +198,7 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w1, const Tens
                  const Tensor& b2, const SqueezeExcitationParams& params, Tensor& y, Tensor& pooled,
                  Tensor& z1, Tensor& z2) {
   if (x.size() == 0) return;
-  const Excite excite(context, x, w1);
+  const Excite excite(context, x.dim(0), x.dim(1) * x.dim(2), w1);
   const ExciteSizes& s = excite.sizes;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -201,8 +207,8 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w1, const Tens
       simt::launch<squeeze_pool<T, width>>(launch, x.data<T>(), static_cast<const T*>(nullptr), s.plane,
                                            s.channels, 1.0f / float(s.plane), pooled.data<float>());
       simt::launch<squeeze_excite>(excite.launch, pooled.data<float>(), w1.data<float>(), b1.data<float>(),
-                                   w2.data<float>(), b2.data<float>(), s, params.inner, z1.data<float>(),
-                                   z2.data<float>());
+                                   w2.data<float>(), b2.data<float>(), s, params, z1.data<float>(),
+                                   z2.data<float>(), false);
       simt::launch<squeeze_scale<T, width>>(launch, x.data<T>(), z2.data<float>(),
                                             static_cast<const float*>(nullptr), params.gate, s.plane,
                                             s.channels, y.data<T>());
@@ -221,7 +227,7 @@ void run_backward(Context& context, const Tensor& x, const Tensor& dy, const Ten
                   const SqueezeExcitationParams& params, Tensor& dx, Tensor& dw1, Tensor& db1, Tensor& dw2,
                   Tensor& db2) {
   if (x.size() == 0) return;
-  const Excite excite(context, x, w1);
+  const Excite excite(context, x.dim(0), x.dim(1) * x.dim(2), w1);
   const ExciteSizes& s = excite.sizes;
   const auto like = [](const Tensor& t) {
     return Tensor::empty(t.shape(), DType::f32, t.device(), "workspace");
@@ -244,9 +250,19 @@ void run_backward(Context& context, const Tensor& x, const Tensor& dy, const Ten
   sum_weights(context, dz1, pooled, dw1, db1);
 }
 
+void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+              const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
+  if (pooled.size() == 0) return;
+  const Excite excite(context, pooled.dim(0), 1, w1);
+  simt::launch<squeeze_excite>(excite.launch, pooled.data<float>(), w1.data<float>(), b1.data<float>(),
+                               w2.data<float>(), b2.data<float>(), excite.sizes, params,
+                               static_cast<float*>(nullptr), gate.data<float>(), true);
+}
+
 const bool registered =
     squeeze_excitation_forward.add(kThisDevice, {{"image_per_block", always, run_forward}}) &&
-    squeeze_excitation_backward.add(kThisDevice, {{"image_per_block", always, run_backward}});
+    squeeze_excitation_backward.add(kThisDevice, {{"image_per_block", always, run_backward}}) &&
+    squeeze_gate_forward.add(kThisDevice, {{"image_per_block", always, run_gate}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

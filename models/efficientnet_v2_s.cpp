@@ -1,16 +1,16 @@
 #include "models/efficientnet_v2_s.h"
 
-#include "engine/modules/blocks.h"
+#include <algorithm>
+
+#include "engine/modules/mbconv.h"
 #include "engine/ops/dropout.h"
 #include "engine/ops/global_avg_pool.h"
-#include "engine/ops/stochastic_depth.h"
 
 namespace plume {
 namespace {
 
 BatchNormParams norm(Activation activation) { return {.eps = 1e-3f, .activation = activation}; }
 const ConvNormAct::Options kSilu{.norm = norm(Activation::silu)};
-const ConvNormAct::Options kLinear{.norm = norm(Activation::identity)};
 
 struct Stage {
   bool fused;  // FusedMBConv: one 3x3 convolution instead of 1x1 and depthwise
@@ -21,49 +21,21 @@ constexpr Stage kStages[] = {{true, 1, 1, 24, 24, 2},    {true, 4, 2, 24, 48, 4}
                              {false, 6, 1, 128, 160, 9}, {false, 6, 2, 160, 256, 15}};
 constexpr int kAllBlocks = 40;
 
-class Block : public Module {
- public:
-  // In training the block is left out, sample by sample, with probability `drop`.
-  Block(const Stage& stage, int in, int stride, float drop)
-      : residual_(stride == 1 && in == stage.out), drop_(drop) {
-    const int expanded = round_channels(in * stage.expansion);
-    ConvNormAct::Options strided = kSilu;
-    strided.stride = stride;
-    if (stage.fused) {
-      add(std::make_unique<ConvNormAct>(in, stage.expansion == 1 ? stage.out : expanded, 3, strided));
-    } else {
-      strided.depthwise = true;
-      add(std::make_unique<ConvNormAct>(in, expanded, 1, kSilu));
-      add(std::make_unique<ConvNormAct>(expanded, expanded, 3, strided));
-      add(std::make_unique<SqueezeExcitation>(
-          expanded, std::max(1, in / 4), SqueezeExcitationParams{Activation::silu, Activation::sigmoid}));
-    }
-    if (stage.fused && stage.expansion == 1) return;
-    project_ = std::make_unique<ConvNormAct>(expanded, stage.out, 1, kLinear);
-    register_module("block." + std::to_string(before_.size()), *project_);
-  }
-
-  Variable forward(const Variable& x) override {
-    Variable y = x;
-    for (const auto& module : before_) y = module->forward(y);
-    if (!residual_) return project_ ? project_->forward(y) : y;
-    // Nothing is dropped in evaluation: the addition is part of the projection.
-    if (project_ && (!training() || drop_ == 0.0f)) return project_->forward(y, x);
-    if (project_) y = project_->forward(y);
-    return stochastic_depth_add(y, x, drop_, training());
-  }
-
- private:
-  void add(std::unique_ptr<Module> module) {
-    register_module("block." + std::to_string(before_.size()), *module);
-    before_.push_back(std::move(module));
-  }
-
-  bool residual_;
-  float drop_;
-  std::vector<std::unique_ptr<Module>> before_;
-  std::unique_ptr<ConvNormAct> project_;
-};
+std::unique_ptr<Module> make_block(const Stage& stage, int in, int stride, float drop) {
+  const int expanded = round_channels(in * stage.expansion);
+  const BatchNormParams silu = norm(Activation::silu);
+  if (stage.fused)
+    return std::make_unique<FusedMbConv>(FusedMbConv::Options{in, expanded, stage.out, stride, silu, drop});
+  return std::make_unique<MbConv>(MbConv::Options{.in = in,
+                                                  .expanded = expanded,
+                                                  .out = stage.out,
+                                                  .kernel = 3,
+                                                  .stride = stride,
+                                                  .squeezed = std::max(1, in / 4),
+                                                  .squeeze = {Activation::silu, Activation::sigmoid},
+                                                  .norm = silu,
+                                                  .drop = drop});
+}
 
 class EfficientNetV2S : public Module {
  public:
@@ -78,8 +50,8 @@ class EfficientNetV2S : public Module {
       auto blocks = std::make_unique<Sequential>();
       for (int i = 0; i < stage.blocks; ++i, ++number)
         blocks->add(std::to_string(i),
-                    std::make_unique<Block>(stage, i == 0 ? stage.in : stage.out, i == 0 ? stage.stride : 1,
-                                            kStochasticDepth * float(number) / float(kAllBlocks)));
+                    make_block(stage, i == 0 ? stage.in : stage.out, i == 0 ? stage.stride : 1,
+                               kStochasticDepth * float(number) / float(kAllBlocks)));
       features_.add(std::to_string(stage_number++), std::move(blocks));
     }
     features_.add(std::to_string(stage_number), std::make_unique<ConvNormAct>(256, 1280, 1, kSilu));

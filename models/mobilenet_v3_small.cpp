@@ -1,6 +1,6 @@
 #include "models/mobilenet_v3_small.h"
 
-#include "engine/modules/blocks.h"
+#include "engine/modules/mbconv.h"
 #include "engine/ops/activation.h"
 #include "engine/ops/dropout.h"
 #include "engine/ops/global_avg_pool.h"
@@ -26,46 +26,17 @@ constexpr BlockSettings kBlocks[] = {
     {48, 5, 288, 96, true, Activation::hardswish, 2}, {96, 5, 576, 96, true, Activation::hardswish, 1},
     {96, 5, 576, 96, true, Activation::hardswish, 1}};
 
-// 1x1 expansion (unless it would not expand) - depthwise - squeeze-excitation - 1x1 projection, plus the
-// input where the shape stays.
-class InvertedResidual : public Module {
- public:
-  explicit InvertedResidual(const BlockSettings& s)
-      : residual_(s.stride == 1 && s.in == s.out),
-        depthwise_(s.expanded, s.expanded, s.kernel, {s.stride, true, norm(s.activation)}),
-        project_(s.expanded, s.out, 1, {.norm = norm(Activation::identity)}) {
-    if (s.expanded != s.in) {
-      expand_ = std::make_unique<ConvNormAct>(s.in, s.expanded, 1,
-                                              ConvNormAct::Options{.norm = norm(s.activation)});
-      add(*expand_);
-    }
-    add(depthwise_);
-    if (s.squeeze) {
-      squeeze_ = std::make_unique<SqueezeExcitation>(
-          s.expanded, round_channels(s.expanded / 4),
-          SqueezeExcitationParams{Activation::relu, Activation::hardsigmoid});
-      add(*squeeze_);
-    }
-    add(project_);
-  }
-
-  Variable forward(const Variable& x) override {
-    Variable y = expand_ ? expand_->forward(x) : x;
-    y = depthwise_.forward(y);
-    if (squeeze_) y = squeeze_->forward(y);
-    return residual_ ? project_.forward(y, x) : project_.forward(y);
-  }
-
- private:
-  void add(Module& child) { register_module("block." + std::to_string(children_++), child); }
-
-  bool residual_;
-  int children_ = 0;
-  std::unique_ptr<ConvNormAct> expand_;
-  ConvNormAct depthwise_;
-  std::unique_ptr<SqueezeExcitation> squeeze_;
-  ConvNormAct project_;
-};
+std::unique_ptr<Module> make_block(const BlockSettings& s) {
+  return std::make_unique<MbConv>(MbConv::Options{.in = s.in,
+                                                  .expanded = s.expanded,
+                                                  .out = s.out,
+                                                  .kernel = s.kernel,
+                                                  .stride = s.stride,
+                                                  .expand = s.expanded != s.in,
+                                                  .squeezed = s.squeeze ? round_channels(s.expanded / 4) : 0,
+                                                  .squeeze = {Activation::relu, Activation::hardsigmoid},
+                                                  .norm = norm(s.activation)});
+}
 
 class MobileNetV3Small : public Module {
  public:
@@ -77,7 +48,7 @@ class MobileNetV3Small : public Module {
     features_.add(name(),
                   std::make_unique<ConvNormAct>(
                       3, 16, 3, ConvNormAct::Options{.stride = stride, .norm = norm(Activation::hardswish)}));
-    for (const BlockSettings& s : kBlocks) features_.add(name(), std::make_unique<InvertedResidual>(s));
+    for (const BlockSettings& s : kBlocks) features_.add(name(), make_block(s));
     features_.add(name(), std::make_unique<ConvNormAct>(
                               96, 576, 1, ConvNormAct::Options{.norm = norm(Activation::hardswish)}));
     register_module("features", features_);

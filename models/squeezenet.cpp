@@ -1,8 +1,9 @@
 #include "models/squeezenet.h"
 
 #include "engine/modules/blocks.h"
-#include "engine/ops/concat.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/dropout.h"
+#include "engine/ops/fire.h"
 #include "engine/ops/global_avg_pool.h"
 #include "engine/ops/max_pool2d.h"
 
@@ -22,18 +23,19 @@ class Fire : public Module {
   }
   Variable forward(const Variable& x) override {
     const Variable s = squeeze_relu_.forward(x);
-    return concat(expand1_relu_.forward(s), expand3_relu_.forward(s));
+    return fire_expand(s, cast(expand1_.weight, s.dtype()), expand1_.bias, cast(expand3_.weight, s.dtype()),
+                       expand3_.bias, packed_ ? &packed_->first : nullptr,
+                       packed_ ? &packed_->second : nullptr);
   }
 
  private:
   void fuse_own(bool on) override {
     squeeze_relu_.fuse(on);
-    expand1_relu_.fuse(on);
-    expand3_relu_.fuse(on);
+    packed_ = on ? std::make_unique<std::pair<PackedFilter, PackedFilter>>() : nullptr;
   }
   Conv2d squeeze_, expand1_, expand3_;
-  ConvAct squeeze_relu_{squeeze_, Activation::relu}, expand1_relu_{expand1_, Activation::relu},
-      expand3_relu_{expand3_, Activation::relu};
+  ConvAct squeeze_relu_{squeeze_, Activation::relu};
+  std::unique_ptr<std::pair<PackedFilter, PackedFilter>> packed_;  // of the expansions, once fused
 };
 
 class MaxPool : public Module {

@@ -1,11 +1,10 @@
 // squeeze_excitation: one pass over x to pool, two small products per image, one pass to scale. Backwards one
 // pass over x and dy for the gates' gradients, the small products, one pass for dx. Sums over images run in
 // order.
-#include "engine/ops/squeeze_excitation.h"
-
 #include <algorithm>
 
 #include "engine/cpu/parallel.h"
+#include "engine/ops/mbconv.h"
 
 namespace plume::cpu {
 namespace {
@@ -89,14 +88,37 @@ void outer_products(const float* left, const float* right, int64_t images, int64
 // Images that make a piece of work of the small products.
 int64_t image_grain(const Sizes& z) { return row_grain(2 * z.channels * z.hidden); }
 
+// Both products for the images begin to end - 1. z1 and z2 may be null.
+void compute_gates(const Sizes& z, int64_t begin, int64_t end, const float* mean, const Tensor& w1,
+                   const Tensor& b1, const Tensor& w2, const Tensor& b2,
+                   const SqueezeExcitationParams& params, float* z1, float* z2, float* gate) {
+  std::vector<float> hidden(static_cast<size_t>(z.hidden));
+  for (int64_t n = begin; n < end; ++n) {
+    const int64_t at = n * z.channels;
+    matrix_vector(w1.data<float>(), mean + at, b1.data<float>(), z.hidden, z.channels, hidden.data());
+    if (z1) std::copy(hidden.begin(), hidden.end(), z1 + n * z.hidden);
+    for (float& v : hidden) v = activate(params.inner, v);
+    matrix_vector(w2.data<float>(), hidden.data(), b2.data<float>(), z.channels, z.hidden, gate + at);
+    if (z2) std::copy_n(gate + at, z.channels, z2 + at);
+    for (int64_t c = at; c < at + z.channels; ++c) gate[c] = activate(params.gate, gate[c]);
+  }
+}
+
+void run_gate(Context&, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+              const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
+  const Sizes z(pooled.reshape({pooled.dim(0), 1, 1, pooled.dim(1)}), w1);
+  parallel_for(z.images, image_grain(z), [&](int64_t begin, int64_t end) {
+    compute_gates(z, begin, end, pooled.data<float>(), w1, b1, w2, b2, params, nullptr, nullptr,
+                  gate.data<float>());
+  });
+}
+
 void run_forward(Context&, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
                  const Tensor& b2, const SqueezeExcitationParams& params, Tensor& y, Tensor& pooled,
                  Tensor& z1, Tensor& z2) {
   if (x.size() == 0) return;
   const Sizes z(x, w1);
-  const float *pw1 = w1.data<float>(), *pb1 = b1.data<float>(), *pw2 = w2.data<float>(),
-              *pb2 = b2.data<float>();
-  float *mean = pooled.data<float>(), *pz1 = z1.data<float>(), *pz2 = z2.data<float>();
+  float* mean = pooled.data<float>();
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T* in = x.data<T>();
@@ -105,17 +127,8 @@ void run_forward(Context&, const Tensor& x, const Tensor& w1, const Tensor& b1, 
     Tensor gates = empty_like(pooled);
     float* gate = gates.data<float>();
     parallel_for(z.images, image_grain(z), [&](int64_t begin, int64_t end) {
-      std::vector<float> hidden(static_cast<size_t>(z.hidden));
-      for (int64_t n = begin; n < end; ++n) {
-        float* m = mean + n * z.channels;
-        for (int64_t c = 0; c < z.channels; ++c) m[c] /= float(z.plane());
-        matrix_vector(pw1, m, pb1, z.hidden, z.channels, pz1 + n * z.hidden);
-        for (int64_t q = 0; q < z.hidden; ++q)
-          hidden[size_t(q)] = activate(params.inner, pz1[n * z.hidden + q]);
-        matrix_vector(pw2, hidden.data(), pb2, z.channels, z.hidden, pz2 + n * z.channels);
-        for (int64_t c = 0; c < z.channels; ++c)
-          gate[n * z.channels + c] = activate(params.gate, pz2[n * z.channels + c]);
-      }
+      for (int64_t i = begin * z.channels; i < end * z.channels; ++i) mean[i] /= float(z.plane());
+      compute_gates(z, begin, end, mean, w1, b1, w2, b2, params, z1.data<float>(), z2.data<float>(), gate);
     });
     parallel_for(z.images * z.plane(), row_grain(z.channels), [=, &z](int64_t begin, int64_t end) {
       for (int64_t pixel = begin; pixel < end; ++pixel) {
@@ -180,7 +193,8 @@ void run_backward(Context&, const Tensor& x, const Tensor& dy, const Tensor& w1,
 }
 
 const bool registered = squeeze_excitation_forward.add(Device::cpu, {{"loop", always, run_forward}}) &&
-                        squeeze_excitation_backward.add(Device::cpu, {{"loop", always, run_backward}});
+                        squeeze_excitation_backward.add(Device::cpu, {{"loop", always, run_backward}}) &&
+                        squeeze_gate_forward.add(Device::cpu, {{"loop", always, run_gate}});
 
 }  // namespace
 }  // namespace plume::cpu

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/ops/mbconv.h"
+
 namespace plume {
 
 void Sequential::add(std::string name, std::unique_ptr<Module> module) {
@@ -27,6 +29,11 @@ SqueezeExcitation::SqueezeExcitation(int channels, int squeezed, const SqueezeEx
     : params_(params), fc1_(channels, squeezed, 1, {}), fc2_(squeezed, channels, 1, {}) {
   register_module("fc1", fc1_);
   register_module("fc2", fc2_);
+}
+
+Tensor SqueezeExcitation::gate(const Tensor& pooled) const {
+  return squeeze_gate(pooled, fc1_.weight.value(), fc1_.bias.value(), fc2_.weight.value(), fc2_.bias.value(),
+                      params_);
 }
 
 int round_channels(double channels) {

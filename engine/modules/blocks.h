@@ -32,6 +32,7 @@ class ConvNormAct : public Module {
   Variable forward(const Variable& x) override { return pair_.forward(x); }
   // activation(norm(conv(x)) + residual)
   Variable forward(const Variable& x, const Variable& residual) { return pair_.forward(x, residual); }
+  const ConvBn& pair() const { return pair_; }
 
  private:
   void fuse_own(bool on) override { pair_.fuse(on); }
@@ -47,6 +48,8 @@ class SqueezeExcitation : public Module {
   Variable forward(const Variable& x) override {
     return squeeze_excitation(x, fc1_.weight, fc1_.bias, fc2_.weight, fc2_.bias, params_);
   }
+  // The gates [N, C] of the plane's means, for blocks that do the rest themselves.
+  Tensor gate(const Tensor& pooled) const;
 
  private:
   SqueezeExcitationParams params_;

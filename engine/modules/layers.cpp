@@ -138,6 +138,8 @@ Variable ConvBn::forward(const Variable& x, const Variable& residual) {
   return conv_.forward_fused(x.value(), folded_->weight, folded_->packed, epilogue);
 }
 
+Tensor ConvBn::weight(DType dtype) const { return cast(folded_->weight, dtype).value(); }
+
 void ConvBn::fuse(bool on) {
   folded_.reset();
   if (!on) return;

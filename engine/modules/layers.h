@@ -84,9 +84,17 @@ class ConvBn {
   Variable forward(const Variable& x, const Variable& residual = {});
   void fuse(bool on);
 
+  // What blocks that fuse further need; only between fuse(true) and fuse(false).
+  bool fused() const { return folded_ != nullptr; }
+  Tensor weight(DType dtype) const;                       // weight * gamma / sqrt(var + eps)
+  const Tensor& shift() const { return folded_->shift; }  // beta - mean * gamma / sqrt(var + eps)
+  PackedFilter* packed() const { return &folded_->packed; }
+  const Conv2dParams& params() const { return conv_.params; }
+  Activation activation() const { return norm_.params.activation; }
+
  private:
   struct Folded {
-    Tensor weight, shift;  // weight * gamma / sqrt(var + eps);  beta - mean * gamma / sqrt(var + eps)
+    Tensor weight, shift;
     PackedFilter packed;
   };
   Conv2d& conv_;

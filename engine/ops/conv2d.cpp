@@ -39,24 +39,28 @@ Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, cons
   Epilogue epilogue;
   if (bias.defined()) epilogue.shift = bias.value();
   Tensor y = conv2d_fused(x.value(), w.value(), p, epilogue);
-  return record("conv2d", y, {x, w, bias}, [x, w, p](const Tensor& dy, Gradients& g) {
-    Context& context = x.context();
-    if (g.wants(0)) {
-      Tensor dx = empty_like(x.value());
-      conv2d_backward_input(context, dy, w.value(), p, dx);
-      g.add(0, dx);
-    }
-    if (g.wants(1)) {
-      Tensor dw = empty_like(w.value());
-      conv2d_backward_weight(context, x.value(), dy, p, dw);
-      g.add(1, dw);
-    }
-    if (g.wants(2)) {
-      Tensor db = Tensor::empty({dy.dim(3)}, DType::f32, dy.device());
-      sum_rows_forward(context, dy, db);
-      g.add(2, db);
-    }
-  });
+  return record("conv2d", y, {x, w, bias},
+                [x, w, p](const Tensor& dy, Gradients& g) { conv2d_gradients(g, dy, x, w, p, 1); });
+}
+
+void conv2d_gradients(Gradients& g, const Tensor& dy, const Variable& x, const Variable& w,
+                      const Conv2dParams& p, int w_place) {
+  Context& context = x.context();
+  if (g.wants(0)) {
+    Tensor dx = empty_like(x.value());
+    conv2d_backward_input(context, dy, w.value(), p, dx);
+    g.add(0, dx);
+  }
+  if (g.wants(w_place)) {
+    Tensor dw = empty_like(w.value());
+    conv2d_backward_weight(context, x.value(), dy, p, dw);
+    g.add(w_place, dw);
+  }
+  if (g.wants(w_place + 1)) {
+    Tensor db = Tensor::empty({dy.dim(3)}, DType::f32, dy.device());
+    sum_rows_forward(context, dy, db);
+    g.add(w_place + 1, db);
+  }
 }
 
 }  // namespace plume

@@ -1,7 +1,7 @@
 // conv2d: dense 2-d convolution (cross-correlation), groups = 1.
 //
-//   y[n, p, q, k] = epilogue( sum over r, s, c of
-//                             x[n, p*stride - pad + r*dilation, q*stride - pad + s*dilation, c] * w[k, r, s, c] )
+//   y[n, p, q, k] = epilogue( sum over r, s, c of x[n, h, v, c] * w[k, r, s, c] )
+//   with h = p*stride - pad + r*dilation and v = q*stride - pad + s*dilation
 //   x [N, H, W, C], w [K, R, S, C], y [N, P, Q, K];  P = floor((H + 2 pad - dilation (R-1) - 1) / stride) + 1
 #pragma once
 #include "engine/autograd/variable.h"
@@ -9,6 +9,8 @@
 #include "engine/math/epilogue.h"
 
 namespace plume {
+
+class Gradients;
 
 // Where a variant may keep a filter in the layout it likes best. The owner of a constant filter (a network
 // fused for evaluation) provides one per filter; whoever changes the filter clears it.
@@ -33,6 +35,11 @@ Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias,
 // For evaluation: convolution with everything that follows it. Records nothing.
 Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Conv2dParams& params,
                     const Epilogue& epilogue);
+
+// For operations that contain a convolution: of its output's gradient dy to the places 0 (x), w_place and
+// w_place + 1 (bias), where wanted.
+void conv2d_gradients(Gradients& gradients, const Tensor& dy, const Variable& x, const Variable& weight,
+                      const Conv2dParams& params, int w_place);
 
 using Conv2dForward = void(Context&, const Tensor& x, const Tensor& w, const Conv2dParams&, const Epilogue&,
                            Tensor& y);

@@ -1,7 +1,7 @@
 // depthwise_conv2d: every channel is convolved with a filter of its own (groups = channels).
 //
-//   y[n, p, q, c] = epilogue( sum over r, s of
-//                             x[n, p*stride - pad + r*dilation, q*stride - pad + s*dilation, c] * w[r, s, c] )
+//   y[n, p, q, c] = epilogue( sum over r, s of x[n, h, v, c] * w[r, s, c] )
+//   with h = p*stride - pad + r*dilation and v = q*stride - pad + s*dilation
 //   x [N, H, W, C], w [R, S, C], y [N, P, Q, C]; P and Q as for conv2d
 //
 // The filter's last dimension is the channel, as the image's is, so that both are read in the same vectors.

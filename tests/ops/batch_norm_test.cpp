@@ -15,7 +15,7 @@ struct Form {
 constexpr Form kForms[] = {{Activation::identity, false}, {Activation::relu, false},
                            {Activation::identity, true},  {Activation::relu, true},
                            {Activation::silu, false},     {Activation::hardswish, false},
-                           {Activation::sigmoid, false},   {Activation::hardsigmoid, true}};
+                           {Activation::sigmoid, false},  {Activation::hardsigmoid, true}};
 
 std::string label(const Form& f) {
   return message("{}{}", name(f.activation), f.residual ? ", residual" : "");

@@ -37,41 +37,22 @@ std::vector<DepthwiseCase> cases() {
   return all;
 }
 
-// Calls f(n, p, q, h, w, r, s, c) for every product of the convolution.
-template <class F>
-void for_each_product(const Shape& x, const Shape& w, const Shape& y, const Conv2dParams& params, F&& f) {
-  reference::for_each_tap(x, {w[2], w[0], w[1], w[2]}, y, params,
-                          [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s) {
-                            for (int64_t c = 0; c < w[2]; ++c) f(n, p, q, ih, iw, r, s, c);
-                          });
-}
-
-void forward(const Array& x, const Array& w, const Conv2dParams& params,
-             const reference::EpilogueArrays& epilogue, Array& y) {
-  std::vector<Sum> sums(size_t(y.size()));
-  for_each_product(x.shape, w.shape, y.shape, params,
-                   [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
-                     sums[size_t(&y.at(n, p, q, c) - &y[0])] +=
-                         x.at(n, ih, iw, c) * w.at(r * w.dim(1) + s, c);
-                   });
-  for (int64_t i = 0; i < y.size(); ++i) y[i] = epilogue(sums[size_t(i)], i % w.dim(2), i);
-}
 void backward_input(const Array& dy, const Array& w, const Conv2dParams& params, Array& dx) {
   std::vector<Sum> sums(size_t(dx.size()));
-  for_each_product(dx.shape, w.shape, dy.shape, params,
-                   [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
-                     sums[size_t(&dx.at(n, ih, iw, c) - &dx[0])] +=
-                         dy.at(n, p, q, c) * w.at(r * w.dim(1) + s, c);
-                   });
+  reference::for_each_depthwise_product(
+      dx.shape, w.shape, dy.shape, params,
+      [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
+        sums[size_t(&dx.at(n, ih, iw, c) - &dx[0])] += dy.at(n, p, q, c) * w.at(r * w.dim(1) + s, c);
+      });
   for (int64_t i = 0; i < dx.size(); ++i) dx[i] = sums[size_t(i)];
 }
 void backward_weight(const Array& x, const Array& dy, const Conv2dParams& params, Array& dw) {
   std::vector<Sum> sums(size_t(dw.size()));
-  for_each_product(x.shape, dw.shape, dy.shape, params,
-                   [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
-                     sums[size_t(&dw.at(r * dw.dim(1) + s, c) - &dw[0])] +=
-                         dy.at(n, p, q, c) * x.at(n, ih, iw, c);
-                   });
+  reference::for_each_depthwise_product(
+      x.shape, dw.shape, dy.shape, params,
+      [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
+        sums[size_t(&dw.at(r * dw.dim(1) + s, c) - &dw[0])] += dy.at(n, p, q, c) * x.at(n, ih, iw, c);
+      });
   for (int64_t i = 0; i < dw.size(); ++i) dw[i] = sums[size_t(i)];
 }
 
@@ -88,7 +69,7 @@ TEST(DepthwiseConv2dTest, Forward) {
                   },
               .reference =
                   [p](Arrays& a) {
-                    forward(a["x"], a["w"], p, {a[""], a["bias"], a[""]}, a["y"]);
+                    reference::depthwise_conv2d(a["x"], a["w"], p, {a[""], a["bias"], a[""]}, a["y"]);
                   },
               .op = [p](Variables& v) { return depthwise_conv2d(v["x"], v["w"], v["bias"], p); }});
   }
@@ -107,20 +88,20 @@ TEST(DepthwiseConv2dTest, Epilogue) {
                                     {"scale", {c.x[3]}, outliers(), DType::f32},
                                     {"shift", {c.x[3]}, outliers(), DType::f32}};
         if (residual) inputs.push_back({"residual", c.y()});
-        check_op(
-            {.slot = depthwise_conv2d_forward,
-             .label = c.label() + ", scale, shift, " + name(activation) + (residual ? ", residual" : ""),
-             .inputs = inputs,
-             .outputs = {{"y", c.y()}},
-             .run =
-                 [=](Context& context, Tensors& t) {
-                   const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation};
-                   depthwise_conv2d_forward(context, t["x"], t["w"], p, epilogue, t["y"]);
-                 },
-             .reference =
-                 [=](Arrays& a) {
-                   forward(a["x"], a["w"], p, {a["scale"], a["shift"], a["residual"], activation}, a["y"]);
-                 }});
+        check_op({.slot = depthwise_conv2d_forward,
+                  .label = c.label() + ", scale, shift, " + name(activation) + (residual ? ", residual" : ""),
+                  .inputs = inputs,
+                  .outputs = {{"y", c.y()}},
+                  .run =
+                      [=](Context& context, Tensors& t) {
+                        const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation};
+                        depthwise_conv2d_forward(context, t["x"], t["w"], p, epilogue, t["y"]);
+                      },
+                  .reference =
+                      [=](Arrays& a) {
+                        reference::depthwise_conv2d(
+                            a["x"], a["w"], p, {a["scale"], a["shift"], a["residual"], activation}, a["y"]);
+                      }});
       }
 }
 

@@ -169,6 +169,26 @@ inline void conv2d_backward_weight(const Array& x, const Array& dy, const Conv2d
   for (int64_t i = 0; i < dw.size(); ++i) dw[i] = sums[size_t(i)];
 }
 
+// w [R, S, C]: calls f(n, p, q, h, w, r, s, c) for every product of a depthwise convolution.
+template <class F>
+void for_each_depthwise_product(const Shape& x, const Shape& w, const Shape& y, const Conv2dParams& params,
+                                F&& f) {
+  for_each_tap(x, {w[2], w[0], w[1], w[2]}, y, params,
+               [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s) {
+                 for (int64_t c = 0; c < w[2]; ++c) f(n, p, q, ih, iw, r, s, c);
+               });
+}
+inline void depthwise_conv2d(const Array& x, const Array& w, const Conv2dParams& params,
+                             const EpilogueArrays& epilogue, Array& y) {
+  std::vector<Sum> sums(size_t(y.size()));
+  for_each_depthwise_product(x.shape, w.shape, y.shape, params,
+                             [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
+                               sums[size_t(&y.at(n, p, q, c) - &y[0])] +=
+                                   x.at(n, ih, iw, c) * w.at(r * w.dim(1) + s, c);
+                             });
+  for (int64_t i = 0; i < y.size(); ++i) y[i] = epilogue(sums[size_t(i)], i % w.dim(2), i);
+}
+
 // y[n, k] = epilogue(sum over c of x[n, c] w[k, c])
 inline void linear(const Array& x, const Array& w, const EpilogueArrays& epilogue, Array& y) {
   for (int64_t n = 0; n < x.dim(0); ++n)

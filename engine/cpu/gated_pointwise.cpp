@@ -1,0 +1,34 @@
+// gated_pointwise: the image is scaled by its gates, then convolved. On this device the scaled copy stays in
+// the second-level cache for most of the networks' images, and the convolution keeps its fast layout.
+#include "engine/cpu/parallel.h"
+#include "engine/ops/mbconv.h"
+
+namespace plume::cpu {
+namespace {
+
+void run(Context& context, const Tensor& x, const Tensor& gate, const Tensor& w, PackedFilter* packed,
+         const Epilogue& epilogue, Tensor& y) {
+  Tensor scaled = Tensor::empty(x.shape(), x.dtype(), x.device(), "workspace");
+  const int64_t channels = x.dim(3), plane = x.dim(1) * x.dim(2);
+  const float* gates = gate.data<float>();
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* in = x.data<T>();
+    T* out = scaled.data<T>();
+    parallel_for(x.dim(0) * plane, row_grain(channels), [=](int64_t begin, int64_t end) {
+      for (int64_t pixel = begin; pixel < end; ++pixel) {
+        const float* g = gates + pixel / plane * channels;
+        const T* from = in + pixel * channels;
+        T* to = out + pixel * channels;
+        PLUME_SIMD
+        for (int64_t c = 0; c < channels; ++c) to[c] = T(float(from[c]) * g[c]);
+      }
+    });
+  });
+  conv2d_forward(context, scaled, w, {.packed = packed}, epilogue, y);
+}
+
+const bool registered = gated_pointwise_forward.add(Device::cpu, {{"scale_first", always, run}});
+
+}  // namespace
+}  // namespace plume::cpu

@@ -1,0 +1,95 @@
+#include "engine/modules/mbconv.h"
+
+#include "engine/ops/mbconv.h"
+#include "engine/ops/stochastic_depth.h"
+
+namespace plume {
+namespace {
+
+BatchNormParams linear(BatchNormParams norm) {
+  norm.activation = Activation::identity;
+  return norm;
+}
+
+// activation(sums + shift + x): the end of a projection.
+Epilogue ending(const ConvBn& project, const Tensor& residual) {
+  return {{}, project.shift(), residual, project.activation()};
+}
+
+// y + x in training, with whole samples of y dropped; in evaluation part of the projection.
+Variable project_onto(ConvNormAct& project, const Variable& y, const Variable& x, float drop, bool training) {
+  if (!training || drop == 0.0f) return project.forward(y, x);
+  return stochastic_depth_add(project.forward(y), x, drop, training);
+}
+
+}  // namespace
+
+MbConv::MbConv(const Options& o)
+    : residual_(o.stride == 1 && o.in == o.out),
+      drop_(o.drop),
+      depthwise_(o.expanded, o.expanded, o.kernel, {.stride = o.stride, .depthwise = true, .norm = o.norm}),
+      project_(o.expanded, o.out, 1, {.norm = linear(o.norm)}) {
+  int number = 0;
+  const auto add = [&](Module& child) { register_module("block." + std::to_string(number++), child); };
+  if (o.expand) {
+    expand_ = std::make_unique<ConvNormAct>(o.in, o.expanded, 1, ConvNormAct::Options{.norm = o.norm});
+    add(*expand_);
+  }
+  add(depthwise_);
+  if (o.squeezed > 0) {
+    squeeze_ = std::make_unique<SqueezeExcitation>(o.expanded, o.squeezed, o.squeeze);
+    add(*squeeze_);
+  }
+  add(project_);
+}
+
+Variable MbConv::forward(const Variable& x) {
+  if (expand_ && expand_->pair().fused()) return forward_fused(x.value());
+  Variable y = expand_ ? expand_->forward(x) : x;
+  y = depthwise_.forward(y);
+  if (squeeze_) y = squeeze_->forward(y);
+  return residual_ ? project_onto(project_, y, x, drop_, training()) : project_.forward(y);
+}
+
+Tensor MbConv::forward_fused(const Tensor& x) {
+  const ConvBn &expand = expand_->pair(), &depthwise = depthwise_.pair(), &project = project_.pair();
+  const ExpandDepthwiseParams params{expand.activation(), depthwise.activation(), depthwise.params().stride,
+                                     depthwise.params().padding, expand.packed()};
+  const Epilogue end = ending(project, residual_ ? x : Tensor());
+  Tensor pooled;
+  const Tensor y = expand_depthwise(x, expand.weight(x.dtype()), expand.shift(), depthwise.weight(x.dtype()),
+                                    depthwise.shift(), params, squeeze_ ? &pooled : nullptr);
+  const Tensor filter = project.weight(x.dtype());
+  if (squeeze_) return gated_pointwise(y, squeeze_->gate(pooled), filter, end, project.packed());
+  return conv2d_fused(y, filter, {.packed = project.packed()}, end);
+}
+
+FusedMbConv::FusedMbConv(const Options& o)
+    : residual_(o.stride == 1 && o.in == o.out),
+      drop_(o.drop),
+      expand_(o.in, o.expanded == o.in ? o.out : o.expanded, 3, {.stride = o.stride, .norm = o.norm}) {
+  register_module("block.0", expand_);
+  if (o.expanded == o.in) return;
+  project_ =
+      std::make_unique<ConvNormAct>(o.expanded, o.out, 1, ConvNormAct::Options{.norm = linear(o.norm)});
+  register_module("block.1", *project_);
+}
+
+Variable FusedMbConv::forward(const Variable& x) {
+  if (!project_) {
+    const Variable y = expand_.forward(x);
+    return residual_ ? stochastic_depth_add(y, x, drop_, training()) : y;
+  }
+  const ConvBn &expand = expand_.pair(), &project = project_->pair();
+  if (expand.fused()) {
+    const FusedMbconvParams params{expand.activation(), expand.params().stride, expand.params().padding,
+                                   expand.packed(), project.packed()};
+    const DType dtype = x.dtype();
+    return fused_mbconv(x.value(), expand.weight(dtype), expand.shift(), project.weight(dtype),
+                        ending(project, residual_ ? x.value() : Tensor()), params);
+  }
+  const Variable y = expand_.forward(x);
+  return residual_ ? project_onto(*project_, y, x, drop_, training()) : project_->forward(y);
+}
+
+}  // namespace plume

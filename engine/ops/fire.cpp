@@ -1,0 +1,63 @@
+#include "engine/ops/fire.h"
+
+#include "engine/autograd/tape.h"
+#include "engine/ops/concat.h"
+#include "engine/ops/relu.h"
+#include "engine/profiler/cost.h"
+
+namespace plume {
+
+constinit KernelSlot<FireExpandForward> fire_expand_forward{"fire_expand.forward"};
+
+namespace {
+
+const Conv2dParams kOne{}, kThree{.padding = 1};
+
+Conv2dParams with(Conv2dParams params, PackedFilter* packed) {
+  params.packed = packed;
+  return params;
+}
+
+// On any device, for what no other variant takes: two convolutions, then a concatenation.
+void run_separate(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w3,
+                  const Tensor& b3, PackedFilter* packed1, PackedFilter* packed3, Tensor& y) {
+  Tensor one = empty(y.shape().with(-1, w1.dim(0)), x), three = empty(y.shape().with(-1, w3.dim(0)), x);
+  const auto relu_after = [](const Tensor& bias) {
+    return Epilogue{.shift = bias, .activation = Activation::relu};
+  };
+  conv2d_forward(context, x, w1, with(kOne, packed1), relu_after(b1), one);
+  conv2d_forward(context, x, w3, with(kThree, packed3), relu_after(b3), three);
+  concat_forward(context, one, three, y);
+}
+
+bool register_everywhere() {
+  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
+    fire_expand_forward.add(device, {{"separate", always, run_separate}}, KernelSlotBase::kOwn - 1);
+  return true;
+}
+const bool registered = register_everywhere();
+
+}  // namespace
+
+Variable fire_expand(const Variable& x, const Variable& w1, const Variable& b1, const Variable& w3,
+                     const Variable& b3, PackedFilter* packed1, PackedFilter* packed3) {
+  const Shape one = conv2d_shape(x.shape(), w1.shape(), kOne),
+              three = conv2d_shape(x.shape(), w3.shape(), kThree);
+  PLUME_CHECK(one.with(-1, 0) == three.with(-1, 0), "fire_expand: filters {} and {} must be 1x1 and 3x3",
+              w1.shape(), w3.shape());
+  Tensor y = empty(one.with(-1, one[3] + three[3]), x.value());
+  count_macs(Work::pointwise, conv2d_macs(x.shape(), w1.shape(), kOne));
+  count_macs(Work::dense, conv2d_macs(x.shape(), w3.shape(), kThree));
+  fire_expand_forward(x.context(), x.value(), w1.value(), b1.value(), w3.value(), b3.value(), packed1,
+                      packed3, y);
+  if (packed1 || packed3) return Variable(y);
+  return record("fire_expand", y, {x, w1, b1, w3, b3}, [=](const Tensor& dy, Gradients& g) {
+    Tensor dz = empty_like(y), dz1 = empty(one, y), dz3 = empty(three, y);
+    relu_backward(x.context(), y, dy, dz);
+    concat_backward(x.context(), dz, dz1, dz3);
+    conv2d_gradients(g, dz1, x, w1, kOne, 1);
+    conv2d_gradients(g, dz3, x, w3, kThree, 3);
+  });
+}
+
+}  // namespace plume

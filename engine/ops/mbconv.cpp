@@ -1,0 +1,105 @@
+#include "engine/ops/mbconv.h"
+
+#include "engine/ops/cast.h"
+#include "engine/ops/depthwise_conv2d.h"
+#include "engine/ops/global_avg_pool.h"
+#include "engine/profiler/cost.h"
+
+namespace plume {
+
+constinit KernelSlot<ExpandDepthwise> expand_depthwise_forward{"expand_depthwise.forward"};
+constinit KernelSlot<SqueezeGate> squeeze_gate_forward{"squeeze_gate.forward"};
+constinit KernelSlot<GatedPointwise> gated_pointwise_forward{"gated_pointwise.forward"};
+constinit KernelSlot<FusedMbconv> fused_mbconv_forward{"fused_mbconv.forward"};
+
+namespace {
+
+Conv2dParams depthwise_params(const ExpandDepthwiseParams& p) { return {p.stride, p.padding, 1, nullptr}; }
+
+// On any device, for what no other variant takes: one operation after the other.
+void run_expand_depthwise(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1,
+                          const Tensor& w2, const Tensor& b2, const ExpandDepthwiseParams& p, Tensor& d,
+                          Tensor& pooled) {
+  Tensor expanded = empty(x.shape().with(-1, w1.dim(0)), x);
+  conv2d_forward(context, x, w1, {.packed = p.packed}, {.shift = b1, .activation = p.expanded}, expanded);
+  depthwise_conv2d_forward(context, expanded, w2, depthwise_params(p), {.shift = b2, .activation = p.out}, d);
+  if (!pooled.defined()) return;
+  Tensor wide = d;
+  if (d.dtype() != DType::f32) {
+    wide = Tensor::empty(d.shape(), DType::f32, d.device(), "workspace");
+    cast_forward(context, d, wide);
+  }
+  global_avg_pool_forward(context, wide, pooled);
+}
+
+void run_fused_mbconv(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+                      const Epilogue& epilogue, const FusedMbconvParams& p, Tensor& y) {
+  Tensor expanded = empty(y.shape().with(-1, w1.dim(0)), x);
+  conv2d_forward(context, x, w1, {p.stride, p.padding, 1, p.packed1}, {.shift = b1, .activation = p.expanded},
+                 expanded);
+  conv2d_forward(context, expanded, w2, {.packed = p.packed2}, epilogue, y);
+}
+
+bool register_everywhere() {
+  for (const Device device : {Device::cpu, Device::cuda, Device::simt}) {
+    expand_depthwise_forward.add(device, {{"separate", always, run_expand_depthwise}},
+                                 KernelSlotBase::kOwn - 1);
+    fused_mbconv_forward.add(device, {{"separate", always, run_fused_mbconv}}, KernelSlotBase::kOwn - 1);
+  }
+  return true;
+}
+const bool registered = register_everywhere();
+
+Tensor floats(const Shape& shape, Device device) { return Tensor::empty(shape, DType::f32, device); }
+
+}  // namespace
+
+Tensor expand_depthwise(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+                        const Tensor& b2, const ExpandDepthwiseParams& p, Tensor* pooled) {
+  const Shape expanded = conv2d_shape(x.shape(), w1.shape(), {});
+  PLUME_CHECK(w1.dim(1) == 1 && w1.dim(2) == 1, "expand_depthwise: filter {} must be 1x1", w1.shape());
+  Tensor d = empty(depthwise_conv2d_shape(expanded, w2.shape(), depthwise_params(p)), x), nothing;
+  if (pooled) *pooled = floats({d.dim(0), d.dim(3)}, x.device());
+  count_macs(Work::pointwise, conv2d_macs(x.shape(), w1.shape(), {}));
+  count_macs(Work::depthwise, depthwise_conv2d_macs(expanded, w2.shape(), depthwise_params(p)));
+  expand_depthwise_forward(context(x.device()), x, w1, b1, w2, b2, p, d, pooled ? *pooled : nothing);
+  return d;
+}
+
+Tensor squeeze_gate(const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+                    const Tensor& b2, const SqueezeExcitationParams& params) {
+  const int64_t channels = pooled.dim(1), hidden = w1.dim(0);
+  PLUME_CHECK(w1.size() == hidden * channels && w2.dim(0) == channels && w2.size() == hidden * channels,
+              "squeeze_gate: pooled {} does not fit weights {} and {}", pooled.shape(), w1.shape(),
+              w2.shape());
+  Tensor gate = empty_like(pooled);
+  count_macs(Work::squeeze_excitation, pooled.dim(0) * 2 * hidden * channels);
+  squeeze_gate_forward(context(pooled.device()), pooled, w1.reshape({hidden, channels}), b1,
+                       w2.reshape({channels, hidden}), b2, params, gate);
+  return gate;
+}
+
+Tensor gated_pointwise(const Tensor& x, const Tensor& gate, const Tensor& w, const Epilogue& epilogue,
+                       PackedFilter* packed) {
+  Tensor y = empty(conv2d_shape(x.shape(), w.shape(), {}), x);
+  PLUME_CHECK(w.dim(1) == 1 && w.dim(2) == 1 && gate.shape() == Shape({x.dim(0), x.dim(3)}),
+              "gated_pointwise: input {}, gate {} and filter {} do not fit", x.shape(), gate.shape(),
+              w.shape());
+  count_macs(Work::pointwise, conv2d_macs(x.shape(), w.shape(), {}));
+  gated_pointwise_forward(context(x.device()), x, gate, w, packed, epilogue, y);
+  return y;
+}
+
+Tensor fused_mbconv(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+                    const Epilogue& epilogue, const FusedMbconvParams& p) {
+  const Conv2dParams first{p.stride, p.padding, 1, nullptr};
+  const Shape expanded = conv2d_shape(x.shape(), w1.shape(), first);
+  PLUME_CHECK(w2.dim(1) == 1 && w2.dim(2) == 1, "fused_mbconv: filter {} must be 1x1", w2.shape());
+  Tensor y = empty(conv2d_shape(expanded, w2.shape(), {}), x);
+  count_macs(Work::dense, conv2d_macs(x.shape(), w1.shape(), first));
+  count_macs(Work::pointwise, conv2d_macs(expanded, w2.shape(), {}));
+  fused_mbconv_forward(context(x.device()), x, w1, b1, w2, epilogue, p, y);
+  return y;
+}
+
+}  // namespace plume

@@ -1,0 +1,233 @@
+#include "engine/ops/mbconv.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/ops/depthwise_conv2d.h"
+#include "tests/ops/reference.h"
+#include "tests/support/check_op.h"
+
+namespace plume::test {
+namespace {
+
+// What lies between two steps may be stored in the dtype: its rounding, in units of float's.
+double storage_error(DType dtype) { return dtype == DType::bf16 ? 0x1p16 : dtype == DType::f16 ? 0x1p13 : 0; }
+void store(Array& array, DType dtype) {
+  for (Real& v : array.values) v.error += storage_error(dtype) * std::fabs(v.value);
+}
+
+// Outliers would overflow f16 between the steps.
+Fill values(DType dtype) { return dtype == DType::f32 ? outliers() : positive(-1, 1); }
+constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
+
+Operand f32(const char* name, const Shape& shape) { return {name, shape, positive(-1, 1), DType::f32}; }
+
+// ---- expand_depthwise ----
+
+struct ExpandCase {
+  Shape x;
+  int64_t expanded;
+  int filter;
+  ExpandDepthwiseParams params;
+};
+
+const std::vector<ExpandCase> kExpandCases = {
+    {{1, 7, 7, 16}, 72, 3, {Activation::relu, Activation::relu, 1, 1}},
+    {{3, 15, 9, 8}, 16, 3, {Activation::silu, Activation::silu, 2, 1}},
+    {{2, 14, 14, 24}, 96, 5, {Activation::hardswish, Activation::hardswish, 1, 2}},
+    {{1, 9, 8, 40}, 136, 5, {Activation::hardswish, Activation::identity, 2, 2}},
+    {{1, 1, 1, 8}, 8, 3, {Activation::silu, Activation::relu, 1, 1}},
+    // for the general variant: channels that no pack divides, a 7x7 filter
+    {{2, 7, 5, 3}, 17, 3, {Activation::relu, Activation::relu, 1, 1}},
+    {{1, 9, 9, 8}, 8, 7, {Activation::relu, Activation::relu, 1, 3}}};
+
+void reference_expand(const ExpandDepthwiseParams& p, DType dtype, Arrays& a) {
+  const Array none, &x = a["x"];
+  Array between(x.shape.with(-1, a["w1"].dim(0)));
+  reference::conv2d(x, a["w1"], {}, {none, a["b1"], none, p.expanded}, between);
+  store(between, dtype);
+  reference::depthwise_conv2d(between, a["w2"], {p.stride, p.padding}, {none, a["b2"], none, p.out}, a["d"]);
+  Array& pooled = a["pooled"];
+  Array d = a["d"];
+  store(d, dtype);
+  const int64_t plane = d.dim(1) * d.dim(2);
+  for (int64_t i = 0; i < pooled.size(); ++i) {
+    const int64_t n = i / pooled.dim(1), e = i % pooled.dim(1);
+    Sum sum;
+    for (int64_t pixel = 0; pixel < plane; ++pixel) sum += d.at(n * plane + pixel, e);
+    pooled[i] = Real(sum) / double(plane);
+  }
+}
+
+TEST(ExpandDepthwiseTest, Forward) {
+  for (const ExpandCase& c : kExpandCases)
+    for (const DType dtype : kDTypes)
+      for (const bool pool : {true, false}) {
+        const Shape expanded = c.x.with(-1, c.expanded), w2{c.filter, c.filter, c.expanded};
+        const Shape d = depthwise_conv2d_shape(expanded, w2, {c.params.stride, c.params.padding});
+        std::vector<Operand> outputs{{"d", d}};
+        if (pool) outputs.push_back(f32("pooled", {d[0], d[3]}));
+        check_op({.slot = expand_depthwise_forward,
+                  .label = message("{} {}, stride {}", name(c.params.expanded), name(c.params.out),
+                                   c.params.stride),
+                  .inputs = {{"x", c.x, values(dtype)},
+                             {"w1", {c.expanded, 1, 1, c.x[3]}, values(dtype)},
+                             f32("b1", {c.expanded}),
+                             {"w2", w2, values(dtype)},
+                             f32("b2", {c.expanded})},
+                  .outputs = outputs,
+                  .run =
+                      [p = c.params](Context& context, Tensors& t) {
+                        expand_depthwise_forward(context, t["x"], t["w1"], t["b1"], t["w2"], t["b2"], p,
+                                                 t["d"], t["pooled"]);
+                      },
+                  .reference = [p = c.params, dtype](Arrays& a) { reference_expand(p, dtype, a); },
+                  .dtypes = {dtype}});
+      }
+}
+
+// ---- squeeze_gate ----
+
+void reference_product(const Array& in, const Array& w, const Array& bias, Activation activation,
+                       Array& out) {
+  const Array none;
+  reference::linear(in, w, {none, bias, none, activation}, out);
+}
+
+TEST(SqueezeGateTest, Forward) {
+  for (const SqueezeExcitationParams params :
+       {SqueezeExcitationParams{Activation::relu, Activation::hardsigmoid},
+        SqueezeExcitationParams{Activation::silu, Activation::sigmoid}})
+    for (const int64_t channels : {1, 17, 300})
+      for (const int64_t hidden : {1, 8, 40}) {
+        const int64_t images = 3;
+        check_op({.slot = squeeze_gate_forward,
+                  .label = name(params.gate),
+                  .inputs = {f32("pooled", {images, channels}), f32("w1", {hidden, channels}),
+                             f32("b1", {hidden}), f32("w2", {channels, hidden}), f32("b2", {channels})},
+                  .outputs = {f32("gate", {images, channels})},
+                  .run =
+                      [params](Context& context, Tensors& t) {
+                        squeeze_gate_forward(context, t["pooled"], t["w1"], t["b1"], t["w2"], t["b2"], params,
+                                             t["gate"]);
+                      },
+                  .reference =
+                      [params](Arrays& a) {
+                        Array between({a["pooled"].dim(0), a["w1"].dim(0)});
+                        reference_product(a["pooled"], a["w1"], a["b1"], params.inner, between);
+                        reference_product(between, a["w2"], a["b2"], params.gate, a["gate"]);
+                      },
+                  .dtypes = {DType::f32}});
+      }
+}
+
+// ---- gated_pointwise ----
+
+TEST(GatedPointwiseTest, Forward) {
+  struct Case {
+    Shape x;
+    int64_t filters;
+    Activation activation;
+    bool residual;
+  };
+  // One pixel, several images in a block, several blocks, channels in whole packs and not.
+  for (const Case& c : {Case{{1, 1, 1, 1}, 1, Activation::identity, false},
+                        Case{{3, 7, 7, 72}, 24, Activation::identity, true},
+                        Case{{2, 14, 14, 96}, 130, Activation::silu, true},
+                        Case{{1, 7, 31, 17}, 65, Activation::relu, false}})
+    for (const DType dtype : kDTypes) {
+      const Shape y = c.x.with(-1, c.filters);
+      std::vector<Operand> inputs{{"x", c.x, values(dtype)},
+                                  f32("gate", {c.x[0], c.x[3]}),
+                                  {"w", {c.filters, 1, 1, c.x[3]}, values(dtype)},
+                                  f32("shift", {c.filters})};
+      if (c.residual) inputs.push_back({"residual", y, values(dtype)});
+      check_op({.slot = gated_pointwise_forward,
+                .label = name(c.activation),
+                .inputs = inputs,
+                .outputs = {{"y", y}},
+                .run =
+                    [c](Context& context, Tensors& t) {
+                      const Epilogue epilogue{{}, t["shift"], t["residual"], c.activation};
+                      gated_pointwise_forward(context, t["x"], t["gate"], t["w"], nullptr, epilogue, t["y"]);
+                    },
+                .reference =
+                    [c, dtype](Arrays& a) {
+                      Array scaled = a["x"];
+                      const int64_t plane = c.x[1] * c.x[2], channels = c.x[3];
+                      for (int64_t i = 0; i < scaled.size(); ++i)
+                        scaled[i] = scaled[i] * a["gate"].at(i / channels / plane, i % channels);
+                      store(scaled, dtype);
+                      const Array none;
+                      reference::conv2d(scaled, a["w"], {}, {none, a["shift"], a["residual"], c.activation},
+                                        a["y"]);
+                    },
+                .dtypes = {dtype}});
+    }
+}
+
+// ---- fused_mbconv ----
+
+TEST(FusedMbconvTest, Forward) {
+  struct Case {
+    Shape x;
+    int64_t expanded, filters;
+    int filter;
+    FusedMbconvParams params;
+    bool residual;
+  };
+  for (const Case& c : {Case{{1, 9, 9, 24}, 96, 48, 3, {Activation::silu, 2, 1}, false},
+                        Case{{2, 9, 11, 48}, 192, 48, 3, {Activation::silu, 1, 1}, true},
+                        Case{{1, 1, 1, 8}, 8, 1, 3, {Activation::relu, 1, 1}, true},
+                        Case{{1, 12, 12, 16}, 72, 64, 5, {Activation::hardswish, 1, 2}, false},
+                        // for the general variant: odd channels, many filters
+                        Case{{1, 7, 7, 3}, 17, 5, 3, {Activation::silu, 1, 1}, false},
+                        Case{{1, 7, 7, 8}, 16, 72, 3, {Activation::silu, 1, 1}, true}})
+    for (const DType dtype : kDTypes) {
+      const Shape w1{c.expanded, c.filter, c.filter, c.x[3]};
+      const Conv2dParams first{c.params.stride, c.params.padding};
+      const Shape between = conv2d_shape(c.x, w1, first), y = between.with(-1, c.filters);
+      std::vector<Operand> inputs{{"x", c.x, values(dtype)},
+                                  {"w1", w1, values(dtype)},
+                                  f32("b1", {c.expanded}),
+                                  {"w2", {c.filters, 1, 1, c.expanded}, values(dtype)},
+                                  f32("shift", {c.filters})};
+      if (c.residual) inputs.push_back({"residual", y, values(dtype)});
+      check_op({.slot = fused_mbconv_forward,
+                .label = message("{}, stride {}", name(c.params.expanded), c.params.stride),
+                .inputs = inputs,
+                .outputs = {{"y", y}},
+                .run =
+                    [c](Context& context, Tensors& t) {
+                      const Epilogue epilogue{{}, t["shift"], t["residual"], Activation::identity};
+                      fused_mbconv_forward(context, t["x"], t["w1"], t["b1"], t["w2"], epilogue, c.params,
+                                           t["y"]);
+                    },
+                .reference =
+                    [c, first, between, dtype](Arrays& a) {
+                      const Array none;
+                      Array expanded(between);
+                      reference::conv2d(a["x"], a["w1"], first, {none, a["b1"], none, c.params.expanded},
+                                        expanded);
+                      store(expanded, dtype);
+                      reference::conv2d(expanded, a["w2"], {}, {none, a["shift"], a["residual"]}, a["y"]);
+                    },
+                .dtypes = {dtype}});
+    }
+}
+
+TEST(MbconvTest, RefusesWhatDoesNotFit) {
+  const auto zeros = [](const Shape& shape) { return Tensor::zeros(shape, DType::f32, Device::cpu); };
+  const Tensor x = zeros({1, 4, 4, 8});
+  const auto expand = [&](const Shape& w1, const Shape& w2) {
+    return expand_depthwise(x, zeros(w1), zeros({w1[0]}), zeros(w2), zeros({w2[2]}), {}, nullptr);
+  };
+  EXPECT_EQ(expand({16, 1, 1, 8}, {3, 3, 16}).shape(), (Shape{1, 4, 4, 16}));
+  EXPECT_THROW(expand({16, 3, 3, 8}, {3, 3, 16}), Error);
+  EXPECT_THROW(expand({16, 1, 1, 8}, {3, 3, 8}), Error);
+  EXPECT_THROW(gated_pointwise(x, zeros({1, 4}), zeros({4, 1, 1, 8}), {}, nullptr), Error);
+  EXPECT_THROW(squeeze_gate(zeros({1, 8}), zeros({2, 8}), zeros({2}), zeros({7, 2}), zeros({7}), {}), Error);
+  EXPECT_THROW(fused_mbconv(x, zeros({16, 3, 3, 8}), zeros({16}), zeros({4, 3, 3, 16}), {}, {}), Error);
+}
+
+}  // namespace
+}  // namespace plume::test
