@@ -29,8 +29,8 @@ namespace {
 uint8_t to_byte(int64_t x) { return uint8_t(std::clamp<int64_t>(x, 0, 255)); }
 
 // The inverse cosine transform of Loeffler, Ligtenberg and Moschytz (1989) on the eight columns of an 8x8
-// block, in fixed point, written transposed so that the second pass is the same. 64 bits: damaged files may have
-// coefficients that no image has.
+// block, in fixed point, written transposed so that the second pass is the same. 64 bits: damaged files may
+// have coefficients that no image has.
 constexpr int kConstantBits = 13, kFirstPassBits = 2;
 
 constexpr int64_t fixed(double x) { return int64_t(x * (1 << kConstantBits) + 0.5); }

@@ -8,6 +8,7 @@
 #include "engine/core/tensor.h"
 #include "engine/math/epilogue.h"
 #include "engine/ops/conv2d.h"
+#include "engine/ops/dropout.h"
 
 namespace plume {
 
@@ -25,10 +26,24 @@ void for_each_tensor(Epilogue& e, F&& f) {
   f(e.residual);
 }
 
+// Calls f(PackedFilter*&) for every place of a constant filter's packed form in an argument.
+template <class T, class F>
+void for_each_packed(T&, F&&) {}
+template <class F>
+void for_each_packed(Conv2dParams& p, F&& f) {
+  f(p.packed);
+}
+template <class F>
+void for_each_packed(PackedFilter*& packed, F&& f) {
+  f(packed);
+}
+
 // Short, without spaces: part of a benchmark's name.
 std::string describe(const Tensor& tensor);  // "f32[64,8,8,64]", "-" when undefined
 std::string describe(const Epilogue& epilogue);
 std::string describe(const Conv2dParams& params);
+inline std::string describe(const PackedFilter* packed) { return packed ? "constant" : "-"; }
+inline std::string describe(const DropoutParams& params) { return message("p{}", params.p); }
 inline std::string describe(Activation activation) { return name(activation); }
 
 }  // namespace plume

@@ -111,8 +111,9 @@ class SlotBench<void(Context&, Args...)> : public OpBench {
   // (statistics, labels); of large ones the outline is kept.
   void note(Call call) {
     for_each_argument(call, [](auto& argument, bool) {
-      if constexpr (std::is_same_v<std::remove_cvref_t<decltype(argument)>, Conv2dParams>)
-        if (argument.packed) argument.packed = &any_packed_filter();  // the network's own will be gone
+      for_each_packed(argument, [](PackedFilter*& packed) {
+        if (packed) packed = &any_packed_filter();  // the network's own will be gone
+      });
       for_each_tensor(argument, [](Tensor& t) {
         if (t.defined()) t = is_floating(t.dtype()) && t.rank() > 1 ? outline(t) : t.clone();
       });
@@ -261,11 +262,11 @@ class SlotBench<void(Context&, Args...)>::Case : public OpCase {
     auto set = std::make_unique<Set>(Set{call_, {}});
     uint64_t place = 0;
     for_each_argument(set->call, [&](auto& argument, bool) {
-      if constexpr (std::is_same_v<std::remove_cvref_t<decltype(argument)>, Conv2dParams>)
-        if (argument.packed) {
-          set->packed.push_back(std::make_unique<PackedFilter>());
-          argument.packed = set->packed.back().get();
-        }
+      for_each_packed(argument, [&](PackedFilter*& packed) {
+        if (!packed) return;
+        set->packed.push_back(std::make_unique<PackedFilter>());
+        packed = set->packed.back().get();
+      });
       for_each_tensor(argument, [&](Tensor& t) {
         if (!t.defined()) return;
         if (is_floating(t.dtype()) && t.dtype() != DType::f32) coarsest_ = t.dtype();
