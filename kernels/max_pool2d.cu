@@ -12,18 +12,6 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-// A pixel of an [N, H, W, C] tensor by its number.
-struct Pixel {
-  int n, h, w;
-
-  __device__ Pixel(int64_t number, int height, int width) {
-    const int64_t row = number / width;
-    w = int(number - row * width);
-    n = int(row / height);
-    h = int(row - int64_t(n) * height);
-  }
-};
-
 // Windows first..last cover the input coordinate i; `count` windows exist.
 struct Covering {
   int first, last;

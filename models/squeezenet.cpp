@@ -23,19 +23,25 @@ class Fire : public Module {
   }
   Variable forward(const Variable& x) override {
     const Variable s = squeeze_relu_.forward(x);
-    return fire_expand(s, cast(expand1_.weight, s.dtype()), expand1_.bias, cast(expand3_.weight, s.dtype()),
-                       expand3_.bias, packed_ ? &packed_->first : nullptr,
-                       packed_ ? &packed_->second : nullptr);
+    const DType dtype = s.dtype();
+    if (constant_) {
+      auto& [one, three] = *constant_;
+      return fire_expand(s, one.in(dtype), expand1_.bias, three.in(dtype), expand3_.bias, &one.packed,
+                         &three.packed);
+    }
+    return fire_expand(s, cast(expand1_.weight, dtype), expand1_.bias, cast(expand3_.weight, dtype),
+                       expand3_.bias);
   }
 
  private:
+  using Filters = std::pair<ConstantFilter, ConstantFilter>;
   void fuse_own(bool on) override {
     squeeze_relu_.fuse(on);
-    packed_ = on ? std::make_unique<std::pair<PackedFilter, PackedFilter>>() : nullptr;
+    constant_ = on ? std::make_unique<Filters>(expand1_.weight.value(), expand3_.weight.value()) : nullptr;
   }
   Conv2d squeeze_, expand1_, expand3_;
   ConvAct squeeze_relu_{squeeze_, Activation::relu};
-  std::unique_ptr<std::pair<PackedFilter, PackedFilter>> packed_;  // of the expansions, once fused
+  std::unique_ptr<Filters> constant_;  // of the expansions, once fused
 };
 
 class MaxPool : public Module {

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""plume against PyTorch on this machine's CPU, interleaved.
+"""plume against PyTorch, ONNX Runtime and ncnn on this machine's CPU, interleaved.
 
     compare_cpu.py --build build/cpu [--rounds 5] [--seconds 3] [--workload inference:224:1 ...] [--model resnet18 ...]
 
 Every round runs each contender once, one process at a time and one after the other, so that a noisy minute touches all
-of them. Reported is the median over rounds of each process's median, and the ratio of ours to PyTorch's best mode: below
-1 is faster. Writes bench/results/<machine>/cpu.json and cpu.md.
+of them. A contender that took half as long again as its fastest rival in the first round is not run in the others, and
+peers whose packages are missing are left out and named. Reported is the median over rounds of each process's median,
+and the ratio of ours to the best peer: below 1 is faster. Writes bench/results/<machine>/cpu.json and cpu.md.
 """
 import argparse
 import json
@@ -20,18 +21,22 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 USUAL = ["inference:224:1", "inference:224:16", "training:32:64"]
+MODELS = ["mobilenet_v3_small", "resnet18", "squeezenet1_1", "efficientnet_v2_s", "shufflenet_v2_x1_0"]
+PEERS = {"pytorch": "torch_cpu.py", "onnxruntime": "onnxruntime_cpu.py", "ncnn": "ncnn_cpu.py"}
+HOPELESS = 1.5  # times the fastest rival
 
 
 def machine_name():
-    name = platform.processor() or platform.machine()
+    """The CPU's name, its widest vectors (virtual machines hide the model) and the number of threads."""
+    name, vectors = platform.processor() or platform.machine(), ""
     try:
-        for line in open("/proc/cpuinfo"):
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1]
-                break
+        facts = dict(line.split(":", 1) for line in open("/proc/cpuinfo") if ":" in line)
+        facts = {key.strip(): value.split() for key, value in facts.items()}
+        name = " ".join(facts.get("model name", [name]))
+        vectors = next((v for v in ("avx512f", "avx2") if v in facts.get("flags", [])), "")
     except OSError:
         pass
-    name = re.sub(r"\((R|TM)\)|CPU|Processor|@.*", " ", name)
+    name = re.sub(r"\((R|TM)\)|CPU|Processor|@.*", " ", name) + " " + vectors
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + f"-{os.cpu_count()}-threads"
 
 
@@ -44,11 +49,85 @@ def run(command, environment):
     return json.loads(result.stdout.strip().splitlines()[-1]), None
 
 
+def contenders_of(args, model, workload):
+    """Name -> command, ours first."""
+    mode, size, batch = workload.split(":")
+    common = ["--model", model, "--mode", mode, "--size", size, "--batch", batch, "--seconds", str(args.seconds),
+              "--threads", str(args.threads)]
+    commands = {"plume": [str(ROOT / args.build / "bin" / "time_model"), "--device", "cpu"] + common}
+    for peer in args.peer or PEERS:
+        script = [args.python, str(HERE / PEERS[peer])]
+        variants = subprocess.run(script + ["--mode", mode, "--list-variants"], capture_output=True, text=True,
+                                  check=True).stdout.split()
+        for variant in variants:
+            commands[f"{peer} {variant}"] = script + ["--variant", variant] + common
+    return commands
+
+
+class Comparison:
+    """One network at one workload."""
+
+    def __init__(self, args, model, workload):
+        self.args, self.model, self.workload = args, model, workload
+        self.commands = contenders_of(args, model, workload)
+        self.medians = {name: [] for name in self.commands}
+        self.versions, self.left_out = {}, []
+
+    def round(self):
+        environment = dict(os.environ, OMP_NUM_THREADS=str(self.args.threads))
+        shown = []
+        for name in list(self.commands):
+            line, error = run(self.commands[name], environment)
+            if line is None:
+                if name == "plume":
+                    raise RuntimeError(error)
+                self.leave_out(name, error)
+                continue
+            self.medians[name].append(line["median_ms"])
+            shown.append(f"{name} {line['median_ms']:.2f}")
+            if "version" in line:
+                self.versions[line["framework"]] = line["version"]
+        print(f"{self.model} {self.workload}: " + ", ".join(shown), file=sys.stderr)
+
+    def drop_hopeless(self):
+        rivals = {name: times[0] for name, times in self.medians.items() if name != "plume" and times}
+        for name, time in rivals.items():
+            if time > HOPELESS * min(rivals.values()):
+                self.commands.pop(name, None)
+
+    def leave_out(self, name, reason):
+        self.left_out.append({"model": self.model, "workload": self.workload, "contender": name, "reason": reason})
+        print(f"{self.model} {self.workload}: {name} left out: {reason}", file=sys.stderr)
+        del self.commands[name]
+
+    def row(self):
+        times = {name: statistics.median(values) for name, values in self.medians.items() if values}
+        ours = times.pop("plume")
+        best = min(times, key=times.get, default=None)
+        return {"model": self.model, "workload": self.workload, "plume_ms": ours, "best_peer": best,
+                "best_peer_ms": times.get(best), "ratio": ours / times[best] if best else None, "peers_ms": times}
+
+
+def markdown(report):
+    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    lines = [f"# {report['threads']} threads of a CPU: plume beside {versions}", "",
+             f"Milliseconds per pass, f32; medians of {report['rounds']} interleaved rounds of {report['seconds']:g} s. A",
+             "ratio below 1 means that plume is faster than the best of them.", "",
+             "| network | workload | plume | best peer | which | ratio |", "|---|---|---|---|---|---|"]
+    for row in report["rows"]:
+        peer = f"{row['best_peer_ms']:.2f} | {row['best_peer']} | {row['ratio']:.3f}" if row["best_peer"] else "- | - | -"
+        lines.append(f"| {row['model']} | {row['workload']} | {row['plume_ms']:.2f} | {peer} |")
+    if report["left_out"]:
+        lines += ["", "Left out: " + "; ".join(sorted({f"{x['contender']} ({x['reason']})" for x in report["left_out"]}))]
+    return "\n".join(lines) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/cpu", help="build folder with bin/time_model")
-    parser.add_argument("--python", default=sys.executable, help="the Python that has PyTorch")
-    parser.add_argument("--model", action="append", help="network; may be repeated (default: resnet18)")
+    parser.add_argument("--python", default=sys.executable, help="the Python that has the peers")
+    parser.add_argument("--peer", action="append", choices=list(PEERS), help="default: all; may be repeated")
+    parser.add_argument("--model", action="append", help="network; may be repeated (default: the five)")
     parser.add_argument("--workload", action="append", help="mode:size:batch; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="per contender and round")
@@ -56,62 +135,31 @@ def main():
     parser.add_argument("--out", default=None, help="folder (default: bench/results/<machine>)")
     args = parser.parse_args()
 
-    time_model = ROOT / args.build / "bin" / "time_model"
-    if not time_model.exists():
-        print(f"compare_cpu: {time_model}: not built (cmake --build {args.build} --target time_model)", file=sys.stderr)
+    if not (ROOT / args.build / "bin" / "time_model").exists():
+        print(f"compare_cpu: {args.build}/bin/time_model: not built (cmake --build {args.build} --target time_model)",
+              file=sys.stderr)
         return 3
-    environment = dict(os.environ, OMP_NUM_THREADS=str(args.threads))
-    rows, dropped = [], []
-    for model in args.model or ["resnet18"]:
+    report = {"machine": machine_name(), "threads": args.threads, "rounds": args.rounds, "seconds": args.seconds,
+              "versions": {}, "rows": [], "left_out": []}
+    for model in args.model or MODELS:
         for workload in args.workload or USUAL:
-            mode, size, batch = workload.split(":")
-            common = ["--model", model, "--mode", mode, "--size", size, "--batch", batch, "--seconds", str(args.seconds)]
-            peer = [args.python, str(HERE / "torch_cpu.py")]
-            variants = subprocess.run(peer + ["--mode", mode, "--list-variants"], capture_output=True, text=True,
-                                      check=True).stdout.split()
-            contenders = {"plume": [str(time_model), "--device", "cpu", "--threads", str(args.threads)] + common}
-            for variant in variants:
-                contenders[f"pytorch {variant}"] = peer + ["--variant", variant, "--threads", str(args.threads)] + common
-            medians = {name: [] for name in contenders}
-            version = ""
-            for round_number in range(args.rounds):
-                for name in list(contenders):
-                    line, error = run(contenders[name], environment)
-                    if line is None:
-                        if name == "plume":
-                            print(f"compare_cpu: {error}", file=sys.stderr)
-                            return 5
-                        dropped.append({"model": model, "workload": workload, "contender": name, "reason": error})
-                        print(f"{model} {workload}: {name} left out: {error}", file=sys.stderr)
-                        del contenders[name], medians[name]
-                        continue
-                    medians[name].append(line["median_ms"])
-                    version = line.get("version", version)
-                print(f"{model} {workload} round {round_number + 1}/{args.rounds}: " +
-                      ", ".join(f"{n} {m[-1]:.2f}" for n, m in medians.items()), file=sys.stderr)
-            ours = statistics.median(medians.pop("plume"))
-            peers = {name: statistics.median(values) for name, values in medians.items() if values}
-            if not peers:
-                print(f"compare_cpu: {workload}: no mode of PyTorch ran", file=sys.stderr)
-                return 4
-            best = min(peers, key=peers.get)
-            rows.append({"model": model, "workload": workload, "plume_ms": ours, "best_peer": best,
-                         "best_peer_ms": peers[best], "ratio": ours / peers[best], "peers_ms": peers})
-
-    report = {"machine": machine_name(), "threads": args.threads, "rounds": args.rounds, "pytorch": version,
-              "seconds": args.seconds, "rows": rows, "left_out": dropped}
-    table = [f"# CPU, {args.threads} threads: plume against PyTorch {version}", "",
-             f"Milliseconds per pass, f32; median of {args.rounds} interleaved rounds of {args.seconds:g} s. A ratio below",
-             "1 means that plume is faster than PyTorch's best mode.", "",
-             "| network | workload | plume | PyTorch's best | its mode | ratio |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        table.append(f"| {row['model']} | {row['workload']} | {row['plume_ms']:.2f} | {row['best_peer_ms']:.2f} | "
-                     f"{row['best_peer'].split(' ', 1)[1]} | {row['ratio']:.3f} |")
+            comparison = Comparison(args, model, workload)
+            try:
+                for i in range(args.rounds):
+                    comparison.round()
+                    if i == 0:
+                        comparison.drop_hopeless()
+            except RuntimeError as error:
+                print(f"compare_cpu: {model} {workload}: {error}", file=sys.stderr)
+                return 5
+            report["rows"].append(comparison.row())
+            report["versions"].update(comparison.versions)
+            report["left_out"] += comparison.left_out
     out = pathlib.Path(args.out) if args.out else ROOT / "bench" / "results" / report["machine"]
     out.mkdir(parents=True, exist_ok=True)
     (out / "cpu.json").write_text(json.dumps(report, indent=1) + "\n")
-    (out / "cpu.md").write_text("\n".join(table) + "\n")
-    print("\n".join(table))
+    (out / "cpu.md").write_text(markdown(report))
+    print(markdown(report), end="")
     return 0
 
 

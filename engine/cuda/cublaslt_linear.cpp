@@ -27,6 +27,7 @@ Product forward_product(const Tensor& x, const Tensor& y) {
 Product fused_product(const Tensor& x, const Epilogue& epilogue, const Tensor& y) {
   Product product = forward_product(x, y);
   product.bias = epilogue.shift.defined();
+  product.residual = epilogue.residual.defined();
   product.activation = epilogue.activation;
   return product;
 }
@@ -56,8 +57,7 @@ Product backward_weight_product(const Tensor& x, const Tensor& dy, const Tensor&
 }
 
 bool fuses(const Context& context, const Tensor& x, const Epilogue& epilogue, const Tensor& y) {
-  return !epilogue.scale.defined() && !epilogue.residual.defined() &&
-         can_multiply(context, fused_product(x, epilogue, y));
+  return !epilogue.scale.defined() && can_multiply(context, fused_product(x, epilogue, y));
 }
 
 bool fits_forward(const Context& context, const Tensor& x, const Tensor& w, const Epilogue& epilogue,
@@ -69,7 +69,8 @@ bool fits_forward(const Context& context, const Tensor& x, const Tensor& w, cons
 void run_forward(Context& context, const Tensor& x, const Tensor& w, const Epilogue& epilogue, Tensor& y) {
   if (fuses(context, x, epilogue, y)) {
     const float* bias = epilogue.shift.defined() ? epilogue.shift.data<float>() : nullptr;
-    multiply(context, fused_product(x, epilogue, y), {x.raw(), w.raw(), bias, y.raw()});
+    multiply(context, fused_product(x, epilogue, y),
+             {x.raw(), w.raw(), bias, y.raw(), epilogue.residual.raw()});
     return;
   }
   Tensor sums = y.dtype() == DType::f32 ? y : Tensor::empty(y.shape(), DType::f32, y.device(), "workspace");

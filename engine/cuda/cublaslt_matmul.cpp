@@ -26,6 +26,7 @@ class Owned {
 using Operation = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
 using Matrix = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
 using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+using Transform = Owned<cublasLtMatrixTransformDesc_t, cublasLtMatrixTransformDescDestroy>;
 
 template <class T>
 void set(const Operation& operation, cublasLtMatmulDescAttributes_t name, const T& value) {
@@ -45,7 +46,13 @@ struct Recipe {
   size_t workspace = 0;
 };
 
-using Key = std::array<int64_t, 10>;
+using Key = std::array<int64_t, 11>;
+
+// A row-major [rows, cols] matrix in the library's words: cols x rows, `cols` apart.
+void describe(Matrix& matrix, DType type, int64_t rows, int64_t cols) {
+  PLUME_CUDA(cublasLtMatrixLayoutCreate, &matrix.raw, cublas_type(type), uint64_t(cols), uint64_t(rows),
+             cols);
+}
 
 Key key_of(const Context& context, const Product& p) {
   return {p.rows,
@@ -56,6 +63,7 @@ Key key_of(const Context& context, const Product& p) {
           int64_t(p.type),
           int64_t(p.output_type),
           p.bias,
+          p.residual,
           int64_t(p.activation),
           context.allow_tf32};
 }
@@ -87,11 +95,6 @@ std::unique_ptr<Recipe> make_recipe(const Context& context, const Product& p) {
     set(recipe->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, aligned);
   }
 
-  // A row-major [rows, cols] matrix in the library's words: cols x rows, `cols` apart.
-  const auto describe = [](Matrix& matrix, DType type, int64_t rows, int64_t cols) {
-    PLUME_CUDA(cublasLtMatrixLayoutCreate, &matrix.raw, cublas_type(type), uint64_t(cols), uint64_t(rows),
-               cols);
-  };
   if (p.right_transposed)
     describe(recipe->a, p.type, p.cols, p.depth);
   else
@@ -145,10 +148,25 @@ void multiply(const Context& context, const Product& product, const Operands& op
   // The bias is an attribute of the kept description; set anew for each call.
   if (product.bias) set(recipe.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
   const Scratch workspace(recipe.workspace);
-  const float alpha = 1, beta = 0;
+  const float alpha = 1, beta = product.residual ? 1 : 0;
   PLUME_CUDA(cublasLtMatmul, cublaslt_handle(), recipe.operation.raw, &alpha, operands.right, recipe.a.raw,
-             operands.left, recipe.b.raw, &beta, operands.output, recipe.output.raw, operands.output,
-             recipe.output.raw, &recipe.algorithm, workspace.data(), recipe.workspace, stream_of(context));
+             operands.left, recipe.b.raw, &beta, product.residual ? operands.residual : operands.output,
+             recipe.output.raw, operands.output, recipe.output.raw, &recipe.algorithm, workspace.data(),
+             recipe.workspace, stream_of(context));
+}
+
+void transpose(const Context& context, DType type, int64_t rows, int64_t cols, const void* from, void* to) {
+  Transform transform;
+  PLUME_CUDA(cublasLtMatrixTransformDescCreate, &transform.raw, CUDA_R_32F);
+  const cublasOperation_t turned = CUBLAS_OP_T;
+  PLUME_CUDA(cublasLtMatrixTransformDescSetAttribute, transform.raw, CUBLASLT_MATRIX_TRANSFORM_DESC_TRANSA,
+             &turned, sizeof turned);
+  Matrix in, out;
+  describe(in, type, rows, cols);
+  describe(out, type, cols, rows);
+  const float one = 1, zero = 0;
+  PLUME_CUDA(cublasLtMatrixTransform, cublaslt_handle(), transform.raw, &one, from, in.raw, &zero, nullptr,
+             nullptr, to, out.raw, stream_of(context));
 }
 
 }  // namespace plume::cuda

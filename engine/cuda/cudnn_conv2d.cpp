@@ -1,14 +1,17 @@
-// conv2d through cuDNN: one plan per shape, dtype, epilogue and setting, made at the first call and kept.
+// conv2d and depthwise_conv2d through cuDNN: one plan per shape, dtype, epilogue and setting, made at the
+// first call and kept.
 //
 // The epilogue is fused into the convolution where cuDNN can; elsewhere the convolution leaves its f32 sums
 // and epilogue_apply finishes them, so that nothing is rounded twice.
 #include <optional>
 #include <unordered_map>
 
+#include "engine/cuda/cublaslt_matmul.h"
 #include "engine/cuda/cudnn_plan.h"
 #include "engine/cuda/handles.h"
 #include "engine/cuda/operands.h"
 #include "engine/ops/conv2d.h"
+#include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/epilogue.h"
 
 namespace plume::cuda {
@@ -17,7 +20,7 @@ namespace {
 // The tensors of a graph.
 enum Id : int64_t { kInput = 1, kFilter, kOutput, kScale, kShift, kResidual, kFirstInner };
 
-using Key = std::array<int64_t, 18>;
+using Key = std::array<int64_t, 19>;
 struct KeyHash {
   size_t operator()(const Key& key) const {
     uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a, a word at a time
@@ -42,8 +45,8 @@ std::optional<cudnnPointwiseMode_t> pointwise_mode(Activation activation) {
 
 struct Problem {
   Convolution pass;
-  Shape input, filter, output;
-  DType type, output_type;  // output_type: of the forward output, which may be f32 sums
+  Shape input, filter, output;  // fewer channels in the filter than in the input make groups
+  DType type, output_type;      // output_type: of the forward output, which may be f32 sums
   Conv2dParams params;
   const Epilogue* epilogue;  // null: none
 };
@@ -63,6 +66,7 @@ Key key_of(const Context& context, const Problem& p) {
           p.filter[0],
           p.filter[1],
           p.filter[2],
+          p.filter[3],
           p.output[1],
           p.output[2],
           p.params.stride,
@@ -214,6 +218,63 @@ void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, co
   find_plan(context, backward_problem(Convolution::backward_weight, x, dw, params, dy))
       ->run(cudnn_handle(context), {{kInput, x.raw()}, {kFilter, dw.raw()}, {kOutput, dy.raw()}});
 }
+
+// ---- depthwise -----------------------------------------------------------------------------------------
+
+// Our filters [R, S, C] are cuDNN's [K, R, S, 1] with K = C, turned over: a pass of its own over the filter,
+// which is small beside the images.
+Shape cudnn_filter(const Shape& w) { return {w[2], w[0], w[1], 1}; }
+Tensor empty_filter(const Tensor& w) {
+  return Tensor::empty(cudnn_filter(w.shape()), w.dtype(), w.device(), "workspace");
+}
+Tensor turned_over(const Context& context, const Tensor& w) {
+  Tensor filter = empty_filter(w);
+  transpose(context, w.dtype(), w.dim(0) * w.dim(1), w.dim(2), w.raw(), filter.raw());
+  return filter;
+}
+// For questions about shapes only: `w` under the shape that cuDNN will see.
+Tensor outline_of(const Tensor& w) { return w.reshape(cudnn_filter(w.shape())); }
+
+bool fits_depthwise(const Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                    const Epilogue& epilogue, Tensor& y) {
+  return w.size() > 0 && fits_forward(context, x, outline_of(w), params, epilogue, y);
+}
+void run_depthwise(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                   const Epilogue& epilogue, Tensor& y) {
+  run_forward(context, x, turned_over(context, w), params, epilogue, y);
+}
+
+bool fits_depthwise_backward_input(const Context& context, const Tensor& dy, const Tensor& w,
+                                   const Conv2dParams& params, Tensor& dx) {
+  return w.size() > 0 && fits_backward_input(context, dy, outline_of(w), params, dx);
+}
+void run_depthwise_backward_input(Context& context, const Tensor& dy, const Tensor& w,
+                                  const Conv2dParams& params, Tensor& dx) {
+  run_backward_input(context, dy, turned_over(context, w), params, dx);
+}
+
+bool fits_depthwise_backward_weight(const Context& context, const Tensor& x, const Tensor& dy,
+                                    const Conv2dParams& params, Tensor& dw) {
+  if (dw.size() == 0) return false;
+  Tensor outline = outline_of(dw);
+  return fits_backward_weight(context, x, dy, params, outline);
+}
+void run_depthwise_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
+                                   const Conv2dParams& params, Tensor& dw) {
+  Tensor filter = empty_filter(dw);
+  run_backward_weight(context, x, dy, params, filter);
+  transpose(context, dw.dtype(), dw.dim(2), dw.dim(0) * dw.dim(1), filter.raw(), dw.raw());
+}
+
+// Behind our own kernels, whose dispatch needs no such pass; --variant puts it first.
+constexpr int kBehind = KernelSlotBase::kOwn - 1;
+
+const bool registered_depthwise =
+    depthwise_conv2d_forward.add(Device::cuda, {{"cudnn", fits_depthwise, run_depthwise}}, kBehind) &&
+    depthwise_conv2d_backward_input.add(
+        Device::cuda, {{"cudnn", fits_depthwise_backward_input, run_depthwise_backward_input}}, kBehind) &&
+    depthwise_conv2d_backward_weight.add(
+        Device::cuda, {{"cudnn", fits_depthwise_backward_weight, run_depthwise_backward_weight}}, kBehind);
 
 const bool registered =
     conv2d_forward.add(Device::cuda, {{"cudnn", fits_forward, run_forward}}, KernelSlotBase::kVendor) &&

@@ -53,6 +53,15 @@ void fill_weight(Tensor& weight, Variable& bias, Init init, double fan_in, doubl
 
 }  // namespace
 
+const Tensor& ConstantFilter::in(DType dtype) {
+  if (values_.dtype() == dtype) return values_;
+  if (!cast_.defined() || cast_.dtype() != dtype) {
+    cast_ = cast(values_, dtype).value();
+    packed = {};
+  }
+  return cast_;
+}
+
 Conv2d::Conv2d(int in_channels, int out_channels, int kernel, const Options& options)
     : weight(parameter(options.depthwise ? Shape{kernel, kernel, in_channels}
                                          : Shape{out_channels, kernel, kernel, in_channels})),
@@ -73,13 +82,12 @@ Variable Conv2d::forward(const Variable& x) {
   return depthwise ? depthwise_conv2d(x, filter, bias, params) : conv2d(x, filter, bias, params);
 }
 
-Tensor Conv2d::forward_fused(const Tensor& x, const Tensor& filter, PackedFilter& packed,
-                             const Epilogue& epilogue) const {
+Tensor Conv2d::forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue) const {
+  const Tensor& values = filter.in(x.dtype());
   Conv2dParams constant = params;
-  constant.packed = &packed;
-  const Tensor cast_filter = cast(filter, x.dtype()).value();
-  return depthwise ? depthwise_conv2d_fused(x, cast_filter, constant, epilogue)
-                   : conv2d_fused(x, cast_filter, constant, epilogue);
+  constant.packed = &filter.packed;
+  return depthwise ? depthwise_conv2d_fused(x, values, constant, epilogue)
+                   : conv2d_fused(x, values, constant, epilogue);
 }
 
 void Conv2d::initialize_own(RandomSequence& random) {
@@ -135,10 +143,8 @@ Variable ConvBn::forward(const Variable& x, const Variable& residual) {
   epilogue.shift = folded_->shift;
   if (residual.defined()) epilogue.residual = residual.value();
   epilogue.activation = norm_.params.activation;
-  return conv_.forward_fused(x.value(), folded_->weight, folded_->packed, epilogue);
+  return conv_.forward_fused(x.value(), folded_->filter, epilogue);
 }
-
-Tensor ConvBn::weight(DType dtype) const { return cast(folded_->weight, dtype).value(); }
 
 void ConvBn::fuse(bool on) {
   folded_.reset();
@@ -160,19 +166,21 @@ void ConvBn::fuse(bool on) {
     }
   }
   const Device device = conv_.weight.device();
-  folded_ = std::make_unique<Folded>();
-  folded_->weight = Tensor::from(weight, conv_.weight.shape(), device);
-  folded_->shift = Tensor::from(shift, {int64_t(shift.size())}, device);
+  folded_ =
+      std::make_unique<Folded>(Folded{ConstantFilter(Tensor::from(weight, conv_.weight.shape(), device)),
+                                      Tensor::from(shift, {int64_t(shift.size())}, device)});
 }
 
 Variable ConvAct::forward(const Variable& x) {
-  if (!packed_) return activation(conv_.forward(x), activation_);
+  if (!constant_) return activation(conv_.forward(x), activation_);
   Epilogue epilogue;
   if (conv_.bias.defined()) epilogue.shift = conv_.bias.value();
   epilogue.activation = activation_;
-  return conv_.forward_fused(x.value(), conv_.weight.value(), *packed_, epilogue);
+  return conv_.forward_fused(x.value(), *constant_, epilogue);
 }
 
-void ConvAct::fuse(bool on) { packed_ = on ? std::make_unique<PackedFilter>() : nullptr; }
+void ConvAct::fuse(bool on) {
+  constant_ = on ? std::make_unique<ConstantFilter>(conv_.weight.value()) : nullptr;
+}
 
 }  // namespace plume

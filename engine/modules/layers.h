@@ -18,6 +18,18 @@ enum class Init : uint8_t {
   fan_in_default,   // U(+- 1 / sqrt(fan_in)), bias too: PyTorch's default
 };
 
+// A convolution's weights once they are fixed: in the dtype that the network runs in, and in whatever layout
+// the variant that uses them likes (conv2d.h).
+class ConstantFilter {
+ public:
+  explicit ConstantFilter(Tensor values) : values_(std::move(values)) {}
+  const Tensor& in(DType dtype);
+  PackedFilter packed;
+
+ private:
+  Tensor values_, cast_;
+};
+
 class Conv2d : public Module {
  public:
   struct Options {
@@ -30,8 +42,7 @@ class Conv2d : public Module {
   Conv2d(int in_channels, int out_channels, int kernel, const Options& options);
   Variable forward(const Variable& x) override;
   // For evaluation, with other weights of the same shape; records nothing.
-  Tensor forward_fused(const Tensor& x, const Tensor& weight, PackedFilter& packed,
-                       const Epilogue& epilogue) const;
+  Tensor forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue) const;
 
   Variable weight;  // [K, R, S, C]; depthwise [R, S, C]
   Variable bias;    // [K] or undefined
@@ -86,16 +97,15 @@ class ConvBn {
 
   // What blocks that fuse further need; only between fuse(true) and fuse(false).
   bool fused() const { return folded_ != nullptr; }
-  Tensor weight(DType dtype) const;                       // weight * gamma / sqrt(var + eps)
-  const Tensor& shift() const { return folded_->shift; }  // beta - mean * gamma / sqrt(var + eps)
-  PackedFilter* packed() const { return &folded_->packed; }
+  ConstantFilter& filter() const { return folded_->filter; }  // weight * gamma / sqrt(var + eps)
+  const Tensor& shift() const { return folded_->shift; }      // beta - mean * gamma / sqrt(var + eps)
   const Conv2dParams& params() const { return conv_.params; }
   Activation activation() const { return norm_.params.activation; }
 
  private:
   struct Folded {
-    Tensor weight, shift;
-    PackedFilter packed;
+    ConstantFilter filter;
+    Tensor shift;
   };
   Conv2d& conv_;
   BatchNorm2d& norm_;
@@ -112,7 +122,7 @@ class ConvAct {
  private:
   Conv2d& conv_;
   Activation activation_;
-  std::unique_ptr<PackedFilter> packed_;
+  std::unique_ptr<ConstantFilter> constant_;  // once fused
 };
 
 }  // namespace plume

@@ -53,15 +53,17 @@ Variable MbConv::forward(const Variable& x) {
 
 Tensor MbConv::forward_fused(const Tensor& x) {
   const ConvBn &expand = expand_->pair(), &depthwise = depthwise_.pair(), &project = project_.pair();
+  const Tensor &w1 = expand.filter().in(x.dtype()), &w2 = depthwise.filter().in(x.dtype()),
+               &w3 = project.filter().in(x.dtype());
   const ExpandDepthwiseParams params{expand.activation(), depthwise.activation(), depthwise.params().stride,
-                                     depthwise.params().padding, expand.packed()};
+                                     depthwise.params().padding, &expand.filter().packed};
   const Epilogue end = ending(project, residual_ ? x : Tensor());
   Tensor pooled;
-  const Tensor y = expand_depthwise(x, expand.weight(x.dtype()), expand.shift(), depthwise.weight(x.dtype()),
-                                    depthwise.shift(), params, squeeze_ ? &pooled : nullptr);
-  const Tensor filter = project.weight(x.dtype());
-  if (squeeze_) return gated_pointwise(y, squeeze_->gate(pooled), filter, end, project.packed());
-  return conv2d_fused(y, filter, {.packed = project.packed()}, end);
+  const Tensor y =
+      expand_depthwise(x, w1, expand.shift(), w2, depthwise.shift(), params, squeeze_ ? &pooled : nullptr);
+  PackedFilter* packed = &project.filter().packed;
+  if (squeeze_) return gated_pointwise(y, squeeze_->gate(pooled), w3, end, packed);
+  return conv2d_fused(y, w3, {.packed = packed}, end);
 }
 
 FusedMbConv::FusedMbConv(const Options& o)
@@ -82,10 +84,10 @@ Variable FusedMbConv::forward(const Variable& x) {
   }
   const ConvBn &expand = expand_.pair(), &project = project_->pair();
   if (expand.fused()) {
+    ConstantFilter &w1 = expand.filter(), &w2 = project.filter();
     const FusedMbconvParams params{expand.activation(), expand.params().stride, expand.params().padding,
-                                   expand.packed(), project.packed()};
-    const DType dtype = x.dtype();
-    return fused_mbconv(x.value(), expand.weight(dtype), expand.shift(), project.weight(dtype),
+                                   &w1.packed, &w2.packed};
+    return fused_mbconv(x.value(), w1.in(x.dtype()), expand.shift(), w2.in(x.dtype()),
                         ending(project, residual_ ? x.value() : Tensor()), params);
   }
   const Variable y = expand_.forward(x);

@@ -47,6 +47,18 @@ struct RowWalk {
         step(blockDim.y) {}
 };
 
+// A pixel of an [N, H, W, C] tensor by its number.
+struct Pixel {
+  int n, h, w;
+
+  __device__ Pixel(int64_t number, int height, int width) {
+    const int64_t row = number / width;
+    w = int(number - row * width);
+    n = int(row / height);
+    h = int(row - int64_t(n) * height);
+  }
+};
+
 // Calls f with the pack width that fits the channels: 16 bytes, or one value.
 template <class T, class F>
 void with_pack_width(int64_t channels, F&& f) {

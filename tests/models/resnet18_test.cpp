@@ -1,5 +1,5 @@
-// ResNet18 without any file: names, shapes, initial values, fusion, and the same training on two devices.
-// What it computes is compared with PyTorch in resnet18_parity_test.cpp.
+// ResNet18 without any file: names, shapes, initial values, and the same training on two devices.
+// What it computes is compared with PyTorch in parity_test.cpp; fusion: evaluation_test.cpp.
 #include "models/resnet18.h"
 
 #include <gmock/gmock.h>
@@ -9,9 +9,13 @@
 
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/optim/sgd.h"
+#include "tests/support/networks.h"
 
 namespace plume {
 namespace {
+
+using test::random_images;
+using test::relative_difference;
 
 constexpr int64_t kParameters = 11'689'512;  // torchvision's, with 1000 classes
 
@@ -61,26 +65,6 @@ std::vector<Entry> actual_state(Module& model) {
   std::vector<Entry> all;
   for (const NamedTensor& entry : model.state()) all.push_back({entry.name, entry.tensor->shape()});
   return all;
-}
-
-Tensor random_images(int n, int size, uint64_t seed = 3) {
-  RandomSequence random(seed);
-  std::vector<float> values(size_t(n) * size_t(size) * size_t(size) * 3);
-  for (float& v : values) v = random.normal();
-  return Tensor::from(values, {n, size, size, 3});
-}
-
-// Largest difference as a part of the largest magnitude.
-double relative_difference(const Tensor& a, const Tensor& b) {
-  const std::vector<float> x = a.to_vector<float>(), y = b.to_vector<float>();
-  EXPECT_EQ(x.size(), y.size());
-  double difference = 0, magnitude = 0;
-  for (size_t i = 0; i < std::min(x.size(), y.size()); ++i) {
-    difference = std::max(difference, std::fabs(double(x[i]) - double(y[i])));
-    magnitude = std::max(magnitude, std::fabs(double(y[i])));
-    if (!std::isfinite(x[i]) || !std::isfinite(y[i])) return INFINITY;
-  }
-  return magnitude > 0 ? difference / magnitude : difference;
 }
 
 TEST(ResNet18, HasTorchvisionsParametersInTorchvisionsOrder) {
@@ -195,47 +179,6 @@ TEST(ResNet18, TakesImagesOfManySizes) {
   const auto model = make_model("resnet18", {});
   model->eval();
   EXPECT_EQ(model->forward(Variable(random_images(1, 224))).shape(), (Shape{1, 1000}));
-}
-
-// Running statistics that are not those of a fresh network, so that folding them matters.
-void disturb_norms(Module& model) {
-  RandomSequence random(5);
-  for (const NamedTensor& entry : model.state()) {
-    const bool mean = entry.name.ends_with("running_mean"), var = entry.name.ends_with("running_var");
-    const bool gamma_or_beta = entry.tensor->rank() == 1 && !entry.name.starts_with("fc.") && !mean && !var;
-    if (!mean && !var && !gamma_or_beta) continue;
-    float* values = entry.tensor->data<float>();
-    for (int64_t i = 0; i < entry.tensor->size(); ++i) {
-      if (mean) values[i] = random.uniform(-0.5f, 0.5f);
-      if (var) values[i] = random.uniform(0.5f, 2.0f);
-      if (gamma_or_beta) values[i] += random.uniform(-0.3f, 0.3f);
-    }
-  }
-}
-
-class ResNet18On : public testing::TestWithParam<Device> {};
-INSTANTIATE_TEST_SUITE_P(Devices, ResNet18On, testing::Values(Device::cpu, Device::simt),
-                         [](const auto& p) { return to_string(p.param); });
-
-TEST_P(ResNet18On, FusedEvaluationEqualsUnfused) {
-  const NoGrad no_grad;
-  for (const Stem stem : {Stem::imagenet, Stem::cifar}) {
-    // On the emulator one stem has to do: the cifar one costs sixteen times as much.
-    if (stem == Stem::cifar && GetParam() == Device::simt) continue;
-    const auto model = make_model("resnet18", {.num_classes = 10, .stem = stem, .seed = 2});
-    disturb_norms(*model);
-    model->to(GetParam());
-    model->eval();
-    const Variable images(random_images(2, 32).to(GetParam()));
-    const Tensor unfused = model->forward(images).value();
-    model->fuse();
-    const Tensor fused = model->forward(images).value();
-    EXPECT_LE(relative_difference(fused, unfused), 1e-4);
-    EXPECT_NE(fused.to_vector<float>(), unfused.to_vector<float>());  // another way was taken
-    model->train();
-    model->eval();  // undoes fusion
-    EXPECT_EQ(model->forward(images).value().to_vector<float>(), unfused.to_vector<float>());
-  }
 }
 
 struct Trained {
