@@ -1,12 +1,13 @@
 // conv2d for constant filters, on NHWC as it lies in memory: no layout is converted, and the epilogue is
 // applied while the sums are at hand.
 //
-// Six output pixels are the rows of a product with a panel of 16 filters (panel_gemm.h); each filter tap is a
+// Neighbouring output pixels are the rows of a product with panels of filters (panel_gemm.h); each filter tap is a
 // segment of depth C whose row pointers are the pixels under the tap, or a row of zeros in the padding. With
 // few channels a segment would be too short: then the image is first copied with its padding, and a segment
 // is a whole filter row, S * C long. Output pixels go through the panels in chunks that stay in the cache.
 #include <algorithm>
 
+#include "engine/cpu/own_conv2d.h"
 #include "engine/cpu/packed_layouts.h"
 #include "engine/cpu/panel_gemm.h"
 #include "engine/cpu/parallel.h"
@@ -24,6 +25,8 @@ struct Problem {
   Conv2dParams params;
 
   int64_t depth() const { return int64_t(r) * s * channels; }
+  // Output pixel i sees input pixel i and no other.
+  bool every_pixel() const { return r == 1 && s == 1 && params.stride == 1 && params.padding == 0; }
   bool short_segments() const { return channels < kShortSegment && s > 1 && params.dilation == 1; }
 };
 
@@ -54,29 +57,46 @@ Tensor padded(const Tensor& x, int padding) {
 // The row pointers of `count` output pixels from `first` on: [segment][row].
 void find_rows(const Problem& p, const float* x, const float* zeros, int64_t first, int count,
                const float** rows) {
+  if (p.every_pixel()) {
+    for (int i = 0; i < count; ++i) rows[i] = x + (first + i) * p.channels;
+    return;
+  }
   const Conv2dParams& c = p.params;
-  const bool whole_rows = p.short_segments();
-  const int taps = whole_rows ? 1 : p.s;
+  const int taps = p.short_segments() ? 1 : p.s;
+  const int64_t line = first / p.out_width;
+  int64_t q = first % p.out_width, row = line % p.out_height;
+  const float* image = x + line / p.out_height * p.height * p.width * p.channels;
   for (int i = 0; i < count; ++i) {
-    const int64_t pixel = first + i, q = pixel % p.out_width, line = pixel / p.out_width;
-    const int64_t n = line / p.out_height, h0 = line % p.out_height * c.stride - c.padding,
-                  w0 = q * c.stride - c.padding;
-    const float* image = x + n * p.height * p.width * p.channels;
+    const int64_t h0 = row * c.stride - c.padding, w0 = q * c.stride - c.padding;
+    const float* corner = image + (h0 * p.width + w0) * p.channels;
     for (int r = 0; r < p.r; ++r)
       for (int s = 0; s < taps; ++s) {
-        const int64_t h = h0 + r * c.dilation, w = w0 + s * c.dilation;
-        const bool inside = h >= 0 && h < p.height && w >= 0 && w < p.width;
-        rows[(r * taps + s) * count + i] = inside ? image + (h * p.width + w) * p.channels : zeros;
+        const int64_t h = r * c.dilation, w = s * c.dilation;
+        const bool inside =
+            c.padding == 0 || (h0 + h >= 0 && h0 + h < p.height && w0 + w >= 0 && w0 + w < p.width);
+        rows[(r * taps + s) * count + i] = inside ? corner + (h * p.width + w) * p.channels : zeros;
       }
+    if (++q < p.out_width) continue;
+    q = 0;
+    if (++row < p.out_height) continue;
+    row = 0;
+    image += p.height * p.width * p.channels;
   }
 }
 
-void run(Context&, const Tensor& input, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
-         Tensor& y) {
+}  // namespace
+
+void pack_for_indirect_gemm(const Tensor& w, PackedFilter& packed) {
+  std::vector<float>& panels = packed_layouts(packed).panels;
+  if (panels.empty()) panels = pack_panels(w.data<float>(), w.dim(0), w.size() / w.dim(0));
+}
+
+void indirect_gemm(const Tensor& input, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
+                   Tensor& y, int64_t first_channel) {
   Problem p{input.dim(1), input.dim(2),        input.dim(3),  w.dim(0),      y.dim(1),
-            y.dim(2),     y.size() / w.dim(0), int(w.dim(1)), int(w.dim(2)), params};
-  std::vector<float>& filter = packed_layouts(*params.packed).panels;
-  if (filter.empty()) filter = pack_panels(w.data<float>(), p.filters, p.depth());
+            y.dim(2),     y.size() / y.dim(3), int(w.dim(1)), int(w.dim(2)), params};
+  pack_for_indirect_gemm(w, *params.packed);
+  const std::vector<float>& filter = packed_layouts(*params.packed).panels;
   Tensor x = input;
   if (p.short_segments() && params.padding > 0) {
     x = padded(input, params.padding);
@@ -88,40 +108,56 @@ void run(Context&, const Tensor& input, const Tensor& w, const Conv2dParams& par
   const int64_t depth = p.depth() / segments, panel_size = p.depth() * kPanelColumns;
   const std::vector<float> zeros(size_t(depth), 0.0f);
   const float* in = x.data<float>();
-  float* out = y.data<float>();
+  float* out = y.data<float>() + first_channel;
+  const int64_t pitch = y.dim(3);
   const EpilogueView<float> finish(epilogue);
 
+  const PanelKernel& kernel = panel_kernel(p.filters);
   // A pixel of output touches about stride^2 pixels of input that its neighbours do not.
   const int64_t touched = p.channels * int64_t(sizeof(float)) * params.stride * params.stride;
-  const int64_t chunk =
-      std::clamp<int64_t>(kChunkBytes / touched, kPanelRows * 2, kPanelRows * 64) / kPanelRows * kPanelRows;
-  const int64_t chunks = (p.pixels + chunk - 1) / chunk, panels = panel_count(p.filters);
-  // Enough pieces to share out: few chunks are also split by panels.
-  const int64_t groups = std::clamp<int64_t>(4 * max_threads() / chunks, 1, panels);
+  const int64_t most = std::clamp<int64_t>(kChunkBytes / touched, kernel.rows * 2, kernel.rows * 64);
+  // As many chunks for every thread, of whole tiles.
+  int64_t chunks = ceil_div(p.pixels, most);
+  if (chunks > 1) chunks = ceil_div(chunks, max_threads()) * max_threads();
+  const int64_t chunk = ceil_div(ceil_div(p.pixels, chunks), kernel.rows) * kernel.rows;
+  chunks = ceil_div(p.pixels, chunk);
+  // Few chunks are also split by columns, a tile's width at a time, for enough pieces to share out.
+  const int64_t widths = ceil_div(p.filters, kernel.columns);
+  const int64_t groups = std::clamp<int64_t>(4 * max_threads() / chunks, 1, widths);
   parallel_for(chunks * groups, 1, [&](int64_t begin, int64_t end) {
-    std::vector<const float*> rows(size_t(chunk / kPanelRows * segments * kPanelRows));
-    float sums[kPanelRows][kPanelColumns];
+    std::vector<const float*> rows(size_t(chunk * segments));
+    SumTile sums;
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t first = piece / groups * chunk, last = std::min(first + chunk, p.pixels);
       const int64_t group = piece % groups;
-      for (int64_t pixel = first; pixel < last; pixel += kPanelRows)
-        find_rows(p, in, zeros.data(), pixel, int(std::min<int64_t>(kPanelRows, last - pixel)),
-                  rows.data() + (pixel - first) * segments);
-      for (int64_t panel = panels * group / groups; panel < panels * (group + 1) / groups; ++panel) {
-        const int64_t k = panel * kPanelColumns;
-        const int columns = int(std::min<int64_t>(kPanelColumns, p.filters - k));
-        for (int64_t pixel = first; pixel < last; pixel += kPanelRows) {
-          const int count = int(std::min<int64_t>(kPanelRows, last - pixel));
-          multiply_panel(count, rows.data() + (pixel - first) * segments, segments, depth,
-                         filter.data() + panel * panel_size, sums);
-          for (int i = 0; i < count; ++i) {
-            const int64_t at = (pixel + i) * p.filters + k;
-            finish_columns(sums[i], finish, k, columns, at, out + at);
-          }
-        }
+      const auto for_each_tile = [&](auto&& f) {
+        for (int64_t pixel = first; pixel < last; pixel += kernel.rows)
+          f(pixel, int(std::min<int64_t>(kernel.rows, last - pixel)),
+            &rows[size_t((pixel - first) * segments)]);
+      };
+      for_each_tile([&](int64_t pixel, int count, const float** pointers) {
+        find_rows(p, in, zeros.data(), pixel, count, pointers);
+      });
+      for (int64_t i = widths * group / groups; i < widths * (group + 1) / groups; ++i) {
+        const int64_t k = i * kernel.columns;
+        const int columns = int(std::min<int64_t>(kernel.columns, p.filters - k));
+        const float* panels = filter.data() + k / kPanelColumns * panel_size;
+        for_each_tile([&](int64_t pixel, int count, const float** pointers) {
+          kernel.multiply(count, columns, pointers, segments, depth, panels, panel_size, sums);
+          finish_rows(
+              sums[0], kTileColumns, count, finish, k, columns,
+              [&](int j) { return (pixel + j) * pitch + k; }, out);
+        });
       }
     }
   });
+}
+
+namespace {
+
+void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
+         Tensor& y) {
+  indirect_gemm(x, w, params, epilogue, y, 0);
 }
 
 bool fits(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&,

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/cpu/own_conv2d.h"
 #include "engine/cpu/packed_layouts.h"
 #include "engine/cpu/panel_gemm.h"
 #include "engine/cpu/parallel.h"
@@ -22,7 +23,7 @@ namespace plume::cpu {
 namespace {
 
 constexpr int kIn = 6, kOut = 4, kPositions = kIn * kIn;
-constexpr int64_t kLeastTiles = 24, kLeastChannels = 16;
+constexpr int64_t kLeastTiles = 16, kLeastChannels = 16;
 
 constexpr double kFilterTransform[kIn][3] = {{1.0 / 4, 0, 0},
                                              {-1.0 / 6, -1.0 / 6, -1.0 / 6},
@@ -78,7 +79,7 @@ std::vector<float> pack_filter(const float* w, int64_t filters, int64_t channels
 }
 
 struct Sizes {
-  int64_t height, width, channels, filters, out_height, out_width;
+  int64_t height, width, channels, filters, out_height, out_width, pitch;  // pitch: the output's channels
   int padding;
   int64_t tile_rows, tile_columns, tiles;
 };
@@ -142,18 +143,20 @@ void finish_tile(const Sizes& s, const float* m, int64_t number, int64_t first, 
       }
     }
     const int count = int(std::min<int64_t>(kPanelColumns, s.filters - k));
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < columns; ++j) {
-        const int64_t at =
-            (((tile.n * s.out_height) + tile.p + i) * s.out_width + tile.q + j) * s.filters + k;
-        finish_columns(values[i][j], finish, k, count, at, y + at);
-      }
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t pixel = (tile.n * s.out_height + tile.p + i) * s.out_width + tile.q;
+      finish_rows(
+          values[i][0], kPanelColumns, int(columns), finish, k, count,
+          [&](int j) { return (pixel + j) * s.pitch + k; }, y);
+    }
   }
 }
 
-void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
-         Tensor& y) {
-  Sizes s{x.dim(1), x.dim(2), x.dim(3), w.dim(0), y.dim(1), y.dim(2), params.padding, 0, 0, 0};
+}  // namespace
+
+void winograd_4x4(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
+                  Tensor& y, int64_t first_channel) {
+  Sizes s{x.dim(1), x.dim(2), x.dim(3), w.dim(0), y.dim(1), y.dim(2), y.dim(3), params.padding, 0, 0, 0};
   s.tile_rows = (s.out_height + kOut - 1) / kOut;
   s.tile_columns = (s.out_width + kOut - 1) / kOut;
   s.tiles = x.dim(0) * s.tile_rows * s.tile_columns;
@@ -163,7 +166,9 @@ void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params,
   // A chunk of tiles is transformed, multiplied and transformed back before it leaves the cache; but each
   // chunk reads the whole filter, so it is not too small either.
   constexpr int64_t kChunkBytes = 1 << 20, kLeastChunk = 48;
+  const PanelKernel& kernel = panel_kernel(panel_count(s.filters) * kPanelColumns);
   const int64_t panels = panel_count(s.filters), width = panels * kPanelColumns;
+  const int64_t widths = ceil_div(width, kernel.columns), panel_size = s.channels * kPanelColumns;
   const int64_t tile_bytes = kPositions * (s.channels + width) * int64_t(sizeof(float));
   const int64_t wanted = std::max(kLeastChunk, kChunkBytes / tile_bytes);
   const int64_t chunks = (s.tiles + wanted - 1) / wanted, chunk = (s.tiles + chunks - 1) / chunks;
@@ -172,7 +177,7 @@ void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params,
   float* const v = buffer.data<float>();
   float* const m = v + kPositions * chunk * s.channels;
   const float* in = x.data<float>();
-  float* out = y.data<float>();
+  float* out = y.data<float>() + first_channel;
   const EpilogueView<float> finish(epilogue);
 
   for (int64_t first = 0; first < s.tiles; first += chunk) {
@@ -180,18 +185,19 @@ void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params,
     parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) transform_tile(s, in, first + t, first, tiles, v);
     });
-    parallel_for(kPositions * panels, 1, [&](int64_t begin, int64_t end) {
-      float sums[kPanelRows][kPanelColumns];
+    parallel_for(kPositions * widths, 1, [&](int64_t begin, int64_t end) {
+      SumTile sums;
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t position = i / panels, k = i % panels * kPanelColumns;
-        const float* panel = filter.data() + i * s.channels * kPanelColumns;
-        for (int64_t t = 0; t < tiles; t += kPanelRows) {
-          const int count = int(std::min<int64_t>(kPanelRows, tiles - t));
-          const float* rows[kPanelRows];
+        const int64_t position = i / widths, k = i % widths * kernel.columns;
+        const int columns = int(std::min<int64_t>(kernel.columns, width - k));
+        const float* panel = filter.data() + (position * panels + k / kPanelColumns) * panel_size;
+        for (int64_t t = 0; t < tiles; t += kernel.rows) {
+          const int count = int(std::min<int64_t>(kernel.rows, tiles - t));
+          const float* rows[kTileRows];
           for (int r = 0; r < count; ++r) rows[r] = v + (position * tiles + t + r) * s.channels;
-          multiply_panel(count, rows, 1, s.channels, panel, sums);
+          kernel.multiply(count, columns, rows, 1, s.channels, panel, panel_size, sums);
           for (int r = 0; r < count; ++r)
-            std::copy_n(sums[r], kPanelColumns, m + (position * tiles + t + r) * width + k);
+            std::copy_n(sums[r], columns, m + (position * tiles + t + r) * width + k);
         }
       }
     });
@@ -201,12 +207,22 @@ void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params,
   }
 }
 
-bool fits(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&,
-          Tensor& y) {
+bool fits_winograd_4x4(const Tensor& x, const Tensor& w, const Conv2dParams& p, const Tensor& y) {
   if (!p.packed || x.dtype() != DType::f32 || y.size() == 0) return false;
   if (w.dim(1) != 3 || w.dim(2) != 3 || p.stride != 1 || p.dilation != 1) return false;
   if (x.dim(3) % 8 != 0 || x.dim(3) < kLeastChannels || w.dim(0) < kLeastChannels) return false;
   return x.dim(0) * ((y.dim(1) + kOut - 1) / kOut) * ((y.dim(2) + kOut - 1) / kOut) >= kLeastTiles;
+}
+
+namespace {
+
+void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
+         Tensor& y) {
+  winograd_4x4(x, w, params, epilogue, y, 0);
+}
+bool fits(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue&,
+          Tensor& y) {
+  return fits_winograd_4x4(x, w, params, y);
 }
 
 const bool registered =

@@ -1,16 +1,18 @@
-// depthwise_conv2d in f32 for 3x3 and 5x5 filters and strides 1 and 2, eight channels by four outputs at a
-// time.
+// depthwise_conv2d in f32 for 3x3 and 5x5 filters and strides 1 and 2, eight channels by four or seven outputs
+// at a time.
 //
-// Four neighbouring outputs of a row share most of their inputs: under one row of a 3x3 filter they read six
-// pixels instead of twelve, each once, and the three filter vectors serve all four. The sums stay in
-// registers. Per four outputs: 27 loads (3x3; 65 for 5x5) for 36 (100) fused multiply-adds of eight channels:
-// loads and arithmetic, two of each a cycle, balance; the bound is the second where the image row stays in
-// the first cache.
+// Neighbouring outputs of a row share most of their inputs: under one row of a 3x3 filter four of them read
+// six pixels instead of twelve, each once, and the three filter vectors serve all four. The sums stay in
+// registers. Per four outputs: 27 loads (3x3; 65 for 5x5) for 36 (100) fused multiply-adds of eight channels;
+// per seven, which divide the widths of a 224-pixel image's feature maps, 36 (80) for 63 (175). Loads and
+// arithmetic, two of each a cycle, balance; the bound is the second where the image row stays in the first
+// cache.
 //
 // Pixels in the padding are read from a row of zeros. The last channels of a pixel that do not fill a vector
 // are computed together with the ones before them, a second time.
 #include <algorithm>
 
+#include "engine/cpu/own_conv2d.h"
 #include "engine/cpu/panel_gemm.h"
 #include "engine/cpu/parallel.h"
 #include "engine/ops/depthwise_conv2d.h"
@@ -18,7 +20,9 @@
 namespace plume::cpu {
 namespace {
 
-constexpr int kLanes = 8, kColumns = 4;
+constexpr int kLanes = 8;
+constexpr int kFew = 4, kMany = 7;  // outputs at a time
+constexpr float kZeros[kLanes] = {};
 
 // Calls f(first channel) so that vectors of eight cover all channels, the last one overlapping.
 template <class F>
@@ -32,8 +36,8 @@ struct Plane {
   int padding;
 };
 
-// The pixels that four outputs from column q on read in one input row; null: padding.
-template <int kFilter, int kStride>
+// The pixels that kColumns outputs from column q on read in one input row; null: padding.
+template <int kFilter, int kStride, int kColumns>
 struct Window {
   static constexpr int kPixels = (kColumns - 1) * kStride + kFilter;
   int64_t offset[kPixels];
@@ -50,22 +54,21 @@ struct Window {
 };
 
 // sums[column] = sum over filter rows r0..r1-1 and taps of x * w for the eight channels at `x`, `w`.
-template <int kFilter, int kStride, bool kWhole>
+template <int kFilter, int kStride, int kColumns, bool kWhole>
 inline void window_sums(const float* x, int64_t row_stride, const float* w, int64_t channels, int r0, int r1,
-                        const Window<kFilter, kStride>& window, const float* zeros,
-                        Vector8 (&sums)[kColumns]) {
-  constexpr int kPixels = Window<kFilter, kStride>::kPixels;
-#pragma GCC unroll 4
+                        const Window<kFilter, kStride, kColumns>& window, Vector8 (&sums)[kColumns]) {
+  constexpr int kPixels = Window<kFilter, kStride, kColumns>::kPixels;
+#pragma GCC unroll 7
   for (int j = 0; j < kColumns; ++j) sums[j] = Vector8{};
   for (int r = r0; r < r1; ++r) {
     const float* row = x + (r - r0) * row_stride;
     Vector8 tap[kFilter];
 #pragma GCC unroll 5
     for (int s = 0; s < kFilter; ++s) tap[s] = load8(w + (r * kFilter + s) * channels);
-#pragma GCC unroll 11
+#pragma GCC unroll 17
     for (int t = 0; t < kPixels; ++t) {
-      const Vector8 pixel = load8(kWhole || window.inside[t] ? row + window.offset[t] : zeros);
-#pragma GCC unroll 4
+      const Vector8 pixel = load8(kWhole || window.inside[t] ? row + window.offset[t] : kZeros);
+#pragma GCC unroll 7
       for (int j = 0; j < kColumns; ++j) {
         const int s = t - j * kStride;
         if (s >= 0 && s < kFilter) sums[j] += pixel * tap[s];
@@ -74,26 +77,24 @@ inline void window_sums(const float* x, int64_t row_stride, const float* w, int6
   }
 }
 
-constexpr float kZeros[kLanes] = {};
-
 // finish(sums, first channel, output pixel) for all outputs of row p of one image.
-template <int kFilter, int kStride, class Finish>
+template <int kFilter, int kStride, int kColumns, class Finish>
 void output_row(const Plane& g, const float* image, const float* w, int64_t p, const Finish& finish) {
   const int64_t top = p * kStride - g.padding;
   const int r0 = int(std::max<int64_t>(0, -top)), r1 = int(std::min<int64_t>(kFilter, g.height - top));
   const int64_t row_stride = g.width * g.channels;
   const float* first_row = image + (top + r0) * row_stride;
   for (int64_t q = 0; q < g.out_width; q += kColumns) {
-    const Window<kFilter, kStride> window(q, g);
+    const Window<kFilter, kStride, kColumns> window(q, g);
     const int columns = int(std::min<int64_t>(kColumns, g.out_width - q));
     for_each_vector(g.channels, [&](int64_t c) {
       Vector8 sums[kColumns];
       if (window.whole)
-        window_sums<kFilter, kStride, true>(first_row + c, row_stride, w + c, g.channels, r0, r1, window,
-                                            kZeros, sums);
+        window_sums<kFilter, kStride, kColumns, true>(first_row + c, row_stride, w + c, g.channels, r0, r1,
+                                                      window, sums);
       else
-        window_sums<kFilter, kStride, false>(first_row + c, row_stride, w + c, g.channels, r0, r1, window,
-                                             kZeros, sums);
+        window_sums<kFilter, kStride, kColumns, false>(first_row + c, row_stride, w + c, g.channels, r0, r1,
+                                                       window, sums);
       finish(sums, columns, c, p * g.out_width + q);
     });
   }
@@ -101,24 +102,18 @@ void output_row(const Plane& g, const float* image, const float* w, int64_t p, c
 
 // epilogue(sums) -> out[0..columns) of eight channels each.
 template <Activation kActivation>
-inline void store(const Vector8 (&sums)[kColumns], int columns, int64_t c, int64_t pixel, int64_t channels,
+inline void store(const Vector8* sums, int columns, int64_t c, int64_t pixel, int64_t channels,
                   const EpilogueView<float>& e, float* y) {
   for (int j = 0; j < columns; ++j) {
     const int64_t at = (pixel + j) * channels + c;
-    Vector8 v = sums[j];
-    if (e.scale) v *= load8(e.scale + c);
-    if (e.shift) v += load8(e.shift + c);
-    if (e.residual) v += load8(e.residual + at);
-    float lanes[kLanes];
-    store8(lanes, v);
-    for (int i = 0; i < kLanes; ++i) y[at + i] = activate(kActivation, lanes[i]);
+    finish8<kActivation>(sums[j], e, c, at, y + at);
   }
 }
 
 // Rows of one image that make a piece of work worth a thread.
 int64_t grain(const Plane& g, int filter) { return row_grain(g.out_width * g.channels * filter); }
 
-template <int kFilter, int kStride>
+template <int kFilter, int kStride, int kColumns>
 void forward(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
              Tensor& y) {
   const Plane g{x.dim(1), x.dim(2), x.dim(3), y.dim(1), y.dim(2), params.padding};
@@ -130,10 +125,11 @@ void forward(const Tensor& x, const Tensor& w, const Conv2dParams& params, const
       for (int64_t row = begin; row < end; ++row) {
         const int64_t n = row / g.out_height;
         const int64_t first = n * g.out_height * g.out_width;
-        output_row<kFilter, kStride>(g, px + n * g.height * g.width * g.channels, pw, row % g.out_height,
-                                     [&](const auto& sums, int columns, int64_t c, int64_t pixel) {
-                                       store<kind>(sums, columns, c, first + pixel, g.channels, view, py);
-                                     });
+        output_row<kFilter, kStride, kColumns>(
+            g, px + n * g.height * g.width * g.channels, pw, row % g.out_height,
+            [&](const Vector8* sums, int columns, int64_t c, int64_t pixel) {
+              store<kind>(sums, columns, c, first + pixel, g.channels, view, py);
+            });
       }
     });
   });
@@ -147,7 +143,7 @@ void backward_input(const Tensor& dy, const Tensor& w, const Conv2dParams& param
   for (int tap = 0; tap < kFilter * kFilter; ++tap)
     std::copy_n(w.data<float>() + tap * channels, channels,
                 turned.data<float>() + (kFilter * kFilter - 1 - tap) * channels);
-  forward<kFilter, 1>(dy, turned, {1, kFilter - 1 - params.padding, 1}, {}, dx);
+  forward<kFilter, 1, kFew>(dy, turned, {1, kFilter - 1 - params.padding, 1}, {}, dx);
 }
 
 // Stride 2: the taps that reach input row h are those with r = h + padding (mod 2), and the same across.
@@ -167,11 +163,11 @@ void backward_input_stride2(const Tensor& dy, const Tensor& w, const Conv2dParam
                    const int first_r = int((h + params.padding) % 2);
                    for (int parity = 0; parity < 2; ++parity) {
                      const int first_s = (parity + params.padding) % 2;
-                     for (int64_t left = parity; left < width; left += 2 * kColumns) {
+                     for (int64_t left = parity; left < width; left += 2 * kFew) {
                        const int64_t q_of_tap0 = (left + params.padding) / 2;  // minus s / 2 for the others
-                       const int columns = int(std::min<int64_t>(kColumns, (width - left + 1) / 2));
+                       const int columns = int(std::min<int64_t>(kFew, (width - left + 1) / 2));
                        for_each_vector(channels, [&](int64_t c) {
-                         Vector8 sums[kColumns] = {};
+                         Vector8 sums[kFew] = {};
                          for (int r = first_r; r < kFilter; r += 2) {
                            const int64_t p = (h + params.padding - r) / 2;
                            if (h + params.padding < r || p >= out_height) continue;
@@ -180,7 +176,7 @@ void backward_input_stride2(const Tensor& dy, const Tensor& w, const Conv2dParam
                              const Vector8 tap = load8(pw + (r * kFilter + s) * channels + c);
                              const int64_t q = q_of_tap0 - s / 2;
 #pragma GCC unroll 4
-                             for (int j = 0; j < kColumns; ++j) {
+                             for (int j = 0; j < kFew; ++j) {
                                const bool inside = q + j >= 0 && q + j < out_width;
                                sums[j] += tap * load8(inside ? line + (q + j) * channels : kZeros);
                              }
@@ -258,19 +254,18 @@ void backward_weight(const Tensor& x, const Tensor& dy, const Conv2dParams& para
   }
 }
 
-bool usable(const Tensor& x, int64_t r, int64_t s, const Conv2dParams& p) {
-  return x.dtype() == DType::f32 && r == s && (r == 3 || r == 5) && (p.stride == 1 || p.stride == 2) &&
-         p.dilation == 1 && p.padding < r && x.dim(3) >= kLanes && x.size() > 0;
+bool usable(const Tensor& x, const Tensor& w, const Conv2dParams& p) {
+  return x.dtype() == DType::f32 && fits_depthwise_rows(x.shape(), w.shape(), p);
 }
 bool fits_forward(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&,
                   Tensor&) {
-  return usable(x, w.dim(0), w.dim(1), p);
+  return usable(x, w, p);
 }
 bool fits_backward_input(const Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& p, Tensor&) {
-  return usable(dy, w.dim(0), w.dim(1), p);
+  return usable(dy, w, p);
 }
 bool fits_backward_weight(const Context&, const Tensor& x, const Tensor&, const Conv2dParams& p, Tensor& dw) {
-  return usable(x, dw.dim(0), dw.dim(1), p);
+  return usable(x, dw, p);
 }
 
 // Calls f with the filter size and the stride as constants.
@@ -290,8 +285,7 @@ void dispatch_filter(int64_t size, int stride, F&& f) {
 
 void run_forward(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                  const Epilogue& epilogue, Tensor& y) {
-  dispatch_filter(w.dim(0), params.stride,
-                  [&](auto filter, auto stride) { forward<filter, stride>(x, w, params, epilogue, y); });
+  depthwise_rows(x, w, params, epilogue, y);
 }
 void run_backward_input(Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& params, Tensor& dx) {
   dispatch_filter(w.dim(0), params.stride, [&](auto filter, auto stride) {
@@ -316,4 +310,20 @@ const bool registered =
                                          KernelSlotBase::kSpecial);
 
 }  // namespace
+
+void depthwise_rows(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
+                    Tensor& y) {
+  dispatch_filter(w.dim(0), params.stride, [&](auto filter, auto stride) {
+    if (y.dim(2) % kMany == 0)
+      forward<filter, stride, kMany>(x, w, params, epilogue, y);
+    else
+      forward<filter, stride, kFew>(x, w, params, epilogue, y);
+  });
+}
+
+bool fits_depthwise_rows(const Shape& x, const Shape& w, const Conv2dParams& p) {
+  return w[0] == w[1] && (w[0] == 3 || w[0] == 5) && (p.stride == 1 || p.stride == 2) && p.dilation == 1 &&
+         p.padding < w[0] && x[3] >= kLanes && x.elements() > 0;
+}
+
 }  // namespace plume::cpu

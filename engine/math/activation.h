@@ -22,40 +22,60 @@ constexpr const char* name(Activation a) {
   return kNames[uint8_t(a)];
 }
 
+// What follows up to activate() takes a float, or on the host a vector of floats (GCC's vector extension), lane
+// by lane.
+
+// Whole numbers as wide as the lanes.
+template <class T>
+struct BitsOf {
+  using type = decltype(T{} < T{});
+};
+template <>
+struct BitsOf<float> {
+  using type = int32_t;
+};
+
 // exp(x) to about one unit in the last place; outside [-87, 88] as at the ends. On the host without branches
 // or calls, so that loops over it become vectors: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2].
-PLUME_HD inline float exponential(float x) {
+template <class T>
+PLUME_HD inline T exponential(T x) {
 #ifdef __CUDA_ARCH__
   return expf(x);
 #else
-  if (x != x) return x;
-  const float v = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-  const float scaled = v * 1.44269504f;
-  const int32_t n = int32_t(scaled + (scaled < 0.0f ? -0.5f : 0.5f));
+  // Adding 1.5 * 2^23 rounds to a whole number, which then is the sum's low bits. NaN stays NaN.
+  constexpr float kShifter = 12582912.0f;
+  const T low = T{} - 87.0f, high = T{} + 88.0f;
+  const T v = x < low ? low : x > high ? high : x;
+  const T shifted = v * 1.44269504f + kShifter, n = shifted - kShifter;
   // ln 2 in two parts, the first exact when multiplied by n
-  const float r = (v - float(n) * 0.693359375f) - float(n) * -2.12194440e-4f;
-  float p = 1.0f / 5040;
-  p = p * r + 1.0f / 720;
+  const T r = (v - n * 0.693359375f) - n * -2.12194440e-4f;
+  T p = r * (1.0f / 5040) + 1.0f / 720;
   p = p * r + 1.0f / 120;
   p = p * r + 1.0f / 24;
   p = p * r + 1.0f / 6;
   p = p * r + 0.5f;
   p = p * r * r + r + 1.0f;
-  return p * std::bit_cast<float>((n + 127) << 23);
+  using Bits = typename BitsOf<T>::type;
+  return p * std::bit_cast<T>((std::bit_cast<Bits>(shifted) + 127) << 23);
 #endif
 }
 
-PLUME_HD inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
-PLUME_HD inline float hardsigmoid(float x) {
-  const float line = x * (1.0f / 6.0f) + 0.5f;
-  return line > 0.0f ? (line < 1.0f ? line : 1.0f) : 0.0f;
+template <class T>
+PLUME_HD inline T sigmoid(T x) {
+  return 1.0f / (1.0f + exponential(-x));
+}
+template <class T>
+PLUME_HD inline T hardsigmoid(T x) {
+  const T line = x * (1.0f / 6.0f) + 0.5f, one = T{} + 1.0f;
+  return line > 0.0f ? (line < one ? line : one) : T{};
 }
 
 // act(x)
-PLUME_HD inline float activate(Activation a, float x) {
+template <class T>
+PLUME_HD inline T activate(Activation a, T x) {
   switch (a) {
     case Activation::relu:
-      return x > 0.0f ? x : 0.0f;
+      return x > 0.0f ? x : T{};
     case Activation::sigmoid:
       return sigmoid(x);
     case Activation::hardsigmoid:

@@ -47,8 +47,8 @@ TEST(ActivationTest, Exponential) {
     const double want = std::exp(double(float(x)));
     EXPECT_NEAR(double(exponential(float(x))) / want, 1, 2.5e-7) << x;
   }
-  EXPECT_EQ(exponential(0), 1.0f);
-  EXPECT_TRUE(std::isnan(exponential(NAN)));
+  EXPECT_EQ(exponential(0.0f), 1.0f);
+  EXPECT_TRUE(std::isnan(exponential(float(NAN))));
   EXPECT_LT(exponential(-1e30f), 1e-37f);
 }
 

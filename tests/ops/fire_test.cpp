@@ -48,7 +48,7 @@ OpCase fire_case(const FireCase& c, Fill fill, bool packed) {
                                       packed ? &one : nullptr, packed ? &three : nullptr, t["y"]);
               },
           .reference = reference_fire,
-          .coarse = {{"separate", 1e-5}}};  // Winograd may be inside
+          .coarse = {{"separate", 1e-5}, {"constant_in_place", 1e-5}}};  // Winograd may be inside
 }
 
 TEST(FireTest, Forward) {

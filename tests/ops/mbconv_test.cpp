@@ -61,14 +61,14 @@ void reference_expand(const ExpandDepthwiseParams& p, DType dtype, Arrays& a) {
 TEST(ExpandDepthwiseTest, Forward) {
   for (const ExpandCase& c : kExpandCases)
     for (const DType dtype : kDTypes)
-      for (const bool pool : {true, false}) {
+      for (const auto& [pool, packed] : {std::pair{true, false}, {false, false}, {true, true}}) {
         const Shape expanded = c.x.with(-1, c.expanded), w2{c.filter, c.filter, c.expanded};
         const Shape d = depthwise_conv2d_shape(expanded, w2, {c.params.stride, c.params.padding});
         std::vector<Operand> outputs{{"d", d}};
         if (pool) outputs.push_back(f32("pooled", {d[0], d[3]}));
         check_op({.slot = expand_depthwise_forward,
-                  .label = message("{} {}, stride {}", name(c.params.expanded), name(c.params.out),
-                                   c.params.stride),
+                  .label = message("{} {}, stride {}{}", name(c.params.expanded), name(c.params.out),
+                                   c.params.stride, packed ? ", constant filter" : ""),
                   .inputs = {{"x", c.x, values(dtype)},
                              {"w1", {c.expanded, 1, 1, c.x[3]}, values(dtype)},
                              f32("b1", {c.expanded}),
@@ -76,7 +76,9 @@ TEST(ExpandDepthwiseTest, Forward) {
                              f32("b2", {c.expanded})},
                   .outputs = outputs,
                   .run =
-                      [p = c.params](Context& context, Tensors& t) {
+                      [p = c.params, packed = packed](Context& context, Tensors& t) mutable {
+                        PackedFilter filter;
+                        if (packed) p.packed = &filter;
                         expand_depthwise_forward(context, t["x"], t["w1"], t["b1"], t["w2"], t["b2"], p,
                                                  t["d"], t["pooled"]);
                       },

@@ -1,0 +1,13 @@
+// Eight floats at a time, in GCC's vector extension: arithmetic and activate() (engine/math) take them.
+#pragma once
+#include <cstdint>
+
+namespace plume::cpu {
+
+using Vector8 = float __attribute__((vector_size(32)));
+using Vector8Memory = float __attribute__((vector_size(32), aligned(4), may_alias));
+inline Vector8 load8(const float* p) { return *reinterpret_cast<const Vector8Memory*>(p); }
+inline void store8(float* p, Vector8 v) { *reinterpret_cast<Vector8Memory*>(p) = v; }
+inline Vector8 broadcast8(float v) { return Vector8{v, v, v, v, v, v, v, v}; }
+
+}  // namespace plume::cpu
