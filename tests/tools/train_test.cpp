@@ -195,7 +195,7 @@ TEST_F(TrainTest, TheReportDoesNotReplaceItsInput) {
 TEST(TrainRefusalTest, ADivergedRunStopsAndKeepsNothingOfIt) {
   const TemporaryFolder folder;
   const ToolResult diverged = run_tool(
-      "train", {"--device", "cpu", "--limit-train", "32", "--limit-test", "16", "--batch", "16", "--epochs",
+      "train", {"--device", "cpu", "--limit-train", "64", "--limit-test", "16", "--batch", "4", "--epochs",
                 "3", "--lr", "1e6", "--warmup-epochs", "0", "--out", folder.file("run")});
   expect_refusal(diverged, 5, {"epoch", "step"});
   EXPECT_FALSE(fs::exists(folder.file("run") + "/last.safetensors"));
