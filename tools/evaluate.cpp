@@ -2,10 +2,10 @@
 #include <fmt/core.h>
 
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "data/registry.h"
+#include "engine/serialization/atomic_file.h"
 #include "models/registry.h"
 #include "tools/tool_checkpoint.h"
 #include "tools/tool_evaluation.h"
@@ -164,10 +164,7 @@ int run(tools::Flags& flags) {
   }
   print_report(report, e.metrics, dataset->class_names());
   if (!json_path.empty()) {
-    std::ofstream out(json_path, std::ios::binary);
-    out << report.dump(2) << "\n";
-    out.flush();
-    if (!out) fail(ErrorKind::resource, "--json {}: cannot be written", json_path);
+    write_file_atomically(json_path, report.dump(2) + "\n");
     std::printf("\nwrote %s\n", json_path.c_str());
   }
   return 0;

@@ -139,7 +139,7 @@ bench_ops() {
 torch_peer() {
   [ -n "$python" ] || { echo "no PyTorch here"; return 77; }
   if [ "$device" = cuda ]; then
-    "$python" bench/peers/torch_cuda.py --seconds 1 "$@"
+    "$python" bench/peers/torch_cuda.py --seconds 0.5 "$@"
   else
     "$python" bench/peers/torch_cpu.py --size 32 --batch 1 --seconds 0.2 --variant channels_last
   fi
@@ -156,8 +156,8 @@ try build 240 compile
 if [ -e "$build/CMakeCache.txt" ]; then
   try tests 150 run_tests
   try memcheck 90 sanitize memcheck
-  try bench_models 70 bench_models
-  try torch 60 torch_peer --no-compile
+  try bench_models 90 bench_models
+  try torch 90 torch_peer --no-compile
   try racecheck 90 sanitize racecheck
   try bench_ops 90 bench_ops
   [ "$device" = cuda ] && try torch_compile 90 torch_peer --only-compile

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times PyTorch on a GPU: the same networks and workloads as bench_models, one line of JSON per mode.
 
-    torch_cuda.py --model resnet18 [--workload inference:224:256 ...] [--seconds 2] [--no-compile | --only-compile]
+    torch_cuda.py [--model resnet18 ...] [--workload inference:224:256 ...] [--seconds 2] [--no-compile | --only-compile]
 
 Modes: eager (channels_last, AMP bf16, cudnn.benchmark), graph (the same captured as a CUDA graph), compile (torch.compile,
 reduce-overhead, which uses graphs too). A mode that cannot run here prints a line with "error" and the others go on.
@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 
+MODELS = ["mobilenet_v3_small", "resnet18", "squeezenet1_1", "efficientnet_v2_s", "shufflenet_v2_x1_0"]
 USUAL = ["inference:224:1", "inference:224:256", "training:32:64", "training:224:256"]
 INPUTS = 4
 
@@ -89,7 +90,7 @@ def captured(torch, step):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", action="append", help="network; may be repeated (default: resnet18)")
+    parser.add_argument("--model", action="append", help="network; may be repeated (default: the five)")
     parser.add_argument("--workload", action="append", help="mode:size:batch; may be repeated")
     parser.add_argument("--dtype", choices=["bf16", "f32"], default="bf16", help="f32 is TF32 on tensor cores")
     parser.add_argument("--seconds", type=float, default=2.0)
@@ -112,7 +113,7 @@ def main():
         modes = [m for m in modes if m == "compile"]
     ran = 0
     for variant in modes:
-        for name in args.model or ["resnet18"]:
+        for name in args.model or MODELS:
             for workload in args.workload or USUAL:
                 mode, size, batch = workload.split(":")[0], int(workload.split(":")[1]), int(workload.split(":")[2])
                 line = {"framework": "pytorch", "version": torch.__version__, "variant": variant, "model": name,
