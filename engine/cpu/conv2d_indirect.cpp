@@ -1,11 +1,12 @@
 // conv2d for constant filters, on NHWC as it lies in memory: no layout is converted, and the epilogue is
 // applied while the sums are at hand.
 //
-// Neighbouring output pixels are the rows of a product with panels of filters (panel_gemm.h); each filter tap is a
-// segment of depth C whose row pointers are the pixels under the tap, or a row of zeros in the padding. With
-// few channels a segment would be too short: then the image is first copied with its padding, and a segment
-// is a whole filter row, S * C long. Output pixels go through the panels in chunks that stay in the cache.
+// Neighbouring output pixels are the rows of a product with panels of filters (panel_gemm.h); each filter tap
+// is a segment of depth C whose row pointers are the pixels under the tap, or a row of zeros in the padding. With
+// few channels a segment would be too short: then a segment is a whole filter row, S * C long. Output pixels go
+// through the panels in chunks that stay in the cache.
 #include <algorithm>
+#include <memory>
 
 #include "engine/cpu/own_conv2d.h"
 #include "engine/cpu/packed_layouts.h"
@@ -30,59 +31,80 @@ struct Problem {
   bool short_segments() const { return channels < kShortSegment && s > 1 && params.dilation == 1; }
 };
 
-// The image with its padding written out, [N, H + 2 pad, W + 2 pad, C].
-Tensor padded(const Tensor& x, int padding) {
-  const int64_t rows = x.dim(1) + 2 * padding, row = (x.dim(2) + 2 * padding) * x.dim(3);
-  const int64_t inner = x.dim(2) * x.dim(3), offset = padding * x.dim(3);
-  Tensor out =
-      Tensor::empty({x.dim(0), rows, x.dim(2) + 2 * padding, x.dim(3)}, DType::f32, x.device(), "workspace");
-  const float* from = x.data<float>();
-  float* to = out.data<float>();
-  parallel_for(x.dim(0) * rows, row_grain(row), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      float* line = to + i * row;
-      const int64_t h = i % rows - padding;
-      if (h < 0 || h >= x.dim(1)) {
-        std::fill_n(line, row, 0.0f);
-        continue;
-      }
-      std::fill_n(line, offset, 0.0f);
-      std::copy_n(from + (i / rows * x.dim(1) + h) * inner, inner, line + offset);
-      std::fill_n(line + offset + inner, row - offset - inner, 0.0f);
-    }
-  });
-  return out;
-}
+// Finds the rows of the product: for output pixels their pointers into the image, [segment][row].
+class RowFinder {
+ public:
+  // For up to `pixels` output pixels between two calls of restart().
+  RowFinder(const Problem& p, const float* x, int64_t pixels)
+      : p_(p),
+        x_(x),
+        depth_(p.short_segments() ? p.s * p.channels : p.channels),
+        zeros_(size_t(depth_), 0.0f) {
+    if (p.short_segments() && p.params.padding > 0)
+      edges_ = std::make_unique_for_overwrite<float[]>(size_t(pixels * p.r * depth_));
+  }
+  void restart() { next_edge_ = edges_.get(); }
 
-// The row pointers of `count` output pixels from `first` on: [segment][row].
-void find_rows(const Problem& p, const float* x, const float* zeros, int64_t first, int count,
-               const float** rows) {
-  if (p.every_pixel()) {
-    for (int i = 0; i < count; ++i) rows[i] = x + (first + i) * p.channels;
-    return;
+  // For `count` output pixels from `first` on.
+  void find(int64_t first, int count, const float** rows) {
+    if (p_.every_pixel()) {
+      for (int i = 0; i < count; ++i) rows[i] = x_ + (first + i) * p_.channels;
+      return;
+    }
+    const Conv2dParams& c = p_.params;
+    const int64_t line = first / p_.out_width;
+    int64_t q = first % p_.out_width, row = line % p_.out_height;
+    const float* image = x_ + line / p_.out_height * p_.height * p_.width * p_.channels;
+    for (int i = 0; i < count; ++i) {
+      const int64_t h = row * c.stride - c.padding, w = q * c.stride - c.padding;
+      if (p_.short_segments())
+        find_filter_rows(image, h, w, rows + i, count);
+      else
+        find_taps(image, h, w, rows + i, count);
+      if (++q < p_.out_width) continue;
+      q = 0;
+      if (++row < p_.out_height) continue;
+      row = 0;
+      image += p_.height * p_.width * p_.channels;
+    }
   }
-  const Conv2dParams& c = p.params;
-  const int taps = p.short_segments() ? 1 : p.s;
-  const int64_t line = first / p.out_width;
-  int64_t q = first % p.out_width, row = line % p.out_height;
-  const float* image = x + line / p.out_height * p.height * p.width * p.channels;
-  for (int i = 0; i < count; ++i) {
-    const int64_t h0 = row * c.stride - c.padding, w0 = q * c.stride - c.padding;
-    const float* corner = image + (h0 * p.width + w0) * p.channels;
-    for (int r = 0; r < p.r; ++r)
-      for (int s = 0; s < taps; ++s) {
-        const int64_t h = r * c.dilation, w = s * c.dilation;
-        const bool inside =
-            c.padding == 0 || (h0 + h >= 0 && h0 + h < p.height && w0 + w >= 0 && w0 + w < p.width);
-        rows[(r * taps + s) * count + i] = inside ? corner + (h * p.width + w) * p.channels : zeros;
+
+ private:
+  // A segment is a tap.
+  void find_taps(const float* image, int64_t h0, int64_t w0, const float** rows, int step) const {
+    for (int r = 0; r < p_.r; ++r)
+      for (int s = 0; s < p_.s; ++s, rows += step) {
+        const int64_t h = h0 + r * p_.params.dilation, w = w0 + s * p_.params.dilation;
+        const bool inside = h >= 0 && h < p_.height && w >= 0 && w < p_.width;
+        *rows = inside ? image + (h * p_.width + w) * p_.channels : zeros_.data();
       }
-    if (++q < p.out_width) continue;
-    q = 0;
-    if (++row < p.out_height) continue;
-    row = 0;
-    image += p.height * p.width * p.channels;
   }
-}
+  // A segment is a filter row; one that reaches over the image's edge is copied with its padding.
+  void find_filter_rows(const float* image, int64_t h0, int64_t w0, const float** rows, int step) {
+    const int64_t left = std::max<int64_t>(0, -w0), right = std::min<int64_t>(p_.s, p_.width - w0);
+    for (int r = 0; r < p_.r; ++r, rows += step) {
+      const int64_t h = h0 + r;
+      const float* pixels = image + (h * p_.width + w0) * p_.channels;
+      if (h < 0 || h >= p_.height || right <= left) {
+        *rows = zeros_.data();
+      } else if (right - left == p_.s) {
+        *rows = pixels;
+      } else {
+        std::fill_n(next_edge_, depth_, 0.0f);
+        std::copy(pixels + left * p_.channels, pixels + right * p_.channels, next_edge_ + left * p_.channels);
+        *rows = next_edge_;
+        next_edge_ += depth_;
+      }
+    }
+  }
+
+  const Problem& p_;
+  const float* x_;
+  int64_t depth_;
+  std::vector<float> zeros_;
+  std::unique_ptr<float[]> edges_;
+  float* next_edge_ = nullptr;
+};
 
 }  // namespace
 
@@ -91,22 +113,14 @@ void pack_for_indirect_gemm(const Tensor& w, PackedFilter& packed) {
   if (panels.empty()) panels = pack_panels(w.data<float>(), w.dim(0), w.size() / w.dim(0));
 }
 
-void indirect_gemm(const Tensor& input, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
+void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
                    Tensor& y, int64_t first_channel) {
-  Problem p{input.dim(1), input.dim(2),        input.dim(3),  w.dim(0),      y.dim(1),
-            y.dim(2),     y.size() / y.dim(3), int(w.dim(1)), int(w.dim(2)), params};
+  const Problem p{x.dim(1),      x.dim(2),      x.dim(3), w.dim(0), y.dim(1), y.dim(2), y.size() / y.dim(3),
+                  int(w.dim(1)), int(w.dim(2)), params};
   pack_for_indirect_gemm(w, *params.packed);
   const std::vector<float>& filter = packed_layouts(*params.packed).panels;
-  Tensor x = input;
-  if (p.short_segments() && params.padding > 0) {
-    x = padded(input, params.padding);
-    p.height = x.dim(1);
-    p.width = x.dim(2);
-    p.params.padding = 0;
-  }
   const int segments = p.short_segments() ? p.r : p.r * p.s;
   const int64_t depth = p.depth() / segments, panel_size = p.depth() * kPanelColumns;
-  const std::vector<float> zeros(size_t(depth), 0.0f);
   const float* in = x.data<float>();
   float* out = y.data<float>() + first_channel;
   const int64_t pitch = y.dim(3);
@@ -126,6 +140,7 @@ void indirect_gemm(const Tensor& input, const Tensor& w, const Conv2dParams& par
   const int64_t groups = std::clamp<int64_t>(4 * max_threads() / chunks, 1, widths);
   parallel_for(chunks * groups, 1, [&](int64_t begin, int64_t end) {
     std::vector<const float*> rows(size_t(chunk * segments));
+    RowFinder finder(p, in, chunk);
     SumTile sums;
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t first = piece / groups * chunk, last = std::min(first + chunk, p.pixels);
@@ -135,9 +150,9 @@ void indirect_gemm(const Tensor& input, const Tensor& w, const Conv2dParams& par
           f(pixel, int(std::min<int64_t>(kernel.rows, last - pixel)),
             &rows[size_t((pixel - first) * segments)]);
       };
-      for_each_tile([&](int64_t pixel, int count, const float** pointers) {
-        find_rows(p, in, zeros.data(), pixel, count, pointers);
-      });
+      finder.restart();
+      for_each_tile(
+          [&](int64_t pixel, int count, const float** pointers) { finder.find(pixel, count, pointers); });
       for (int64_t i = widths * group / groups; i < widths * (group + 1) / groups; ++i) {
         const int64_t k = i * kernel.columns;
         const int columns = int(std::min<int64_t>(kernel.columns, p.filters - k));
