@@ -107,6 +107,20 @@ void compute_gates(const Sizes& z, int64_t begin, int64_t end, const float* mean
 void run_gate(Context&, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
               const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
   const Sizes z(pooled.reshape({pooled.dim(0), 1, 1, pooled.dim(1)}), w1);
+  if (z.images == 1) {  // reading the weights is the bound: threads share their rows
+    std::vector<float> hidden(static_cast<size_t>(z.hidden));
+    const auto product = [](const Tensor& w, const Tensor& bias, Activation activation, const float* in,
+                            int64_t rows, int64_t columns, float* out) {
+      const float *pw = w.data<float>(), *pb = bias.data<float>();
+      parallel_for(rows, row_grain(columns), [=](int64_t begin, int64_t end) {
+        matrix_vector(pw + begin * columns, in, pb + begin, end - begin, columns, out + begin);
+        for (int64_t i = begin; i < end; ++i) out[i] = activate(activation, out[i]);
+      });
+    };
+    product(w1, b1, params.inner, pooled.data<float>(), z.hidden, z.channels, hidden.data());
+    product(w2, b2, params.gate, hidden.data(), z.channels, z.hidden, gate.data<float>());
+    return;
+  }
   parallel_for(z.images, image_grain(z), [&](int64_t begin, int64_t end) {
     compute_gates(z, begin, end, pooled.data<float>(), w1, b1, w2, b2, params, nullptr, nullptr,
                   gate.data<float>());

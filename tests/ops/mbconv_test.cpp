@@ -101,7 +101,7 @@ TEST(SqueezeGateTest, Forward) {
         SqueezeExcitationParams{Activation::silu, Activation::sigmoid}})
     for (const int64_t channels : {1, 17, 300})
       for (const int64_t hidden : {1, 8, 40}) {
-        const int64_t images = 3;
+        const int64_t images = hidden == 8 ? 1 : 3;
         check_op({.slot = squeeze_gate_forward,
                   .label = name(params.gate),
                   .inputs = {f32("pooled", {images, channels}), f32("w1", {hidden, channels}),
