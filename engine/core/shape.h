@@ -18,7 +18,7 @@ class Shape {
   int rank() const { return rank_; }
   int64_t operator[](int i) const { return dims_[size_t(i < 0 ? i + rank_ : i)]; }
   Shape with(int i, int64_t extent) const;  // the same but for dimension i
-  int64_t elements() const;  // 1 for rank 0
+  int64_t elements() const;                 // 1 for rank 0
   bool operator==(const Shape& other) const;
   const int64_t* begin() const { return dims_.data(); }
   const int64_t* end() const { return dims_.data() + rank_; }
