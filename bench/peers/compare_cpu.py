@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""plume against PyTorch, ONNX Runtime and ncnn on this machine's CPU, interleaved.
+"""plume against PyTorch, ONNX Runtime and ncnn (and OpenVINO where asked) on this machine's CPU, interleaved.
 
     compare_cpu.py --build build/cpu [--rounds 5] [--seconds 3] [--workload inference:224:1 ...] [--model resnet18 ...]
 
@@ -22,7 +22,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 USUAL = ["inference:224:1", "inference:224:16", "training:32:64"]
 MODELS = ["mobilenet_v3_small", "resnet18", "squeezenet1_1", "efficientnet_v2_s", "shufflenet_v2_x1_0"]
-PEERS = {"pytorch": "torch_cpu.py", "onnxruntime": "onnxruntime_cpu.py", "ncnn": "ncnn_cpu.py"}
+PEERS = {"pytorch": "torch_cpu.py", "onnxruntime": "onnxruntime_cpu.py", "ncnn": "ncnn_cpu.py",
+         "openvino": "openvino_cpu.py"}
+USUAL_PEERS = ["pytorch", "onnxruntime", "ncnn"]
 HOPELESS = 1.5  # times the fastest rival
 
 
@@ -55,7 +57,7 @@ def contenders_of(args, model, workload):
     common = ["--model", model, "--mode", mode, "--size", size, "--batch", batch, "--seconds", str(args.seconds),
               "--threads", str(args.threads)]
     commands = {"plume": [str(ROOT / args.build / "bin" / "time_model"), "--device", "cpu"] + common}
-    for peer in args.peer or PEERS:
+    for peer in args.peer or USUAL_PEERS:
         script = [args.python, str(HERE / PEERS[peer])]
         variants = subprocess.run(script + ["--mode", mode, "--list-variants"], capture_output=True, text=True,
                                   check=True).stdout.split()
@@ -126,7 +128,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/cpu", help="build folder with bin/time_model")
     parser.add_argument("--python", default=sys.executable, help="the Python that has the peers")
-    parser.add_argument("--peer", action="append", choices=list(PEERS), help="default: all; may be repeated")
+    parser.add_argument("--peer", action="append", choices=list(PEERS), help=f"default: {', '.join(USUAL_PEERS)}; may be repeated")
     parser.add_argument("--model", action="append", help="network; may be repeated (default: the five)")
     parser.add_argument("--workload", action="append", help="mode:size:batch; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
