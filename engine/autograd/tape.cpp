@@ -1,6 +1,7 @@
 #include "engine/autograd/tape.h"
 
 #include <queue>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "engine/core/kernel_slot.h"
@@ -36,6 +37,36 @@ void accumulate(Tensor& sum, Tensor term) {
   add_forward(context(sum.device()), sum, term, out);
   sum = out;
 }
+
+// Tells when the last operation that reads a leaf has run.
+class LeafCountdown {
+ public:
+  LeafCountdown(TapeNode* root, const LeafHook& complete) : complete_(complete) {
+    if (!complete) return;
+    std::unordered_set<TapeNode*> seen{root};
+    std::vector<TapeNode*> open{root};
+    while (!open.empty()) {
+      TapeNode* node = open.back();
+      open.pop_back();
+      for (const Variable& v : node->inputs) {
+        if (!v.defined()) continue;
+        TapeNode* next = TapeAccess::node(v).get();
+        if (!next)
+          ++uses_[&v.value()];
+        else if (seen.insert(next).second)
+          open.push_back(next);
+      }
+    }
+  }
+  void used(Variable& v) {
+    if (!complete_ || TapeAccess::node(v)) return;
+    if (--uses_[&v.value()] == 0 && v.requires_grad()) complete_(v);
+  }
+
+ private:
+  const LeafHook& complete_;
+  std::unordered_map<const Tensor*, int> uses_;  // handles of one variable have their value in one place
+};
 
 }  // namespace
 
@@ -111,7 +142,7 @@ std::pair<Variable, Variable> record_pair(const char* operation, Tensor y0, Tens
   return {first, second};
 }
 
-void backward(const Variable& output, Tensor dy) {
+void backward(const Variable& output, Tensor dy, const LeafHook& complete) {
   PLUME_CHECK(output.defined() && output.requires_grad(),
               "backward: the output does not depend on any variable that wants a gradient");
   if (!dy.defined()) {
@@ -125,9 +156,11 @@ void backward(const Variable& output, Tensor dy) {
   if (!root) {
     Variable leaf = output;
     accumulate(leaf.grad(), std::move(dy));
+    if (complete) complete(leaf);
     return;
   }
   root->dy = std::move(dy);
+  LeafCountdown leaves(root.get(), complete);
 
   // Latest first: when a node is taken, everything that reads its output has already run.
   const auto earlier = [](const auto& a, const auto& b) { return a->sequence < b->sequence; };
@@ -152,10 +185,11 @@ void backward(const Variable& output, Tensor dy) {
       Gradients gradients(inputs);
       rule(gradient, gradients);
     }
-    for (const Variable& v : inputs)
-      if (v.defined())
-        if (const auto& next = TapeAccess::node(v); next && queued.insert(next.get()).second)
-          ready.push(next);
+    for (Variable& v : inputs) {
+      if (!v.defined()) continue;
+      leaves.used(v);
+      if (const auto& next = TapeAccess::node(v); next && queued.insert(next.get()).second) ready.push(next);
+    }
   }
 }
 

@@ -63,6 +63,10 @@ std::pair<Variable, Variable> record_pair(const char* operation, Tensor y0, Tens
 
 // Runs the tape backwards from `output` (dy = 1 when omitted, for one-element outputs) and adds to the
 // gradients of the leaves. The tape is freed on the way: a second backward() through any part of it throws.
-void backward(const Variable& output, Tensor dy = {});
+//
+// `complete` is called once for each leaf that wants a gradient and that the tape reaches, as soon as this
+// call adds nothing more to its gradient (which is undefined still when no operation gave it one).
+using LeafHook = std::function<void(Variable& leaf)>;
+void backward(const Variable& output, Tensor dy = {}, const LeafHook& complete = {});
 
 }  // namespace plume

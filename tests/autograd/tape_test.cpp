@@ -272,6 +272,34 @@ TEST(Tape, AForwardPassThatIsDroppedFreesEverything) {
   EXPECT_EQ(bytes_in_use(), before);
 }
 
+TEST(Tape, TellsOnceWhenALeafsGradientIsComplete) {
+  const Variable early = leaf({1, 2}), late = leaf({3, 4}),
+                 constant(Tensor::from(std::vector<float>{5, 6}, {2}));
+  const Variable y = scale(add(early, add(early, constant)), 2);  // early: used twice
+  const Variable loss = sum(add(y, add(late, early)));
+  std::vector<std::pair<std::string, std::vector<float>>> told;
+  backward(loss, {}, [&](Variable& v) {
+    told.emplace_back(&v.value() == &late.value() ? "late" : "early", v.grad().to_vector<float>());
+  });
+  ASSERT_EQ(told.size(), 2u);  // not the constant
+  EXPECT_EQ(told[0].first, "late");
+  EXPECT_THAT(told[0].second, ElementsAre(1, 1));
+  EXPECT_EQ(told[1].first, "early");
+  EXPECT_THAT(told[1].second, ElementsAre(5, 5));
+}
+
+TEST(Tape, TellsOfALeafThatGotNoGradientAndOfAnOutputThatIsALeaf) {
+  const Variable x = leaf({1, 2});
+  const Variable y = record("ignores", x.value().clone(), {x}, [](const Tensor&, Gradients&) {});
+  std::vector<std::vector<float>> told;
+  const LeafHook note = [&](Variable& v) { told.push_back(gradient(v)); };
+  backward(sum(y), {}, note);
+  backward(leaf({7}), {}, note);
+  ASSERT_EQ(told.size(), 2u);
+  EXPECT_TRUE(told[0].empty());
+  EXPECT_THAT(told[1], ElementsAre(1));
+}
+
 constexpr int kDeep = 10'000;
 
 TEST(Tape, DeepChainsDoNotOverflowTheStackInBackward) {
