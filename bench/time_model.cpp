@@ -5,9 +5,9 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "bench/support/workload.h"
 #include "models/registry.h"
 #include "tools/tool_main.h"
+#include "tools/tool_workload.h"
 
 namespace {
 
@@ -35,8 +35,8 @@ int run(tools::Flags& flags) {
   const Device device = device_flags.open();
   const bool use_graph = graph == "on" || (graph == "auto" && !is_host(device));
 
-  bench::ModelRun model_run(model, {.training = mode == "training", .size = int(size), .batch = batch},
-                            bench::parse_dtypes({dtype}).front(), device, use_graph);
+  tools::ModelRun model_run(model, {.training = mode == "training", .size = int(size), .batch = batch},
+                            tools::parse_dtypes({dtype}).front(), device, {.graph = use_graph});
   const auto pass = [&] {
     const Clock::time_point start = Clock::now();
     model_run.pass();

@@ -60,8 +60,8 @@ class EfficientNetV2S : public Module {
   }
 
   Variable forward(const Variable& images) override {
-    const Variable pooled = global_avg_pool(features_.forward(images));
-    return classify_.forward(dropout(pooled, kDropout, training()));
+    const Variable pooled = global_avg_pool(features_(images));
+    return classify_(dropout(pooled, kDropout, training()));
   }
 
  private:

@@ -57,9 +57,9 @@ class MobileNetV3Small : public Module {
   }
 
   Variable forward(const Variable& images) override {
-    const Variable pooled = global_avg_pool(features_.forward(images));
-    const Variable hidden = activation(expand_.forward(pooled), Activation::hardswish);
-    return classify_.forward(dropout(hidden, kDropout, training()));
+    const Variable pooled = global_avg_pool(features_(images));
+    const Variable hidden = activation(expand_(pooled), Activation::hardswish);
+    return classify_(dropout(hidden, kDropout, training()));
   }
 
  private:

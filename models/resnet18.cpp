@@ -29,7 +29,7 @@ class BasicBlock : public Module {
   }
 
   Variable forward(const Variable& x) override {
-    const Variable shortcut = downsample_ ? downsample_->forward(x) : x;
+    const Variable shortcut = downsample_ ? (*downsample_)(x) : x;
     return second_.forward(first_.forward(x), shortcut);
   }
 
@@ -70,7 +70,7 @@ class Stage : public Module {
     register_module("0", first_);
     register_module("1", second_);
   }
-  Variable forward(const Variable& x) override { return second_.forward(first_.forward(x)); }
+  Variable forward(const Variable& x) override { return second_(first_(x)); }
 
  private:
   BasicBlock first_, second_;
@@ -95,11 +95,11 @@ class ResNet18 : public Module {
   Variable forward(const Variable& images) override {
     Variable x = stem_.forward(images);
     if (imagenet_stem_) x = max_pool2d(x, {.window = 3, .stride = 2, .padding = 1});
-    x = layer1_.forward(x);
-    x = layer2_.forward(x);
-    x = layer3_.forward(x);
-    x = layer4_.forward(x);
-    return fc_.forward(global_avg_pool(x));
+    x = layer1_(x);
+    x = layer2_(x);
+    x = layer3_(x);
+    x = layer4_(x);
+    return fc_(global_avg_pool(x));
   }
 
  private:

@@ -73,8 +73,8 @@ class Unit : public Module {
   }
 
   // The two halves before they are shuffled.
-  Halves forward_stride2(const Variable& x) { return {branch1_.forward(x), branch2_.forward(x)}; }
-  Halves forward_stride1(const Halves& x) { return {x.first, branch2_.forward(x.second)}; }
+  Halves forward_stride2(const Variable& x) { return {branch1_(x), branch2_(x)}; }
+  Halves forward_stride1(const Halves& x) { return {x.first, branch2_(x.second)}; }
 
   Variable forward(const Variable& x) override {
     const Halves halves = stride_ > 1 ? forward_stride2(x) : forward_stride1(channel_split(x));
@@ -124,10 +124,10 @@ class ShuffleNetV2 : public Module {
   }
 
   Variable forward(const Variable& images) override {
-    Variable x = conv1_.forward(images);
+    Variable x = conv1_(images);
     if (imagenet_stem_) x = max_pool2d(x, {.window = 3, .stride = 2, .padding = 1});
-    x = stage4_.forward(stage3_.forward(stage2_.forward(x)));
-    return fc_.forward(global_avg_pool(conv5_.forward(x)));
+    x = stage4_(stage3_(stage2_(x)));
+    return fc_(global_avg_pool(conv5_(x)));
   }
 
  private:

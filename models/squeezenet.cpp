@@ -85,7 +85,7 @@ class SqueezeNet : public Module {
 
   Variable forward(const Variable& images) override {
     Variable x = stem_relu_.forward(images);
-    for (const auto& module : features_) x = module->forward(x);
+    for (const auto& module : features_) x = (*module)(x);
     x = dropout(x, kDropout, training());
     return global_avg_pool(classify_relu_.forward(x));
   }

@@ -2,9 +2,9 @@
 // batch) and training steps, each pass synchronised.
 #include <benchmark/benchmark.h>
 
-#include "bench/support/workload.h"
 #include "models/registry.h"
 #include "tools/tool_main.h"
+#include "tools/tool_workload.h"
 
 namespace plume::bench {
 namespace {
@@ -22,10 +22,10 @@ std::vector<std::string> usual_workloads(Device device) {
 
 int failures = 0;
 
-void time_passes(benchmark::State& state, const std::string& model, const Workload& workload, DType dtype,
-                 Device device, bool graph) {
+void time_passes(benchmark::State& state, const std::string& model, const tools::Workload& workload,
+                 DType dtype, Device device, bool graph) {
   try {
-    ModelRun run(model, workload, dtype, device, graph);
+    tools::ModelRun run(model, workload, dtype, device, {.graph = graph});
     constexpr int kWarmUp = 4;
     for (int i = 0; i < kWarmUp; ++i) run.pass();
     run.synchronize();
@@ -58,10 +58,10 @@ int run(tools::Flags& flags) {
   benchmark::AddCustomContext("device", backend(device).describe());
   for (const std::string& model : models)
     for (const std::string& text : workloads)
-      for (const DType dtype : parse_dtypes(dtype_names))
+      for (const DType dtype : tools::parse_dtypes(dtype_names))
         for (const bool graph : {false, true}) {
           if (graph && is_host(device)) continue;  // nothing is recorded there
-          const Workload workload = parse_workload(text);
+          const tools::Workload workload = tools::parse_workload(text);
           const std::string label =
               message("{}/{}/{}{}", model, to_string(workload), dtype, graph ? "/graph" : "");
           benchmark::RegisterBenchmark(

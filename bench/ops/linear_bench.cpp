@@ -5,15 +5,8 @@
 namespace plume::bench {
 namespace {
 
-double product(const Tensor& rows, int64_t columns) { return 2.0 * double(rows.size()) * double(columns); }
-
-const bool registered =
-    bench_slot<linear_forward>({.flops = [](const Tensor& x, const Tensor& w, const Epilogue&,
-                                            const Tensor&) { return product(x, w.dim(0)); }}) &&
-    bench_slot<linear_backward_input>(
-        {.flops = [](const Tensor& dy, const Tensor& w, const Tensor&) { return product(dy, w.dim(1)); }}) &&
-    bench_slot<linear_backward_weight>(
-        {.flops = [](const Tensor& x, const Tensor& dy, const Tensor&) { return product(x, dy.dim(1)); }});
+const bool registered = bench_slot<linear_forward>() && bench_slot<linear_backward_input>() &&
+                        bench_slot<linear_backward_weight>();
 
 }  // namespace
 }  // namespace plume::bench

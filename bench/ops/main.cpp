@@ -7,19 +7,19 @@
 
 #include <chrono>
 
-#include "bench/support/ceilings.h"
 #include "bench/support/slot_bench.h"
-#include "bench/support/workload.h"
 #include "engine/core/graph.h"
 #include "models/registry.h"
+#include "tools/tool_ceilings.h"
 #include "tools/tool_main.h"
+#include "tools/tool_workload.h"
 
 namespace plume::bench {
 namespace {
 
 struct Options {
   Device device = Device::cpu;
-  std::vector<Workload> workloads;
+  std::vector<tools::Workload> workloads;
   std::vector<std::string> models;
   std::vector<DType> dtypes;
   bool ceilings = true, graph = true;
@@ -47,9 +47,9 @@ DType dtype_of_case(const OpCase& c) {
 void record(const Options& options) {
   for (OpBench* bench : op_benches()) bench->attach_recorder(options.device);
   for (const std::string& model : options.models)
-    for (const Workload& workload : options.workloads)
+    for (const tools::Workload& workload : options.workloads)
       for (const DType dtype : options.dtypes) {
-        ModelRun run(model, workload, dtype, options.device, false);
+        tools::ModelRun run(model, workload, dtype, options.device, {});
         const Recording recording;
         run.pass();
         run.synchronize();
@@ -69,7 +69,7 @@ class Stage {
   void enter(OpCase& c, Device device) {
     if (current_ == &c) return;
     leave();
-    c.prepare(rotation_bytes(device));
+    c.prepare(tools::rotation_bytes(device));
     current_ = &c;
     verified_ = false;
   }
@@ -116,7 +116,7 @@ class Stage {
 int failures = 0;
 
 void time_case(benchmark::State& state, OpCase& c, Stage& stage, const Options& options,
-               const Ceilings& ceilings) {
+               const tools::Ceilings& ceilings) {
   try {
     const Context& ctx = context(options.device);
     stage.enter(c, options.device);
@@ -131,11 +131,12 @@ void time_case(benchmark::State& state, OpCase& c, Stage& stage, const Options& 
     }
     const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - start;
     const double seconds = spent.count() / double(state.iterations());
-    const Cost cost = c.cost();
+    const CallCost cost = c.cost();
+    const double flops = 2 * cost.macs;
     state.counters["bytes"] = cost.bytes;
     state.counters["GB/s"] = cost.bytes / seconds * 1e-9;
-    if (cost.flops > 0) state.counters["GFLOP/s"] = cost.flops / seconds * 1e-9;
-    const double least = ceilings.least_seconds(cost.bytes, cost.flops, dtype_of_case(c));
+    if (flops > 0) state.counters["GFLOP/s"] = flops / seconds * 1e-9;
+    const double least = ceilings.least_seconds(cost.bytes, flops, dtype_of_case(c));
     if (least > 0) state.counters["%limit"] = 100 * least / seconds;
     state.counters["sets"] = double(c.sets());
     const std::string& with = stage.verify();
@@ -163,15 +164,15 @@ Options parse(tools::Flags& flags) {
   options.graph = !no_graph;
   if (options.models.empty()) options.models = model_names();
   for (const std::string& text : workloads.empty() ? usual_workloads(options.device) : workloads)
-    options.workloads.push_back(parse_workload(text));
-  options.dtypes = parse_dtypes(dtypes);
+    options.workloads.push_back(tools::parse_workload(text));
+  options.dtypes = tools::parse_dtypes(dtypes);
   return options;
 }
 
 int run(tools::Flags& flags) {
   const Options options = parse(flags);
-  Ceilings ceilings;
-  if (options.ceilings) ceilings = measure_ceilings(options.device);
+  tools::Ceilings ceilings;
+  if (options.ceilings) ceilings = tools::measure_ceilings(options.device);
   benchmark::AddCustomContext("device", backend(options.device).describe());
   if (ceilings.copy_bytes_per_second > 0)
     benchmark::AddCustomContext("copy GB/s", message("{}", int64_t(ceilings.copy_bytes_per_second * 1e-9)));

@@ -1,7 +1,6 @@
 #include "engine/ops/mbconv.h"
 
 #include "bench/support/slot_bench.h"
-#include "engine/ops/depthwise_conv2d.h"
 
 namespace plume {
 
@@ -24,23 +23,8 @@ void for_each_packed(FusedMbconvParams& p, F&& f) {
 namespace bench {
 namespace {
 
-double expand_flops(const Tensor& x, const Tensor& w1, const Tensor&, const Tensor& w2, const Tensor&,
-                    const ExpandDepthwiseParams&, const Tensor& d, const Tensor&) {
-  const int64_t depthwise = d.size() * w2.dim(0) * w2.dim(1);
-  return 2.0 * double(conv2d_macs(x.shape(), w1.shape(), {}) + depthwise);
-}
-double pointwise_flops(const Tensor& x, const Tensor&, const Tensor& w, PackedFilter* const&, const Epilogue&,
-                       const Tensor&) {
-  return 2.0 * double(conv2d_macs(x.shape(), w.shape(), {}));
-}
-double fused_flops(const Tensor& x, const Tensor& w1, const Tensor&, const Tensor& w2, const Epilogue&,
-                   const FusedMbconvParams& p, const Tensor& y) {
-  return 2.0 * double(conv2d_macs(x.shape(), w1.shape(), {p.stride, p.padding}) + y.size() * w2.dim(3));
-}
-
-const bool registered = bench_slot<expand_depthwise_forward>({.flops = expand_flops}) &&
-                        bench_slot<gated_pointwise_forward>({.flops = pointwise_flops}) &&
-                        bench_slot<fused_mbconv_forward>({.flops = fused_flops});
+const bool registered = bench_slot<expand_depthwise_forward>() && bench_slot<gated_pointwise_forward>() &&
+                        bench_slot<fused_mbconv_forward>();
 
 }  // namespace
 }  // namespace bench

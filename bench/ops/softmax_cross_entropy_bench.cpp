@@ -4,12 +4,6 @@
 
 namespace plume {
 
-template <class F>
-void for_each_tensor(Targets& targets, F&& f) {
-  f(targets.labels);
-  f(targets.soft);
-}
-
 std::string describe(const Targets& targets) { return targets.labels.defined() ? "labels" : "soft"; }
 std::string describe(const CrossEntropyParams& p) { return message("smoothing{}", p.label_smoothing); }
 

@@ -10,13 +10,8 @@ std::string describe(const SqueezeExcitationParams& p) {
 namespace bench {
 namespace {
 
-double gate_flops(const Tensor& pooled, const Tensor& w1, const Tensor&, const Tensor&, const Tensor&,
-                  const SqueezeExcitationParams&, const Tensor&) {
-  return 4.0 * double(pooled.dim(0) * w1.size());
-}
 const bool registered = bench_slot<squeeze_excitation_forward>() &&
-                        bench_slot<squeeze_excitation_backward>() &&
-                        bench_slot<squeeze_gate_forward>({.flops = gate_flops});
+                        bench_slot<squeeze_excitation_backward>() && bench_slot<squeeze_gate_forward>();
 
 }  // namespace
 }  // namespace bench

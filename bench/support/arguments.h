@@ -1,7 +1,8 @@
-// What the benchmarks must know about the arguments of a slot: which tensors they carry and how to name them.
+// What the benchmarks must know about the arguments of a slot beyond their tensors (engine/core/kernel_call.h):
+// how to name them, and where packed filters are.
 //
-// An operation whose parameters are not known here adds overloads of describe() (and for_each_tensor(), where
-// they carry tensors) in its own benchmark, in namespace plume: they are found by argument.
+// An operation whose parameters are not known here adds overloads of describe() and for_each_packed() in its
+// own benchmark, in namespace plume: they are found by argument.
 #pragma once
 #include <string>
 
@@ -11,20 +12,6 @@
 #include "engine/ops/dropout.h"
 
 namespace plume {
-
-// Calls f(Tensor&) for every tensor in an argument, undefined ones too. Most arguments have none.
-template <class T, class F>
-void for_each_tensor(T&, F&&) {}
-template <class F>
-void for_each_tensor(Tensor& tensor, F&& f) {
-  f(tensor);
-}
-template <class F>
-void for_each_tensor(Epilogue& e, F&& f) {
-  f(e.scale);
-  f(e.shift);
-  f(e.residual);
-}
 
 // Calls f(PackedFilter*&) for every place of a constant filter's packed form in an argument.
 template <class T, class F>

@@ -20,17 +20,12 @@
 
 namespace plume::bench {
 
-struct Cost {
-  double flops = 0;
-  double bytes = 0;  // each operand once, unless the operation's own rule says otherwise
-};
-
 // One variant with one set of arguments.
 class OpCase {
  public:
   virtual ~OpCase() = default;
   virtual std::string name() const = 0;  // "conv2d.forward/onednn/f32[64,8,8,64]/..."
-  virtual Cost cost() const = 0;
+  virtual CallCost cost() const = 0;
   // Makes argument sets that together exceed `rotation_bytes`, and runs once.
   virtual void prepare(size_t rotation_bytes) = 0;
   virtual size_t sets() const = 0;
@@ -82,8 +77,6 @@ class SlotBench<void(Context&, Args...)> : public OpBench {
 
   // What an operation may say about itself.
   struct Rules {
-    double (*flops)(const std::remove_cvref_t<Args>&...) = nullptr;
-    double (*bytes)(const std::remove_cvref_t<Args>&...) = nullptr;
     // Completes fresh arguments that cannot be random, e.g. indices.
     void (*complete)(Context&, std::remove_cvref_t<Args>&...) = nullptr;
     // For slots that networks do not call themselves: adds calls through note().
@@ -204,15 +197,8 @@ class SlotBench<void(Context&, Args...)>::Case : public OpCase {
     return message("{}/{}/{}", bench_.slot_.name(), variant_, text(call_));
   }
 
-  Cost cost() const override {
-    Cost cost;
-    Call copy = call_;
-    for_each_argument(copy, [&](auto& argument, bool) {
-      for_each_tensor(argument, [&](Tensor& t) { cost.bytes += t.defined() ? double(t.bytes()) : 0; });
-    });
-    if (bench_.rules_.flops) cost.flops = std::apply(bench_.rules_.flops, call_);
-    if (bench_.rules_.bytes) cost.bytes = std::apply(bench_.rules_.bytes, call_);
-    return cost;
+  CallCost cost() const override {
+    return std::apply([&](const auto&... argument) { return bench_.slot_.cost(argument...); }, call_);
   }
 
   void prepare(size_t rotation_bytes) override {

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "engine/core/kernel_slot.h"
+#include "engine/core/scope.h"
 #include "engine/ops/add.h"
 
 namespace plume {
@@ -16,6 +17,7 @@ struct TapeNode {
   std::vector<Variable> inputs;
   GradientRule rule;  // empty once it has run
   Tensor dy;          // sum of what arrived so far
+  ScopeState scope;   // where it was recorded
 };
 
 struct TapeAccess {
@@ -109,7 +111,7 @@ Variable record(const char* operation, Tensor value, std::vector<Variable> input
   Variable output(std::move(value), wanted);
   if (wanted)
     TapeAccess::node(output) = std::make_shared<TapeNode>(
-        TapeNode{operation, next_sequence++, std::move(inputs), std::move(rule), Tensor()});
+        TapeNode{operation, next_sequence++, std::move(inputs), std::move(rule), Tensor(), current_scope()});
   return output;
 }
 
@@ -182,6 +184,7 @@ void backward(const Variable& output, Tensor dy, const LeafHook& complete) {
     node->rule = nullptr;
     node->inputs.clear();
     if (gradient.defined()) {
+      const Scope scope(ScopeState{node->scope.owner, true});
       Gradients gradients(inputs);
       rule(gradient, gradients);
     }

@@ -6,12 +6,15 @@
 
 namespace plume {
 
-// Is told of every kernel that runs; the profiler implements it.
+class KernelCall;
+
+// Is told of every kernel that runs; the profiler implements it. Variants may call other slots: calls nest.
+// end() is told of calls that throw, too, and must not throw itself.
 class LaunchObserver {
  public:
   virtual ~LaunchObserver() = default;
-  virtual void begin(const char* slot, const char* variant) = 0;
-  virtual void end(const char* slot, const char* variant) = 0;
+  virtual void begin(const KernelCall& call) = 0;
+  virtual void end(const KernelCall& call) = 0;
 };
 
 class Context {

@@ -32,13 +32,21 @@ int KernelSlotBase::insert(Device device, const char* variant, int priority) {
   return place;
 }
 
-void KernelSlotBase::force(Device device, std::string_view variant) {
-  Ladder& l = ladders_[size_t(device)];
-  l.forced = -1;
-  if (variant.empty()) return;
+int KernelSlotBase::place_of(Device device, std::string_view variant) const {
+  const Ladder& l = ladder(device);
   for (int i = 0; i < l.count; ++i)
-    if (variant == l.names[size_t(i)]) l.forced = i;
-  PLUME_CHECK(l.forced >= 0, "{}: device {} has no variant '{}'", name_, device, variant);
+    if (variant == l.names[size_t(i)]) return i;
+  fail(ErrorKind::usage, "{}: device {} has no variant '{}'", name_, device, variant);
+}
+
+void KernelSlotBase::force(Device device, std::string_view variant) {
+  ladders_[size_t(device)].forced = -1;
+  if (!variant.empty()) ladders_[size_t(device)].forced = place_of(device, variant);
+}
+
+void KernelSlotBase::prefer(Device device, std::string_view variant) {
+  ladders_[size_t(device)].preferred = -1;
+  if (!variant.empty()) ladders_[size_t(device)].preferred = place_of(device, variant);
 }
 
 const char* KernelSlotBase::forced(Device device) const {

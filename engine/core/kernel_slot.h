@@ -13,11 +13,13 @@
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "engine/core/context.h"
 #include "engine/core/error.h"
+#include "engine/core/kernel_call.h"
 
 namespace plume {
 
@@ -37,6 +39,8 @@ class KernelSlotBase {
   // Only this variant may run on the device; empty lifts it. Throws when the device has no such variant.
   void force(Device device, std::string_view variant);
   const char* forced(Device device) const;  // null when none
+  // This variant goes before all others where it fits; empty lifts it. Throws like force().
+  void prefer(Device device, std::string_view variant);
 
  protected:
   struct Ladder {
@@ -44,11 +48,12 @@ class KernelSlotBase {
     std::array<int, kMaxVariants> priorities{};
     std::array<std::atomic<uint64_t>, kMaxVariants> runs{};
     int count = 0;
-    int forced = -1;
+    int forced = -1, preferred = -1;
   };
 
   explicit constexpr KernelSlotBase(const char* name) : name_(name) {}
   int insert(Device device, const char* variant, int priority);  // the place it got
+  int place_of(Device device, std::string_view variant) const;   // throws usage
   const Ladder& ladder(Device device) const { return ladders_[size_t(device)]; }
   [[noreturn]] void no_variant(Device device) const;
   // The variants to try, in order: all, or the forced one.
@@ -74,8 +79,11 @@ class KernelSlot<void(Context&, Args...)> : public KernelSlotBase {
     bool (*fits)(const Context&, Args...);
     void (*run)(Context&, Args...);
   };
+  // What a call costs by its arguments.
+  using CostRule = CallCost (*)(const std::remove_cvref_t<Args>&...);
 
   explicit constexpr KernelSlot(const char* name) : KernelSlotBase(name) {}
+  constexpr KernelSlot(const char* name, CostRule rule) : KernelSlotBase(name), cost_rule_(rule) {}
 
   // Puts variants on the device's ladder, best first. Ladders are sorted by `priority`, highest first, since
   // the order in which files register is not defined. Returns true so that it can initialise a constant.
@@ -101,21 +109,73 @@ class KernelSlot<void(Context&, Args...)> : public KernelSlotBase {
     if (i < 0) no_variant(device);
     const Variant& v = variants_[size_t(device)][size_t(i)];
     ladders_[size_t(device)].runs[size_t(i)].fetch_add(1, std::memory_order_relaxed);
-    LaunchObserver* observer = context.observer();
-    if (observer) observer->begin(name(), v.name);
-    v.run(context, args...);
-    if (observer) observer->end(name(), v.name);
+    if (LaunchObserver* observer = context.observer()) {
+      const Call call(*this, v.name, args...);
+      const Watch watch(*observer, call);
+      v.run(context, args...);
+    } else {
+      v.run(context, args...);
+    }
+  }
+
+  // By the slot's rule, with the bytes of the operands where the rule leaves them open.
+  CallCost cost(const std::remove_cvref_t<Args>&... args) const {
+    CallCost cost = cost_rule_ ? cost_rule_(args...) : CallCost{};
+    if (cost.bytes >= 0) return cost;
+    cost.bytes = 0;
+    const auto add = [&](const Tensor& t) { cost.bytes += t.defined() ? double(t.bytes()) : 0.0; };
+    (for_each_tensor(args, add), ...);
+    return cost;
   }
 
  private:
+  class Call final : public KernelCall {
+   public:
+    Call(const KernelSlot& home, const char* chosen, const std::remove_cvref_t<Args>&... args)
+        : KernelCall(home.name(), chosen), home_(home), arguments_(args...) {}
+    CallCost cost() const override {
+      return std::apply([&](const auto&... args) { return home_.cost(args...); }, arguments_);
+    }
+    void for_each_operand(const std::function<void(const Tensor&, bool written)>& f) const override {
+      const auto visit = [&](const auto& argument, bool written) {
+        for_each_tensor(argument, [&](const Tensor& t) { f(t, written); });
+      };
+      std::apply([&](const auto&... args) { (visit(args, kWritten<Args>), ...); }, arguments_);
+    }
+
+   private:
+    const KernelSlot& home_;
+    std::tuple<const std::remove_cvref_t<Args>&...> arguments_;
+  };
+  class Watch {
+   public:
+    Watch(LaunchObserver& observer, const KernelCall& call) : observer_(observer), call_(call) {
+      observer_.begin(call_);
+    }
+    ~Watch() { observer_.end(call_); }
+    Watch(const Watch&) = delete;
+    Watch& operator=(const Watch&) = delete;
+
+   private:
+    LaunchObserver& observer_;
+    const KernelCall& call_;
+  };
+  template <class Arg>
+  static constexpr bool kWritten =
+      std::is_lvalue_reference_v<Arg> && !std::is_const_v<std::remove_reference_t<Arg>>;
+
   int find(const Context& context, Args... args) const {
     const Device device = context.device();
     const auto [first, last] = range(device);
+    const auto& variants = variants_[size_t(device)];
+    if (const int i = ladder(device).preferred; i >= first && i < last)
+      if (variants[size_t(i)].fits(context, args...)) return i;
     for (int i = first; i < last; ++i)
-      if (variants_[size_t(device)][size_t(i)].fits(context, args...)) return i;
+      if (variants[size_t(i)].fits(context, args...)) return i;
     return -1;
   }
 
+  CostRule cost_rule_ = nullptr;
   std::array<std::array<Variant, kMaxVariants>, kDeviceCount> variants_{};
 };
 

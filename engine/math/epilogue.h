@@ -15,6 +15,12 @@ struct Epilogue {
   bool empty() const {
     return !scale.defined() && !shift.defined() && !residual.defined() && activation == Activation::identity;
   }
+  template <class Self, class F>
+  static void for_each_tensor(Self& self, F&& f) {
+    f(self.scale);
+    f(self.shift);
+    f(self.residual);
+  }
 };
 
 // The same with raw pointers, for kernels and loops. Null pointers stand for absent parts.

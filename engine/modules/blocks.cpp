@@ -13,7 +13,7 @@ void Sequential::add(std::string name, std::unique_ptr<Module> module) {
 
 Variable Sequential::forward(const Variable& x) {
   Variable y = x;
-  for (const auto& module : modules_) y = module->forward(y);
+  for (const auto& module : modules_) y = (*module)(y);
   return y;
 }
 
@@ -32,6 +32,7 @@ SqueezeExcitation::SqueezeExcitation(int channels, int squeezed, const SqueezeEx
 }
 
 Tensor SqueezeExcitation::gate(const Tensor& pooled) const {
+  const Scope scope(*this);
   return squeeze_gate(pooled, fc1_.weight.value(), fc1_.bias.value(), fc2_.weight.value(), fc2_.bias.value(),
                       params_);
 }

@@ -83,6 +83,7 @@ Variable Conv2d::forward(const Variable& x) {
 }
 
 Tensor Conv2d::forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue) const {
+  const Scope scope(*this);
   const Tensor& values = filter.in(x.dtype());
   Conv2dParams constant = params;
   constant.packed = &filter.packed;
@@ -112,6 +113,7 @@ BatchNorm2d::BatchNorm2d(int channels, const BatchNormParams& options)
 }
 
 Variable BatchNorm2d::forward(const Variable& x, const Variable& residual) {
+  const Scope scope(*this);
   if (!training()) return batch_norm_eval(x, weight, bias, residual, running_mean, running_var, params);
   ++*num_batches_tracked.data<int64_t>();
   return batch_norm_train(x, weight, bias, residual, running_mean, running_var, params);
@@ -138,7 +140,7 @@ void Linear::initialize_own(RandomSequence& random) {
 }
 
 Variable ConvBn::forward(const Variable& x, const Variable& residual) {
-  if (!folded_) return norm_.forward(conv_.forward(x), residual);
+  if (!folded_) return norm_.forward(conv_(x), residual);
   Epilogue epilogue;
   epilogue.shift = folded_->shift;
   if (residual.defined()) epilogue.residual = residual.value();
@@ -172,7 +174,8 @@ void ConvBn::fuse(bool on) {
 }
 
 Variable ConvAct::forward(const Variable& x) {
-  if (!constant_) return activation(conv_.forward(x), activation_);
+  const Scope scope(conv_);
+  if (!constant_) return activation(conv_(x), activation_);
   Epilogue epilogue;
   if (conv_.bias.defined()) epilogue.shift = conv_.bias.value();
   epilogue.activation = activation_;

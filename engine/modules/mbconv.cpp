@@ -19,7 +19,7 @@ Epilogue ending(const ConvBn& project, const Tensor& residual) {
 // y + x in training, with whole samples of y dropped; in evaluation part of the projection.
 Variable project_onto(ConvNormAct& project, const Variable& y, const Variable& x, float drop, bool training) {
   if (!training || drop == 0.0f) return project.forward(y, x);
-  return stochastic_depth_add(project.forward(y), x, drop, training);
+  return stochastic_depth_add(project(y), x, drop, training);
 }
 
 }  // namespace
@@ -45,10 +45,10 @@ MbConv::MbConv(const Options& o)
 
 Variable MbConv::forward(const Variable& x) {
   if (expand_ && expand_->pair().fused()) return forward_fused(x.value());
-  Variable y = expand_ ? expand_->forward(x) : x;
-  y = depthwise_.forward(y);
-  if (squeeze_) y = squeeze_->forward(y);
-  return residual_ ? project_onto(project_, y, x, drop_, training()) : project_.forward(y);
+  Variable y = expand_ ? (*expand_)(x) : x;
+  y = depthwise_(y);
+  if (squeeze_) y = (*squeeze_)(y);
+  return residual_ ? project_onto(project_, y, x, drop_, training()) : project_(y);
 }
 
 Tensor MbConv::forward_fused(const Tensor& x) {
@@ -62,7 +62,9 @@ Tensor MbConv::forward_fused(const Tensor& x) {
   const Tensor y =
       expand_depthwise(x, w1, expand.shift(), w2, depthwise.shift(), params, squeeze_ ? &pooled : nullptr);
   PackedFilter* packed = &project.filter().packed;
-  if (squeeze_) return gated_pointwise(y, squeeze_->gate(pooled), w3, end, packed);
+  const Tensor gate = squeeze_ ? squeeze_->gate(pooled) : Tensor();
+  const Scope scope(project_);
+  if (squeeze_) return gated_pointwise(y, gate, w3, end, packed);
   return conv2d_fused(y, w3, {.packed = packed}, end);
 }
 
@@ -79,7 +81,7 @@ FusedMbConv::FusedMbConv(const Options& o)
 
 Variable FusedMbConv::forward(const Variable& x) {
   if (!project_) {
-    const Variable y = expand_.forward(x);
+    const Variable y = expand_(x);
     return residual_ ? stochastic_depth_add(y, x, drop_, training()) : y;
   }
   const ConvBn &expand = expand_.pair(), &project = project_->pair();
@@ -90,8 +92,8 @@ Variable FusedMbConv::forward(const Variable& x) {
     return fused_mbconv(x.value(), w1.in(x.dtype()), expand.shift(), w2.in(x.dtype()),
                         ending(project, residual_ ? x.value() : Tensor()), params);
   }
-  const Variable y = expand_.forward(x);
-  return residual_ ? project_onto(*project_, y, x, drop_, training()) : project_->forward(y);
+  const Variable y = expand_(x);
+  return residual_ ? project_onto(*project_, y, x, drop_, training()) : (*project_)(y);
 }
 
 }  // namespace plume

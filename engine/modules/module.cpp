@@ -65,7 +65,16 @@ void Module::register_buffer(std::string name, Tensor& buffer) {
   buffers_.emplace_back(std::move(name), &buffer);
 }
 void Module::register_module(std::string name, Module& child) {
+  child.parent_ = this;
   children_.emplace_back(std::move(name), &child);
+}
+
+std::string Module::scope_name() const {
+  if (!parent_) return {};
+  std::string name = parent_->scope_name();
+  for (const auto& [child_name, child] : parent_->children_)
+    if (child == this) name += (name.empty() ? "" : ".") + child_name;
+  return name;
 }
 
 }  // namespace plume

@@ -10,6 +10,7 @@
 
 #include "engine/autograd/tape.h"
 #include "engine/core/random.h"
+#include "engine/core/scope.h"
 
 namespace plume {
 
@@ -27,16 +28,22 @@ struct NamedParameter {
   bool filter = false;
 };
 
-class Module {
+class Module : public ScopeOwner {
  public:
   Module() = default;
   virtual ~Module() = default;
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
 
-  // x: NHWC activations, or [N, C] for linear layers.
+  // x: NHWC activations, or [N, C] for linear layers. Modules override forward() and call each other by (),
+  // so that a profile knows whose work is done.
   virtual Variable forward(const Variable& x) = 0;
-  Variable operator()(const Variable& x) { return forward(x); }
+  Variable operator()(const Variable& x) {
+    const Scope scope(*this);
+    return forward(x);
+  }
+  // "features.3.block.0.0": its place in the tree, empty for the root.
+  std::string scope_name() const override;
 
   // Training mode (the default) or evaluation. Entering training undoes fuse().
   void train(bool on = true);
@@ -73,6 +80,7 @@ class Module {
   std::vector<Parameter> parameters_;
   std::vector<std::pair<std::string, Tensor*>> buffers_;
   std::vector<std::pair<std::string, Module*>> children_;
+  Module* parent_ = nullptr;
   bool training_ = true;
 };
 

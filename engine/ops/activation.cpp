@@ -5,8 +5,10 @@
 
 namespace plume {
 
-constinit KernelSlot<ActivationForward> activation_forward{"activation.forward"};
-constinit KernelSlot<ActivationBackward> activation_backward{"activation.backward"};
+constinit KernelSlot<ActivationForward> activation_forward{"activation.forward",
+                                                           costs<CallClass::activation>};
+constinit KernelSlot<ActivationBackward> activation_backward{"activation.backward",
+                                                             costs<CallClass::activation>};
 
 Variable activation(const Variable& x, Activation kind) {
   if (kind == Activation::identity) return x;

@@ -4,8 +4,10 @@
 
 namespace plume {
 
-constinit KernelSlot<AdaptiveAvgPool2dForward> adaptive_avg_pool2d_forward{"adaptive_avg_pool2d.forward"};
-constinit KernelSlot<AdaptiveAvgPool2dBackward> adaptive_avg_pool2d_backward{"adaptive_avg_pool2d.backward"};
+constinit KernelSlot<AdaptiveAvgPool2dForward> adaptive_avg_pool2d_forward{"adaptive_avg_pool2d.forward",
+                                                                           costs<CallClass::pooling>};
+constinit KernelSlot<AdaptiveAvgPool2dBackward> adaptive_avg_pool2d_backward{"adaptive_avg_pool2d.backward",
+                                                                             costs<CallClass::pooling>};
 
 Variable adaptive_avg_pool2d(const Variable& x, int64_t out_height, int64_t out_width) {
   PLUME_CHECK(x.shape().rank() == 4 && x.dim(1) > 0 && x.dim(2) > 0,

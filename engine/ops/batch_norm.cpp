@@ -6,9 +6,12 @@
 
 namespace plume {
 
-constinit KernelSlot<BatchNormForwardTrain> batch_norm_forward_train{"batch_norm.forward_train"};
-constinit KernelSlot<BatchNormForwardEval> batch_norm_forward_eval{"batch_norm.forward_eval"};
-constinit KernelSlot<BatchNormBackward> batch_norm_backward{"batch_norm.backward"};
+constinit KernelSlot<BatchNormForwardTrain> batch_norm_forward_train{"batch_norm.forward_train",
+                                                                     costs<CallClass::batch_norm>};
+constinit KernelSlot<BatchNormForwardEval> batch_norm_forward_eval{"batch_norm.forward_eval",
+                                                                   costs<CallClass::batch_norm>};
+constinit KernelSlot<BatchNormBackward> batch_norm_backward{"batch_norm.backward",
+                                                            costs<CallClass::batch_norm>};
 
 namespace {
 

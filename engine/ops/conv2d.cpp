@@ -6,9 +6,28 @@
 
 namespace plume {
 
-constinit KernelSlot<Conv2dForward> conv2d_forward{"conv2d.forward"};
-constinit KernelSlot<Conv2dBackwardInput> conv2d_backward_input{"conv2d.backward_input"};
-constinit KernelSlot<Conv2dBackwardWeight> conv2d_backward_weight{"conv2d.backward_weight"};
+namespace {
+
+CallCost cost(const Shape& x, const Shape& w, const Conv2dParams& p) {
+  return {w[1] * w[2] == 1 ? CallClass::pointwise : CallClass::dense, double(conv2d_macs(x, w, p))};
+}
+CallCost forward_cost(const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&,
+                      const Tensor&) {
+  return cost(x.shape(), w.shape(), p);
+}
+CallCost backward_input_cost(const Tensor&, const Tensor& w, const Conv2dParams& p, const Tensor& dx) {
+  return cost(dx.shape(), w.shape(), p);
+}
+CallCost backward_weight_cost(const Tensor& x, const Tensor&, const Conv2dParams& p, const Tensor& dw) {
+  return cost(x.shape(), dw.shape(), p);
+}
+
+}  // namespace
+
+constinit KernelSlot<Conv2dForward> conv2d_forward{"conv2d.forward", forward_cost};
+constinit KernelSlot<Conv2dBackwardInput> conv2d_backward_input{"conv2d.backward_input", backward_input_cost};
+constinit KernelSlot<Conv2dBackwardWeight> conv2d_backward_weight{"conv2d.backward_weight",
+                                                                  backward_weight_cost};
 
 Shape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) {
   PLUME_CHECK(x.rank() == 4 && w.rank() == 4, "conv2d: input {} and weight {} must have rank 4", x, w);

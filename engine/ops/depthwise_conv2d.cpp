@@ -6,11 +6,29 @@
 
 namespace plume {
 
-constinit KernelSlot<DepthwiseForward> depthwise_conv2d_forward{"depthwise_conv2d.forward"};
+namespace {
+
+CallCost cost(const Tensor& x, const Tensor& w, const Conv2dParams& p) {
+  return {CallClass::depthwise, double(depthwise_conv2d_macs(x.shape(), w.shape(), p))};
+}
+CallCost forward_cost(const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&,
+                      const Tensor&) {
+  return cost(x, w, p);
+}
+CallCost backward_input_cost(const Tensor&, const Tensor& w, const Conv2dParams& p, const Tensor& dx) {
+  return cost(dx, w, p);
+}
+CallCost backward_weight_cost(const Tensor& x, const Tensor&, const Conv2dParams& p, const Tensor& dw) {
+  return cost(x, dw, p);
+}
+
+}  // namespace
+
+constinit KernelSlot<DepthwiseForward> depthwise_conv2d_forward{"depthwise_conv2d.forward", forward_cost};
 constinit KernelSlot<DepthwiseBackwardInput> depthwise_conv2d_backward_input{
-    "depthwise_conv2d.backward_input"};
+    "depthwise_conv2d.backward_input", backward_input_cost};
 constinit KernelSlot<DepthwiseBackwardWeight> depthwise_conv2d_backward_weight{
-    "depthwise_conv2d.backward_weight"};
+    "depthwise_conv2d.backward_weight", backward_weight_cost};
 
 Shape depthwise_conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) {
   PLUME_CHECK(x.rank() == 4 && w.rank() == 3,

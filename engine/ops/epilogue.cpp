@@ -2,6 +2,6 @@
 
 namespace plume {
 
-constinit KernelSlot<EpilogueApply> epilogue_apply{"epilogue.apply"};
+constinit KernelSlot<EpilogueApply> epilogue_apply{"epilogue.apply", costs<CallClass::activation>};
 
 }  // namespace plume

@@ -7,7 +7,17 @@
 
 namespace plume {
 
-constinit KernelSlot<FireExpandForward> fire_expand_forward{"fire_expand.forward"};
+namespace {
+
+CallCost fire_expand_cost(const Tensor& x, const Tensor& w1, const Tensor&, const Tensor& w3, const Tensor&,
+                          PackedFilter* const&, PackedFilter* const&, const Tensor&) {
+  return {CallClass::fused, double(conv2d_macs(x.shape(), w1.shape(), {}) +
+                                   conv2d_macs(x.shape(), w3.shape(), {.padding = 1}))};
+}
+
+}  // namespace
+
+constinit KernelSlot<FireExpandForward> fire_expand_forward{"fire_expand.forward", fire_expand_cost};
 
 namespace {
 

@@ -4,8 +4,10 @@
 
 namespace plume {
 
-constinit KernelSlot<GlobalAvgPoolForward> global_avg_pool_forward{"global_avg_pool.forward"};
-constinit KernelSlot<GlobalAvgPoolBackward> global_avg_pool_backward{"global_avg_pool.backward"};
+constinit KernelSlot<GlobalAvgPoolForward> global_avg_pool_forward{"global_avg_pool.forward",
+                                                                   costs<CallClass::pooling>};
+constinit KernelSlot<GlobalAvgPoolBackward> global_avg_pool_backward{"global_avg_pool.backward",
+                                                                     costs<CallClass::pooling>};
 
 Variable global_avg_pool(const Variable& x) {
   PLUME_CHECK(x.shape().rank() == 4, "global_avg_pool: input {} must have rank 4", x.shape());

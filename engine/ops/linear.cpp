@@ -6,9 +6,23 @@
 
 namespace plume {
 
-constinit KernelSlot<LinearForward> linear_forward{"linear.forward"};
-constinit KernelSlot<LinearBackwardInput> linear_backward_input{"linear.backward_input"};
-constinit KernelSlot<LinearBackwardWeight> linear_backward_weight{"linear.backward_weight"};
+namespace {
+
+CallCost cost(const Tensor& rows, int64_t columns) {
+  return {CallClass::linear, double(rows.size() * columns)};
+}
+CallCost forward_cost(const Tensor& x, const Tensor& w, const Epilogue&, const Tensor&) {
+  return cost(x, w.dim(0));
+}
+CallCost backward_input_cost(const Tensor& dy, const Tensor& w, const Tensor&) { return cost(dy, w.dim(1)); }
+CallCost backward_weight_cost(const Tensor& x, const Tensor& dy, const Tensor&) { return cost(x, dy.dim(1)); }
+
+}  // namespace
+
+constinit KernelSlot<LinearForward> linear_forward{"linear.forward", forward_cost};
+constinit KernelSlot<LinearBackwardInput> linear_backward_input{"linear.backward_input", backward_input_cost};
+constinit KernelSlot<LinearBackwardWeight> linear_backward_weight{"linear.backward_weight",
+                                                                  backward_weight_cost};
 
 Variable linear(const Variable& x, const Variable& w, const Variable& bias) {
   PLUME_CHECK(x.shape().rank() == 2 && w.shape().rank() == 2 && x.dim(1) == w.dim(1),

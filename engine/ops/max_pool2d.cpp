@@ -4,8 +4,8 @@
 
 namespace plume {
 
-constinit KernelSlot<MaxPool2dForward> max_pool2d_forward{"max_pool2d.forward"};
-constinit KernelSlot<MaxPool2dBackward> max_pool2d_backward{"max_pool2d.backward"};
+constinit KernelSlot<MaxPool2dForward> max_pool2d_forward{"max_pool2d.forward", costs<CallClass::pooling>};
+constinit KernelSlot<MaxPool2dBackward> max_pool2d_backward{"max_pool2d.backward", costs<CallClass::pooling>};
 
 Shape max_pool2d_shape(const Shape& x, const MaxPool2dParams& p) {
   PLUME_CHECK(x.rank() == 4, "max_pool2d: input {} must have rank 4", x);

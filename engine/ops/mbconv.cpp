@@ -7,10 +7,34 @@
 
 namespace plume {
 
-constinit KernelSlot<ExpandDepthwise> expand_depthwise_forward{"expand_depthwise.forward"};
-constinit KernelSlot<SqueezeGate> squeeze_gate_forward{"squeeze_gate.forward"};
-constinit KernelSlot<GatedPointwise> gated_pointwise_forward{"gated_pointwise.forward"};
-constinit KernelSlot<FusedMbconv> fused_mbconv_forward{"fused_mbconv.forward"};
+namespace {
+
+CallCost expand_depthwise_cost(const Tensor& x, const Tensor& w1, const Tensor&, const Tensor& w2,
+                               const Tensor&, const ExpandDepthwiseParams&, const Tensor& d, const Tensor&) {
+  const int64_t depthwise = d.size() * w2.dim(0) * w2.dim(1);
+  return {CallClass::fused, double(conv2d_macs(x.shape(), w1.shape(), {}) + depthwise)};
+}
+CallCost squeeze_gate_cost(const Tensor& pooled, const Tensor& w1, const Tensor&, const Tensor&,
+                           const Tensor&, const SqueezeExcitationParams&, const Tensor&) {
+  return {CallClass::squeeze_excitation, 2.0 * double(pooled.dim(0) * w1.size())};
+}
+CallCost gated_pointwise_cost(const Tensor& x, const Tensor&, const Tensor& w, PackedFilter* const&,
+                              const Epilogue&, const Tensor&) {
+  return {CallClass::pointwise, double(conv2d_macs(x.shape(), w.shape(), {}))};
+}
+CallCost fused_mbconv_cost(const Tensor& x, const Tensor& w1, const Tensor&, const Tensor& w2,
+                           const Epilogue&, const FusedMbconvParams& p, const Tensor& y) {
+  const int64_t expansion = conv2d_macs(x.shape(), w1.shape(), {p.stride, p.padding});
+  return {CallClass::fused, double(expansion + y.size() * w2.dim(3))};
+}
+
+}  // namespace
+
+constinit KernelSlot<ExpandDepthwise> expand_depthwise_forward{"expand_depthwise.forward",
+                                                               expand_depthwise_cost};
+constinit KernelSlot<SqueezeGate> squeeze_gate_forward{"squeeze_gate.forward", squeeze_gate_cost};
+constinit KernelSlot<GatedPointwise> gated_pointwise_forward{"gated_pointwise.forward", gated_pointwise_cost};
+constinit KernelSlot<FusedMbconv> fused_mbconv_forward{"fused_mbconv.forward", fused_mbconv_cost};
 
 namespace {
 

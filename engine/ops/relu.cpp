@@ -4,8 +4,8 @@
 
 namespace plume {
 
-constinit KernelSlot<ReluForward> relu_forward{"relu.forward"};
-constinit KernelSlot<ReluBackward> relu_backward{"relu.backward"};
+constinit KernelSlot<ReluForward> relu_forward{"relu.forward", costs<CallClass::activation>};
+constinit KernelSlot<ReluBackward> relu_backward{"relu.backward", costs<CallClass::activation>};
 
 Variable relu(const Variable& x) {
   Tensor y = empty_like(x.value());

@@ -23,6 +23,13 @@ struct SgdTensor {
   Tensor parameter, gradient;
   Tensor velocity;  // undefined when momentum is 0
   float weight_decay = 0.0f;
+
+  template <class Self, class F>
+  static void for_each_tensor(Self& self, F&& f) {
+    f(self.parameter);
+    f(self.gradient);
+    f(self.velocity);
+  }
 };
 
 using SgdStep = void(Context&, std::vector<SgdTensor>& tensors, const SgdParams&);

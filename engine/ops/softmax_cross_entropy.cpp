@@ -4,9 +4,11 @@
 
 namespace plume {
 
-constinit KernelSlot<CrossEntropyForward> softmax_cross_entropy_forward{"softmax_cross_entropy.forward"};
-constinit KernelSlot<CrossEntropyBackward> softmax_cross_entropy_backward{"softmax_cross_entropy.backward"};
-constinit KernelSlot<MeanForward> mean_forward{"mean.forward"};
+constinit KernelSlot<CrossEntropyForward> softmax_cross_entropy_forward{"softmax_cross_entropy.forward",
+                                                                        costs<CallClass::loss>};
+constinit KernelSlot<CrossEntropyBackward> softmax_cross_entropy_backward{"softmax_cross_entropy.backward",
+                                                                          costs<CallClass::loss>};
+constinit KernelSlot<MeanForward> mean_forward{"mean.forward", costs<CallClass::loss>};
 
 namespace {
 

@@ -13,6 +13,12 @@ namespace plume {
 struct Targets {
   Tensor labels;
   Tensor soft;
+
+  template <class Self, class F>
+  static void for_each_tensor(Self& self, F&& f) {
+    f(self.labels);
+    f(self.soft);
+  }
 };
 
 struct CrossEntropyParams {

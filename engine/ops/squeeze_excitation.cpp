@@ -5,8 +5,27 @@
 
 namespace plume {
 
-constinit KernelSlot<SqueezeExcitationForward> squeeze_excitation_forward{"squeeze_excitation.forward"};
-constinit KernelSlot<SqueezeExcitationBackward> squeeze_excitation_backward{"squeeze_excitation.backward"};
+namespace {
+
+// The two products, of which the gradient needs both factors.
+double product_macs(const Tensor& x, const Tensor& w1) { return 2.0 * double(x.dim(0) * w1.size()); }
+CallCost forward_cost(const Tensor& x, const Tensor& w1, const Tensor&, const Tensor&, const Tensor&,
+                      const SqueezeExcitationParams&, const Tensor&, const Tensor&, const Tensor&,
+                      const Tensor&) {
+  return {CallClass::squeeze_excitation, product_macs(x, w1)};
+}
+CallCost backward_cost(const Tensor& x, const Tensor&, const Tensor& w1, const Tensor&, const Tensor&,
+                       const Tensor&, const Tensor&, const SqueezeExcitationParams&, const Tensor&,
+                       const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  return {CallClass::squeeze_excitation, 2 * product_macs(x, w1)};
+}
+
+}  // namespace
+
+constinit KernelSlot<SqueezeExcitationForward> squeeze_excitation_forward{"squeeze_excitation.forward",
+                                                                          forward_cost};
+constinit KernelSlot<SqueezeExcitationBackward> squeeze_excitation_backward{"squeeze_excitation.backward",
+                                                                            backward_cost};
 
 Variable squeeze_excitation(const Variable& x, const Variable& w1, const Variable& b1, const Variable& w2,
                             const Variable& b2, const SqueezeExcitationParams& params) {

@@ -176,13 +176,13 @@ TEST_F(KernelSlotTest, ANinthVariantIsRefused) {
 
 class Log : public LaunchObserver {
  public:
-  void begin(const char* slot, const char* variant) override { add("begin", slot, variant); }
-  void end(const char* slot, const char* variant) override { add("end", slot, variant); }
+  void begin(const KernelCall& call) override { add("begin", call); }
+  void end(const KernelCall& call) override { add("end", call); }
   std::vector<std::string> lines;
 
  private:
-  void add(const char* what, const char* slot, const char* variant) {
-    lines.push_back(message("{} {} {}", what, slot, variant));
+  void add(const char* what, const KernelCall& call) {
+    lines.push_back(message("{} {} {}", what, call.slot(), call.variant()));
   }
 };
 

@@ -1,5 +1,5 @@
-// One network doing one kind of work over random images: what the model benchmarks time and the operation
-// benchmarks take their shapes from.
+// One network doing one kind of work over random images: what the model benchmarks time, the operation
+// benchmarks take their shapes from and `profile` looks into.
 #pragma once
 #include <memory>
 #include <string>
@@ -9,8 +9,9 @@
 #include "engine/core/graph.h"
 #include "engine/modules/module.h"
 #include "engine/optim/sgd.h"
+#include "models/registry.h"
 
-namespace plume::bench {
+namespace plume::tools {
 
 struct Workload {
   bool training = false;
@@ -26,12 +27,21 @@ std::vector<DType> parse_dtypes(const std::vector<std::string>& names);
 
 class ModelRun {
  public:
-  // Inference: evaluation mode, fused, no gradients. Training: forward, cross-entropy, backward, SGD with
-  // momentum and weight decay. 10 classes up to 64x64 images, 1000 above. With `graph` a pass is recorded
-  // after two plain ones and replayed (devices that cannot record just run it again).
-  ModelRun(const std::string& model, const Workload& workload, DType dtype, Device device, bool graph);
+  struct Options {
+    bool graph = false;  // record a pass after two plain ones and replay it (hosts just run it again)
+    bool fuse = true;    // inference with batch norms folded and blocks fused
+    int classes = 0;     // 0: 10 up to 64x64 images, 1000 above
+    Stem stem = Stem::imagenet;
+  };
+  // Inference: evaluation mode, no gradients. Training: forward, cross-entropy, backward, SGD with momentum
+  // and weight decay.
+  ModelRun(const std::string& model, const Workload& workload, DType dtype, Device device,
+           const Options& options);
 
-  void pass();  // enqueues one; inputs rotate
+  static constexpr int kPlainPasses = 2;  // before a recorded one
+  void pass();                            // enqueues one; inputs rotate
+  Module& model() { return *model_; }
+  int classes() const { return classes_; }
   void synchronize() const { context_.synchronize(); }
   // Throws a numeric error when the last pass left something that is not finite.
   void check() const;
@@ -48,8 +58,9 @@ class ModelRun {
   std::vector<Tensor> inputs_;
   Tensor input_, labels_, result_;  // result: logits or loss
   bool use_graph_;
+  int classes_;
   size_t passes_ = 0;
   StepGraph graph_;
 };
 
-}  // namespace plume::bench
+}  // namespace plume::tools

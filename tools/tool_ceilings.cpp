@@ -1,4 +1,4 @@
-#include "bench/support/ceilings.h"
+#include "tools/tool_ceilings.h"
 
 #include <algorithm>
 #include <chrono>
@@ -15,7 +15,7 @@
 #include "engine/core/tensor.h"
 #include "engine/ops/linear.h"
 
-namespace plume::bench {
+namespace plume::tools {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -61,7 +61,7 @@ double run_fma(int64_t rounds) { return fma_chains<4>(rounds); }
 #endif
 
 double cpu_flops_per_second() {
-  constexpr int64_t kRounds = 10'000'000;
+  constexpr int64_t kRounds = 500'000;  // a few milliseconds: some run is not disturbed
   double flops = 0;
   const double seconds = best_seconds(
       [&] {
@@ -69,32 +69,31 @@ double cpu_flops_per_second() {
 #pragma omp parallel reduction(+ : flops)
         flops += run_fma(kRounds);
       },
-      3);
+      100);
   return flops / seconds;
 }
 
 double copy_speed(Device device) {
   constexpr int64_t kBytes = int64_t(256) << 20;
-  constexpr int kCopies = 4;
+  const int copies = is_host(device) ? 1 : 4;
   const Context& ctx = context(device);
   Tensor from = Tensor::zeros({kBytes}, DType::u8, device), to = Tensor::zeros({kBytes}, DType::u8, device);
   const auto copy = [&] {
     if (!is_host(device)) {
-      for (int i = 0; i < kCopies; ++i)
-        backend(device).copy(to.raw(), from.raw(), from.bytes(), ctx.stream());
+      for (int i = 0; i < copies; ++i) backend(device).copy(to.raw(), from.raw(), from.bytes(), ctx.stream());
       ctx.synchronize();
       return;
     }
     auto* out = to.data<uint8_t>();
     const auto* in = from.data<uint8_t>();
     constexpr int64_t kChunk = 1 << 20;
-    for (int i = 0; i < kCopies; ++i) {
+    for (int i = 0; i < copies; ++i) {
 #pragma omp parallel for
       for (int64_t first = 0; first < kBytes; first += kChunk) std::copy_n(in + first, kChunk, out + first);
     }
   };
   copy();
-  return 2.0 * double(kBytes) * kCopies / best_seconds(copy, 5);
+  return 2.0 * double(kBytes) * copies / best_seconds(copy, is_host(device) ? 12 : 5);
 }
 
 double matrix_product_speed(Device device, DType dtype) {
@@ -153,4 +152,4 @@ size_t rotation_bytes(Device device) {
   return cache + cache / 4;
 }
 
-}  // namespace plume::bench
+}  // namespace plume::tools

@@ -6,7 +6,7 @@
 #include "engine/core/device.h"
 #include "engine/core/dtype.h"
 
-namespace plume::bench {
+namespace plume::tools {
 
 struct Ceilings {
   double copy_bytes_per_second = 0;          // bytes read plus bytes written
@@ -22,4 +22,4 @@ Ceilings measure_ceilings(Device device);
 // Argument sets are rotated through more memory than this: the last-level cache and a quarter.
 size_t rotation_bytes(Device device);
 
-}  // namespace plume::bench
+}  // namespace plume::tools

@@ -1,4 +1,4 @@
-#include "bench/support/workload.h"
+#include "tools/tool_workload.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,10 +6,9 @@
 #include "engine/core/random.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/softmax_cross_entropy.h"
-#include "models/registry.h"
 #include "tools/tool_main.h"
 
-namespace plume::bench {
+namespace plume::tools {
 namespace {
 
 constexpr size_t kInputs = 4;
@@ -34,9 +33,9 @@ Workload parse_workload(std::string_view text) {
               "workload '{}': '{}' is not one of inference, training", text, mode);
   Workload w;
   w.training = mode == "training";
-  w.size = int(
-      tools::parse_whole("workload size", std::string(text.substr(first + 1, second - first - 1)), 1, 4096));
-  w.batch = tools::parse_whole("workload batch", std::string(text.substr(second + 1)), 1, 65536);
+  w.size =
+      int(parse_whole("workload size", std::string(text.substr(first + 1, second - first - 1)), 1, 4096));
+  w.batch = parse_whole("workload batch", std::string(text.substr(second + 1)), 1, 65536);
   return w;
 }
 
@@ -56,28 +55,32 @@ std::vector<DType> parse_dtypes(const std::vector<std::string>& names) {
   return wanted;
 }
 
-ModelRun::ModelRun(const std::string& model, const Workload& workload, DType dtype, Device device, bool graph)
-    : workload_(workload), context_(context(device)), use_graph_(graph) {
-  const int classes = workload.size <= 64 ? 10 : 1000;
-  model_ = make_model(model, {.num_classes = classes});
+ModelRun::ModelRun(const std::string& model, const Workload& workload, DType dtype, Device device,
+                   const Options& options)
+    : workload_(workload),
+      context_(context(device)),
+      use_graph_(options.graph),
+      classes_(options.classes       ? options.classes
+               : workload.size <= 64 ? 10
+                                     : 1000) {
+  model_ = make_model(model, {.num_classes = classes_, .stem = options.stem});
   model_->to(device);
   for (uint64_t i = 0; i < kInputs; ++i) inputs_.push_back(random_images(workload, i, dtype, device));
   input_ = inputs_.front();
   if (workload.training) {
     std::vector<int32_t> labels;
-    for (int64_t i = 0; i < workload.batch; ++i) labels.push_back(int32_t(i % classes));
+    for (int64_t i = 0; i < workload.batch; ++i) labels.push_back(int32_t(i % classes_));
     labels_ = Tensor::from(labels, {workload.batch}, device);
     sgd_ = std::make_unique<Sgd>(model_->parameters(), Sgd::Options{.momentum = 0.9f, .weight_decay = 5e-4f});
   } else {
     model_->eval();
-    model_->fuse();
+    if (options.fuse) model_->fuse();
   }
 }
 
 void ModelRun::pass() {
-  constexpr size_t kPlainPasses = 2;
   const Tensor& next = inputs_[passes_ % inputs_.size()];
-  if (use_graph_ && passes_ == kPlainPasses) {
+  if (use_graph_ && passes_ == size_t(kPlainPasses)) {
     input_ = next.clone();  // a place of its own: the recording reads this address
     graph_.capture(context_, [this] { compute(); });
   }
@@ -104,9 +107,15 @@ void ModelRun::infer() {
 }
 
 void ModelRun::train() {
-  const Variable loss = softmax_cross_entropy((*model_)(Variable(input_)), {labels_, {}});
+  static const NamedScope kLoss("loss"), kOptimizer("optimizer");
+  const Variable logits = (*model_)(Variable(input_));
+  const Variable loss = [&] {
+    const Scope scope(kLoss);
+    return softmax_cross_entropy(logits, {labels_, {}});
+  }();
   sgd_->zero_grad();
   backward(loss);
+  const Scope scope(kOptimizer);
   sgd_->step(kLearningRate);
   result_ = loss.value();
 }
@@ -117,4 +126,4 @@ void ModelRun::check() const {
     if (!std::isfinite(v)) fail(ErrorKind::numeric, "{}: the result holds {}", to_string(workload_), v);
 }
 
-}  // namespace plume::bench
+}  // namespace plume::tools
