@@ -1,8 +1,14 @@
-// profile --list-variants: every kernel slot, device and variant.
+// profile: where the time of an inference or a training step goes, layer by layer, against what the machine
+// can do at most; or which kernel variants there are.
 #include <cstdio>
 
-#include "engine/core/kernel_slot.h"
+#include "engine/profiler/trace.h"
+#include "engine/serialization/atomic_file.h"
+#include "models/registry.h"
 #include "tools/tool_main.h"
+#include "tools/tool_profile.h"
+#include "tools/tool_profile_plots.h"
+#include "tools/tool_profile_text.h"
 
 namespace {
 
@@ -27,19 +33,119 @@ void list_variants() {
   std::printf("* is tried first; the others follow in order for arguments it does not take.\n");
 }
 
+// "conv2d.forward=winograd,onednn"
+struct Comparison {
+  KernelSlotBase* slot = nullptr;
+  std::string variants[2];
+};
+
+Comparison parse_comparison(const std::string& text, Device device) {
+  Comparison comparison;
+  const size_t equals = text.find('='), comma = text.find(',', equals);
+  PLUME_CHECK(comma != std::string::npos && text.find(',', comma + 1) == std::string::npos,
+              "--compare: '{}' is not slot=variant,variant", text);
+  comparison.slot = &find_slot(text.substr(0, equals));
+  comparison.variants[0] = text.substr(equals + 1, comma - equals - 1);
+  comparison.variants[1] = text.substr(comma + 1);
+  for (const std::string& variant : comparison.variants) {
+    PLUME_CHECK(!variant.empty(), "--compare: '{}' is not slot=variant,variant", text);
+    comparison.slot->prefer(device, variant);  // throws when there is none
+  }
+  comparison.slot->prefer(device, "");
+  return comparison;
+}
+
+struct Outputs {
+  std::string json, csv, trace, svg;
+  bool any() const { return !json.empty() || !csv.empty() || !trace.empty() || !svg.empty(); }
+};
+
+void write(const std::string& path, const std::string& content) {
+  write_file_atomically(path, content);
+  tools::log_line(message("wrote {}", path));
+}
+
+void profile_one(const tools::ProfileRequest& request, const Outputs& out, size_t most) {
+  const tools::Ceilings ceilings = tools::measure_ceilings(request.device);
+  tools::print_ceilings(ceilings, backend(request.device).describe(), request.device);
+  std::fflush(stdout);
+  tools::ProfileRun run(request);
+  tools::measure_in_turns({&run}, request.seconds);
+  const tools::ProfileReport report = run.report();
+  tools::print_report(report, ceilings, most);
+  std::fflush(stdout);
+  if (!out.json.empty()) write(out.json, to_json(report, ceilings).dump(2) + "\n");
+  if (!out.csv.empty()) write(out.csv, to_csv(report, ceilings));
+  constexpr size_t kTracedPasses = 3;
+  if (!out.trace.empty())
+    write(out.trace, chrome_trace(run.profiler(), kTracedPasses, name(request.device), describe(request)));
+  if (!out.svg.empty()) {
+    write(out.svg + "-layers.svg", tools::layers_svg(report, ceilings));
+    write(out.svg + "-roofline.svg", tools::roofline_svg(report, ceilings));
+  }
+}
+
+void compare(const tools::ProfileRequest& request, const Comparison& comparison) {
+  tools::ProfileRun a(request, {comparison.slot, comparison.variants[0]});
+  tools::ProfileRun b(request, {comparison.slot, comparison.variants[1]});
+  tools::measure_in_turns({&a, &b}, request.seconds);
+  comparison.slot->prefer(request.device, "");
+  tools::print_comparison(a.report(), b.report(), comparison.slot->name());
+}
+
 int run(tools::Flags& flags) {
-  bool list = false;
-  flags.on("--list-variants", list, "list every kernel slot with its variants per device");
+  tools::ProfileRequest request;
+  Outputs out;
+  std::string mode = "inference", dtype = "f32", graph = "auto", stem = "imagenet", comparison;
+  int64_t size = 224, batch = 1, classes = 0, most = 15;
+  bool list = false, all = false, unfused = false;
+  flags.on("--list-variants", list, "list every kernel slot with its variants per device, and stop");
+  flags.choice("--model", request.model, model_names(), "network");
+  flags.choice("--mode", mode, {"inference", "training"}, "a forward pass, or an SGD step");
+  flags.whole("--size", size, 32, 4096, "image height and width");
+  flags.whole("--batch", batch, 1, 65536, "images per pass");
+  flags.choice("--dtype", dtype, {"f32", "bf16", "f16"}, "dtype of activations");
+  flags.choice("--stem", stem, {"imagenet", "cifar"}, "first layers");
+  flags.whole("--classes", classes, 1, 1'000'000,
+              "of the last layer (default: 10 up to 64x64 images, else 1000)");
+  flags.on("--unfused", unfused, "inference with the layers as trained, batch norms not folded");
+  flags.choice("--graph", graph, {"auto", "on", "off"}, "record the pass once and replay it (auto: on cuda)");
+  flags.number("--seconds", request.seconds, 0.01, 3600, "how long to measure, after a second of warm-up");
+  flags.whole("--top", most, 1, 100000, "how many of the slowest calls to print");
+  flags.on("--all", all, "print every call, in order of execution");
+  flags.text("--compare", comparison, "slot=a,b: time the network with either variant wherever it fits");
+  flags.text("--json", out.json, "write everything to this file");
+  flags.text("--csv", out.csv, "write a line per call to this file");
+  flags.text("--trace", out.trace, "write the last three passes for ui.perfetto.dev to this file");
+  flags.text("--svg", out.svg, "write pictures: PREFIX-roofline.svg and PREFIX-layers.svg");
   tools::DeviceFlags device(flags);
   flags.parse();
-  PLUME_CHECK(list, "nothing to do: give --list-variants");
-  device.open();
-  list_variants();
+  PLUME_CHECK(!unfused || mode == "inference", "--unfused: training steps are never fused");
+  PLUME_CHECK(comparison.empty() || !out.any(), "--compare prints only: no --json, --csv, --trace or --svg");
+  PLUME_CHECK(!all || !flags.given("--top"), "--all and --top exclude each other");
+
+  request.device = device.open();
+  if (list) {
+    list_variants();
+    return 0;
+  }
+  request.workload = {.training = mode == "training", .size = int(size), .batch = batch};
+  request.dtype = tools::parse_dtypes({dtype}).front();
+  request.options = {.graph = graph == "on" || (graph == "auto" && !is_host(request.device)),
+                     .fuse = !unfused,
+                     .classes = int(classes),
+                     .stem = parse_stem(stem)};
+  if (comparison.empty())
+    profile_one(request, out, all ? 0 : size_t(most));
+  else
+    compare(request, parse_comparison(comparison, request.device));
   return 0;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return plume::tools::run_tool(argc, argv, "Shows which kernels there are.", run);
+  return plume::tools::run_tool(
+      argc, argv, "Shows where the time of a network goes, layer by layer, and which kernels there are.",
+      run);
 }
