@@ -160,9 +160,9 @@ std::string roofline_svg(const ProfileReport& report, const Ceilings& ceilings) 
 
   legend(svg, kLeft, 80, kRight - kLeft, kinds);
   svg.text(kLeft, kHeight - 22,
-           fmt::format("Area: share of the step. Dots hold {:.0f} % of it; operations with hardly any "
-                       "multiply-adds and time "
-                       "outside operations the rest. Caches can lift a dot over the slope.",
+           fmt::format("Area: share of the step. Dots hold {:.0f} % of it; the rest has hardly any "
+                       "multiply-adds. Caches can "
+                       "lift a dot over the slope.",
                        plotted / report.profile.step_seconds * 100),
            {.size = 11, .fill = kFaint});
   return svg.document();

@@ -8,7 +8,7 @@ namespace plume::tools {
 
 // Achieved FLOP/s over FLOPs per byte, both logarithmic, under the roofs of the copy bandwidth and the peak
 // of the network's dtype; a dot per layer and operation, its area by its share of the step. Operations
-// without multiply-adds have no place on it and are summed up below.
+// with hardly any multiply-adds have no place on it.
 // Williams, Waterman, Patterson: Roofline, CACM 52(4), 2009. Throws usage where no ceilings are known.
 std::string roofline_svg(const ProfileReport& report, const Ceilings& ceilings);
 

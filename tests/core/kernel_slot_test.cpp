@@ -196,5 +196,76 @@ TEST_F(KernelSlotTest, AnObserverIsToldOfEveryRun) {
   EXPECT_THAT(log.lines, ElementsAre("begin test_pick.forward vendor", "end test_pick.forward vendor"));
 }
 
+TEST_F(KernelSlotTest, APreferredVariantGoesFirstWhereItFits) {
+  pick.prefer(Device::cpu, "vendor");
+  EXPECT_EQ(chosen(4), "vendor");   // before the special one
+  EXPECT_EQ(chosen(5), "special");  // it takes even sizes only
+  EXPECT_EQ(chosen(13), "general");
+  pick.force(Device::cpu, "fallback");
+  EXPECT_EQ(chosen(4), "fallback");  // a forced one rules out all others
+  pick.force(Device::cpu, "");
+  pick.prefer(Device::cpu, "");
+  EXPECT_EQ(chosen(4), "special");
+  EXPECT_THAT(refusal([] { pick.prefer(Device::cpu, "loop"); }), HasSubstr("no variant 'loop'"));
+}
+
+// Tensors as arguments, in structs and in lists of them.
+struct Pair {
+  Tensor first, second;
+  template <class Self, class F>
+  static void for_each_tensor(Self& self, F&& f) {
+    f(self.first);
+    f(self.second);
+  }
+};
+using Weigh = void(Context&, const Tensor& x, const std::vector<Pair>& pairs, float factor, Tensor& y);
+CallCost weigh_cost(const Tensor& x, const std::vector<Pair>&, const float& factor, const Tensor&) {
+  return {CallClass::dense, double(x.size()) * double(factor)};
+}
+constinit KernelSlot<Weigh> weigh{"test_weigh.forward", weigh_cost};
+constinit KernelSlot<Weigh> weigh_freely{"test_weigh_freely.forward"};
+const bool weigh_registered = weigh.add(
+    Device::cpu, {{"only", always, [](Context&, const Tensor&, const std::vector<Pair>&, float, Tensor&) {
+                     throw Error("weigh: always fails");
+                   }}});
+
+TEST_F(KernelSlotTest, ACallCostsItsOperandsUnlessARuleSaysMore) {
+  const auto f32 = [](int64_t n) { return Tensor::zeros({n}, DType::f32, Device::cpu); };
+  const Tensor x = f32(10), y = f32(1);
+  const std::vector<Pair> pairs{{f32(2), {}}, {f32(3), f32(4)}};
+  const CallCost cost = weigh.cost(x, pairs, 3, y), plain = weigh_freely.cost(x, pairs, 3, y);
+  EXPECT_EQ(cost.kind, CallClass::dense);
+  EXPECT_EQ(cost.macs, 30);
+  EXPECT_EQ(cost.bytes, 4 * (10 + 2 + 3 + 4 + 1));
+  EXPECT_EQ(plain.kind, CallClass::movement);
+  EXPECT_EQ(plain.macs, 0);
+  EXPECT_EQ(plain.bytes, cost.bytes);
+}
+
+TEST_F(KernelSlotTest, AnObserverSeesTheOperandsAndTheEndOfACallThatThrows) {
+  class Operands : public LaunchObserver {
+   public:
+    void begin(const KernelCall& call) override {
+      call.for_each_operand(
+          [&](const Tensor& t, bool written) { seen.emplace_back(t.defined() ? t.size() : 0, written); });
+      macs = call.cost().macs;
+    }
+    void end(const KernelCall&) override { ++ended; }
+    std::vector<std::pair<int64_t, bool>> seen;
+    double macs = 0;
+    int ended = 0;
+  } observer;
+  Context& cpu = context(Device::cpu);
+  cpu.set_observer(&observer);
+  const Tensor x = Tensor::zeros({10}, DType::f32, Device::cpu);
+  Tensor y = Tensor::zeros({1}, DType::f32, Device::cpu);
+  EXPECT_THROW(weigh(cpu, x, {{x, {}}}, 2, y), Error);
+  cpu.set_observer(nullptr);
+  EXPECT_THAT(observer.seen, ElementsAre(std::pair(10, false), std::pair(10, false), std::pair(0, false),
+                                         std::pair(1, true)));
+  EXPECT_EQ(observer.macs, 20);
+  EXPECT_EQ(observer.ended, 1);
+}
+
 }  // namespace
 }  // namespace plume
