@@ -3,14 +3,26 @@
 namespace plume {
 namespace {
 
-DeviceTracer& slot(Device device) {
-  static DeviceTracer tracers[kDeviceCount];
-  return tracers[size_t(device)];
+struct Entry {
+  DeviceTracer (*open)() = nullptr;
+  bool opened = false;
+  DeviceTracer tracer;
+};
+// A function-local static: plug-ins register while they are loaded.
+Entry& entry(Device device) {
+  static Entry entries[kDeviceCount];
+  return entries[size_t(device)];
 }
 
 }  // namespace
 
-void register_device_tracer(Device device, const DeviceTracer& tracer) { slot(device) = tracer; }
-const DeviceTracer& device_tracer(Device device) { return slot(device); }
+void register_device_tracer(Device device, DeviceTracer (*open)()) { entry(device) = {open, false, {}}; }
+
+const DeviceTracer& device_tracer(Device device) {
+  Entry& e = entry(device);
+  if (!e.opened && e.open) e.tracer = e.open();
+  e.opened = true;
+  return e.tracer;
+}
 
 }  // namespace plume

@@ -30,7 +30,8 @@ struct DeviceTracer {
   bool names_ranges() const { return push_range != nullptr; }
 };
 
-void register_device_tracer(Device device, const DeviceTracer& tracer);
+// `open` is called when the tracer is first asked for, since it may load libraries.
+void register_device_tracer(Device device, DeviceTracer (*open)());
 const DeviceTracer& device_tracer(Device device);  // all null when the device has none
 
 }  // namespace plume

@@ -33,6 +33,9 @@ const Rooms kBelowModules{"engine/core", "engine/memory",   "engine/autograd",
 const Rooms kModulesAndBelow{"engine/core",     "engine/memory", "engine/autograd", "engine/math",
                              "engine/profiler", "engine/ops",    "engine/modules"};
 const Rooms kColumn{"engine/core", "engine/memory", "engine/math", "engine/ops"};
+// The GPU tells the profiler about its kernels.
+const Rooms kColumnAndProfiler{"engine/core", "engine/memory", "engine/math", "engine/ops",
+                               "engine/profiler"};
 
 // What a room may include besides itself. Rooms that are not listed (tests, bench, tools) may include
 // anything but a column.
@@ -48,7 +51,7 @@ const std::map<std::string, Rooms> kAllowed{
     {"engine/optim", kModulesAndBelow},
     {"engine/serialization", kModulesAndBelow},
     {"engine/cpu", kColumn},
-    {"engine/cuda", kColumn},
+    {"engine/cuda", kColumnAndProfiler},
     {"kernels", kColumn},
     {"data", {"engine/core", "engine/memory"}},
     {"models", kModulesAndBelow},

@@ -161,8 +161,7 @@ struct FakeTracer {
   static inline std::vector<int64_t> open;
   static inline std::vector<KernelActivity> kernels;
   static inline std::vector<std::string> ranges;
-  FakeTracer() {
-    open.clear(), kernels.clear(), ranges.clear();
+  static DeviceTracer open_tracer() {
     DeviceTracer tracer;
     tracer.start = [] { kernels.clear(); };
     tracer.stop = [] { return kernels; };
@@ -173,9 +172,13 @@ struct FakeTracer {
     };
     tracer.push_range = [](const char* name) { ranges.emplace_back(name); };
     tracer.pop_range = [] {};
-    register_device_tracer(Device::simt, tracer);
+    return tracer;
   }
-  ~FakeTracer() { register_device_tracer(Device::simt, {}); }
+  FakeTracer() {
+    open.clear(), kernels.clear(), ranges.clear();
+    register_device_tracer(Device::simt, open_tracer);
+  }
+  ~FakeTracer() { register_device_tracer(Device::simt, nullptr); }
   static void launch(int64_t call, double seconds) {
     kernels.push_back({"kernel_" + std::to_string(call), call, 1e-6 * double(kernels.size()), seconds});
   }

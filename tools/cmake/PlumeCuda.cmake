@@ -60,6 +60,14 @@ endif()
 function(plume_cuda_target_options target)
   target_include_directories(${target} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
   target_link_libraries(${target} PRIVATE CUDA::cublasLt CUDNN::cudnn)
+  # CUPTI is opened when somebody profiles: a machine without it runs everything else.
+  if(TARGET CUDA::cupti)
+    target_include_directories(${target} SYSTEM PRIVATE $<TARGET_PROPERTY:CUDA::cupti,INTERFACE_INCLUDE_DIRECTORIES>)
+    get_target_property(_cupti_library CUDA::cupti IMPORTED_LOCATION)
+    get_filename_component(_cupti_folder ${_cupti_library} DIRECTORY)
+    set_property(TARGET ${target} APPEND PROPERTY BUILD_RPATH ${_cupti_folder})
+    set_property(TARGET ${target} APPEND PROPERTY INSTALL_RPATH ${_cupti_folder})
+  endif()
   # One CUDA runtime, inside the plug-in: nothing but the driver and the two libraries has to be found at run time.
   set_target_properties(${target} PROPERTIES CUDA_RUNTIME_LIBRARY Static INSTALL_RPATH_USE_LINK_PATH ON)
   target_compile_options(${target} PRIVATE
