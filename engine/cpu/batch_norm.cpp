@@ -1,6 +1,6 @@
 // Training reads x twice: once for the statistics and once to normalise; the gradient reads x, dy (and y)
 // twice. The inner loops run over channels, so they are unit-stride vectors in NHWC.
-#include "engine/ops/batch_norm.h"
+#include "engine/cpu/batch_norm.h"
 
 #include <cmath>
 
@@ -67,51 +67,6 @@ std::vector<double> shifted_moments(const T* x, const float* shift, int64_t rows
   });
 }
 
-void run_forward_train(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                       const Tensor& residual, const BatchNormParams& params, Tensor& y, Tensor& mean,
-                       Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
-  if (x.size() == 0) return;
-  const int64_t channels = x.dim(-1), rows = x.size() / channels;
-  std::vector<float> shift(static_cast<size_t>(channels));
-  const auto moments = dispatch_floating(x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const T* values = x.data<T>();
-    const int64_t samples = std::min<int64_t>(rows, 16);
-    for (int64_t row = 0; row < samples; ++row)
-      for (int64_t c = 0; c < channels; ++c)
-        shift[size_t(c)] += float(values[row * channels + c]) / float(samples);
-    return shifted_moments(values, shift.data(), rows, channels);
-  });
-  const float momentum = params.momentum;
-  for (int64_t c = 0; c < channels; ++c) {
-    const double offset = moments[size_t(c)] / double(rows);
-    const double raw = moments[size_t(channels + c)] / double(rows) - offset * offset;
-    const double variance = raw < 0.0 ? 0.0 : raw;  // rounding; NaN passes
-    const double centre = double(shift[size_t(c)]) + offset;
-    const double unbiased = variance * double(rows) / double(std::max<int64_t>(rows - 1, 1));
-    mean.data<float>()[c] = float(centre);
-    inv_std.data<float>()[c] = float(1.0 / std::sqrt(variance + double(params.eps)));
-    float& moving_mean = running_mean.data<float>()[c];
-    float& moving_var = running_var.data<float>()[c];
-    moving_mean = (1.0f - momentum) * moving_mean + momentum * float(centre);
-    moving_var = (1.0f - momentum) * moving_var + momentum * float(unbiased);
-  }
-  normalise(x, residual, mean.data<float>(), inv_std.data<float>(), gamma.data<float>(), beta.data<float>(),
-            params.activation, y);
-}
-
-void run_forward_eval(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                      const Tensor& residual, const Tensor& mean, const Tensor& var,
-                      const BatchNormParams& params, Tensor& y) {
-  if (x.size() == 0) return;
-  const int64_t channels = x.dim(-1);
-  std::vector<float> inv_std(static_cast<size_t>(channels));
-  for (int64_t c = 0; c < channels; ++c)
-    inv_std[size_t(c)] = 1.0f / std::sqrt(var.data<float>()[c] + params.eps);
-  normalise(x, residual, mean.data<float>(), inv_std.data(), gamma.data<float>(), beta.data<float>(),
-            params.activation, y);
-}
-
 // The gradient before the activation.
 template <class T, Activation kActivation>
 struct GradientBefore {
@@ -170,39 +125,128 @@ void gradient_rows(const T* x, const Dz& gradient, const float* mean, const floa
   });
 }
 
+// Calls f with the GradientBefore that fits; `scale` (gamma * inv_std) outlives it.
+template <class F>
+void with_gradient(const GradientSource& from, const std::vector<float>& scale, F&& f) {
+  dispatch_floating(from.x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_activation(from.activation, [&](auto kind) {
+      f(GradientBefore<T, decltype(kind)::value>{
+          from.x.data<T>(), from.y.defined() ? from.y.data<T>() : nullptr, from.dy.data<T>(),
+          from.mean.data<float>(), scale.data(), from.beta.data<float>()});
+    });
+  });
+}
+
+std::vector<float> scale_of(const GradientSource& from) {
+  std::vector<float> scale(size_t(from.channels()));
+  for (size_t c = 0; c < scale.size(); ++c)
+    scale[c] = from.gamma.data<float>()[c] * from.inv_std.data<float>()[c];
+  return scale;
+}
+
+}  // namespace
+
+ChannelMoments channel_moments(const Tensor& x) {
+  const int64_t channels = x.dim(-1), rows = x.size() / channels;
+  std::vector<float> shift(static_cast<size_t>(channels));
+  const auto sums = dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T* values = x.data<T>();
+    const int64_t samples = std::min<int64_t>(rows, 16);
+    for (int64_t row = 0; row < samples; ++row)
+      for (int64_t c = 0; c < channels; ++c)
+        shift[size_t(c)] += float(values[row * channels + c]) / float(samples);
+    return shifted_moments(values, shift.data(), rows, channels);
+  });
+  ChannelMoments moments{std::vector<double>(size_t(channels)), std::vector<double>(size_t(channels))};
+  for (size_t c = 0; c < size_t(channels); ++c) {
+    const double offset = sums[c] / double(rows);
+    const double m2 = sums[size_t(channels) + c] - offset * offset * double(rows);
+    moments.mean[c] = double(shift[c]) + offset;
+    moments.m2[c] = m2 < 0.0 ? 0.0 : m2;  // rounding; NaN passes
+  }
+  return moments;
+}
+
+void Statistics::set(int64_t c, double count, double centre, double m2, const BatchNormParams& params) {
+  mean.data<float>()[c] = float(centre);
+  inv_std.data<float>()[c] = float(1.0 / std::sqrt(m2 / count + double(params.eps)));
+  float& moving_mean = running_mean.data<float>()[c];
+  float& moving_var = running_var.data<float>()[c];
+  moving_mean = (1.0f - params.momentum) * moving_mean + params.momentum * float(centre);
+  moving_var = (1.0f - params.momentum) * moving_var + params.momentum * float(m2 / std::max(count - 1, 1.0));
+}
+
+std::vector<double> gradient_sums(const GradientSource& from) {
+  const std::vector<float> scale = scale_of(from);
+  std::vector<double> sums;
+  with_gradient(from, scale, [&](const auto& dz) {
+    sums = gradient_moments(dz.x, dz, dz.mean, from.rows(), from.channels());
+  });
+  for (size_t c = 0; c < scale.size(); ++c) sums[scale.size() + c] *= double(from.inv_std.data<float>()[c]);
+  return sums;
+}
+
+void input_gradient(const GradientSource& from, const std::vector<double>& means, Tensor& dx,
+                    Tensor& dresidual) {
+  const std::vector<float> a = scale_of(from);
+  std::vector<float> b(a.size()), d(a.size());
+  for (size_t c = 0; c < a.size(); ++c) {
+    const double inverse = double(from.inv_std.data<float>()[c]);
+    const double slope = double(from.gamma.data<float>()[c]) * inverse;
+    b[c] = float(-slope * means[a.size() + c] * inverse);
+    d[c] = float(-slope * means[c]);
+  }
+  with_gradient(from, a, [&]<class T, Activation kActivation>(const GradientBefore<T, kActivation>& dz) {
+    T* extra = dresidual.defined() ? dresidual.data<T>() : nullptr;
+    const auto run = extra ? gradient_rows<T, true, GradientBefore<T, kActivation>>
+                           : gradient_rows<T, false, GradientBefore<T, kActivation>>;
+    run(dz.x, dz, dz.mean, a.data(), b.data(), d.data(), from.rows(), from.channels(), dx.data<T>(), extra);
+  });
+}
+
+namespace {
+
+void run_forward_train(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                       const Tensor& residual, const BatchNormParams& params, Tensor& y, Tensor& mean,
+                       Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
+  if (x.size() == 0) return;
+  const int64_t channels = x.dim(-1);
+  const ChannelMoments moments = channel_moments(x);
+  Statistics statistics{mean, inv_std, running_mean, running_var};
+  for (int64_t c = 0; c < channels; ++c)
+    statistics.set(c, double(x.size() / channels), moments.mean[size_t(c)], moments.m2[size_t(c)], params);
+  normalise(x, residual, mean.data<float>(), inv_std.data<float>(), gamma.data<float>(), beta.data<float>(),
+            params.activation, y);
+}
+
+void run_forward_eval(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                      const Tensor& residual, const Tensor& mean, const Tensor& var,
+                      const BatchNormParams& params, Tensor& y) {
+  if (x.size() == 0) return;
+  const int64_t channels = x.dim(-1);
+  std::vector<float> inv_std(static_cast<size_t>(channels));
+  for (int64_t c = 0; c < channels; ++c)
+    inv_std[size_t(c)] = 1.0f / std::sqrt(var.data<float>()[c] + params.eps);
+  normalise(x, residual, mean.data<float>(), inv_std.data(), gamma.data<float>(), beta.data<float>(),
+            params.activation, y);
+}
+
 void run_backward(Context&, const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& gamma,
                   const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
                   const BatchNormBackwardParams& params, Tensor& dx, Tensor& dresidual, Tensor& dgamma,
                   Tensor& dbeta) {
-  const int64_t channels = x.dim(-1);
+  const size_t channels = size_t(x.dim(-1));
   if (channels == 0) return;
-  const int64_t rows = x.size() / channels;
-  const float *centre = mean.data<float>(), *inverse = inv_std.data<float>();
-  std::vector<float> a(static_cast<size_t>(channels)), b(a), d(a);
-  for (size_t c = 0; c < a.size(); ++c) a[c] = gamma.data<float>()[c] * inverse[c];
-  const auto with = [&]<class T, Activation kActivation>() {
-    const GradientBefore<T, kActivation> dz{
-        x.data<T>(), y.defined() ? y.data<T>() : nullptr, dy.data<T>(), centre, a.data(), beta.data<float>()};
-    const auto sums = gradient_moments(x.data<T>(), dz, centre, rows, channels);
-    for (size_t c = 0; c < a.size(); ++c) {
-      const double of_beta = sums[c], of_gamma = sums[size_t(channels) + c] * double(inverse[c]);
-      dbeta.data<float>()[c] = float(of_beta);
-      dgamma.data<float>()[c] = float(of_gamma);
-      if (params.fixed_statistics) continue;
-      const double slope = double(gamma.data<float>()[c]) * double(inverse[c]);
-      b[c] = float(-slope * of_gamma * double(inverse[c]) / double(rows));
-      d[c] = float(-slope * of_beta / double(rows));
-    }
-    T* extra = dresidual.defined() ? dresidual.data<T>() : nullptr;
-    const auto run = extra ? gradient_rows<T, true, GradientBefore<T, kActivation>>
-                           : gradient_rows<T, false, GradientBefore<T, kActivation>>;
-    run(x.data<T>(), dz, centre, a.data(), b.data(), d.data(), rows, channels, dx.data<T>(), extra);
-  };
-  dispatch_floating(x.dtype(), [&](auto zero) {
-    dispatch_activation(params.activation, [&](auto kind) {
-      with.template operator()<decltype(zero), decltype(kind)::value>();
-    });
-  });
+  const GradientSource source{x, y, dy, gamma, beta, mean, inv_std, params.activation};
+  std::vector<double> sums = gradient_sums(source);
+  for (size_t c = 0; c < channels; ++c) {
+    dbeta.data<float>()[c] = float(sums[c]);
+    dgamma.data<float>()[c] = float(sums[channels + c]);
+  }
+  for (double& sum : sums) sum = params.fixed_statistics ? 0.0 : sum / double(source.rows());
+  input_gradient(source, sums, dx, dresidual);
 }
 
 const bool registered = batch_norm_forward_train.add(Device::cpu, {{"loop", always, run_forward_train}}) &&

@@ -1,8 +1,12 @@
 // The cuda device: memory, copies, the stream, graph capture. Opened by engine/core/device.cpp.
+#include <cstdlib>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "engine/core/context.h"
 #include "engine/cuda/check.h"
+#include "engine/distributed/launch.h"
 #include "engine/memory/allocator.h"
 
 namespace plume::cuda {
@@ -100,6 +104,23 @@ constexpr DeviceBackend kCuda = {
 
 std::string version(int number) { return message("{}.{}", number / 1000, number % 1000 / 10); }
 
+// Each of several ranks on a machine sees one GPU, as number 0 and on every thread. A launcher that already
+// handed out a single one is believed. Before the first call of the runtime.
+void choose_gpu_of_rank() {
+  const Launch& l = launch();
+  if (l.world == 1) return;
+  std::vector<std::string> visible;
+  if (const char* list = std::getenv("CUDA_VISIBLE_DEVICES"))
+    for (std::string_view rest = list; !rest.empty();) {
+      const size_t comma = std::min(rest.find(','), rest.size());
+      visible.emplace_back(rest.substr(0, comma));
+      rest.remove_prefix(std::min(comma + 1, rest.size()));
+    }
+  const std::string own =
+      visible.empty() ? std::to_string(l.local_rank) : visible[size_t(l.local_rank) % visible.size()];
+  setenv("CUDA_VISIBLE_DEVICES", own.c_str(), 1);
+}
+
 // Empty when a usable GPU answers.
 std::string find_device() {
   int count = 0;  // stays unwritten when the call fails
@@ -110,6 +131,9 @@ std::string find_device() {
     cudaRuntimeGetVersion(&runtime);
     return message("the driver supports CUDA {}, this build needs {}", version(driver), version(runtime));
   }
+  if (launch().world > 1 && (count == 0 || status == cudaErrorNoDevice))
+    return message("rank {} has no GPU of its own (its number on this machine is {})", launch().rank,
+                   launch().local_rank);
   if (status != cudaSuccess) return message("cudaGetDeviceCount: {}", cudaGetErrorString(status));
   if (count == 0) return "the driver reports no GPU";
   int major = 0, minor = 0;
@@ -122,6 +146,7 @@ std::string find_device() {
 
 std::string start() {
   try {
+    choose_gpu_of_rank();
     if (std::string reason = find_device(); !reason.empty()) return reason;
     PLUME_CUDA(cudaSetDevice, 0);
     cudaStream_t stream = nullptr;

@@ -6,6 +6,7 @@
 #include "engine/ops/cast.h"
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/sync_batch_norm.h"
 
 namespace plume {
 namespace {
@@ -116,6 +117,8 @@ Variable BatchNorm2d::forward(const Variable& x, const Variable& residual) {
   const Scope scope(*this);
   if (!training()) return batch_norm_eval(x, weight, bias, residual, running_mean, running_var, params);
   ++*num_batches_tracked.data<int64_t>();
+  if (ranks_ && ranks_->size() > 1)
+    return sync_batch_norm_train(x, weight, bias, residual, running_mean, running_var, params, *ranks_);
   return batch_norm_train(x, weight, bias, residual, running_mean, running_var, params);
 }
 

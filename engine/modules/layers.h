@@ -70,6 +70,10 @@ class BatchNorm2d : public Module {
 
  protected:
   void initialize_own(RandomSequence& random) override;  // gamma 1, beta 0, mean 0, var 1
+  void synchronize_own(Communicator* ranks) override { ranks_ = ranks; }
+
+ private:
+  Communicator* ranks_ = nullptr;  // whose batches are normalised together
 };
 
 class Linear : public Module {

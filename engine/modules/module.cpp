@@ -20,6 +20,10 @@ void Module::fuse() {
   visit("", [](const std::string&, Module& m) { m.fuse_own(true); });
 }
 
+void Module::synchronize_batch_norms(Communicator* communicator) {
+  visit("", [=](const std::string&, Module& m) { m.synchronize_own(communicator); });
+}
+
 std::vector<NamedParameter> Module::parameters() {
   std::vector<NamedParameter> all;
   visit("", [&](const std::string& prefix, Module& m) {

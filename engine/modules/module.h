@@ -14,6 +14,8 @@
 
 namespace plume {
 
+class Communicator;
+
 // One entry of a state dictionary. `filter`: convolution weights, [K, R, S, C] in memory and [K, C, R, S]
 // (OIHW) in files; depthwise [R, S, C] and [C, 1, R, S].
 struct NamedTensor {
@@ -54,6 +56,10 @@ class Module : public ScopeOwner {
   // again after changing them.
   void fuse();
 
+  // Lets batch norms in training normalise over all ranks' batches (ops/sync_batch_norm.h); null undoes it. The
+  // communicator must outlive the module.
+  void synchronize_batch_norms(Communicator* communicator);
+
   std::vector<NamedParameter> parameters();  // those that are learned
   std::vector<NamedTensor> state();          // parameters and buffers
   void to(Device device);                    // moves parameters and buffers; gradients are dropped
@@ -68,6 +74,7 @@ class Module : public ScopeOwner {
   // What a module does itself; the public functions visit the whole tree.
   virtual void initialize_own(RandomSequence&) {}
   virtual void fuse_own(bool /*on*/) {}
+  virtual void synchronize_own(Communicator*) {}
 
  private:
   void visit(const std::string& prefix, const std::function<void(const std::string&, Module&)>& f);

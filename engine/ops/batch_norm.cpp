@@ -13,10 +13,8 @@ constinit KernelSlot<BatchNormForwardEval> batch_norm_forward_eval{"batch_norm.f
 constinit KernelSlot<BatchNormBackward> batch_norm_backward{"batch_norm.backward",
                                                             costs<CallClass::batch_norm>};
 
-namespace {
-
-void check(const Variable& x, const Variable& gamma, const Variable& beta, const Variable& residual,
-           Activation activation) {
+void check_batch_norm(const Variable& x, const Variable& gamma, const Variable& beta,
+                      const Variable& residual, Activation activation) {
   const Shape channels{x.dim(-1)};
   PLUME_CHECK(gamma.shape() == channels && beta.shape() == channels,
               "batch_norm: input {} needs gamma and beta of shape {}, got {} and {}", x.shape(), channels,
@@ -27,10 +25,11 @@ void check(const Variable& x, const Variable& gamma, const Variable& beta, const
               name(activation));
 }
 
-// The output, if the gradient reads it; keeping it would only hold memory otherwise.
-Tensor kept(const Tensor& y, Activation activation) {
+Tensor kept_output(const Tensor& y, Activation activation) {
   return activation == Activation::identity || slope_needs_input(activation) ? Tensor() : y;
 }
+
+namespace {
 
 GradientRule gradient_rule(const Variable& x, const Tensor& y, const Variable& gamma, const Variable& beta,
                            const Tensor& mean, const Tensor& inv_std, BatchNormBackwardParams params) {
@@ -63,22 +62,22 @@ const Tensor& value_or_undefined(const Variable& v) {
 Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
                           const Variable& residual, Tensor& running_mean, Tensor& running_var,
                           const BatchNormParams& params) {
-  check(x, gamma, beta, residual, params.activation);
+  check_batch_norm(x, gamma, beta, residual, params.activation);
   PLUME_CHECK(x.value().size() > x.dim(-1),
               "batch_norm: training needs more than one value per channel, got input {}", x.shape());
   Tensor y = empty_like(x.value());
   Tensor mean = empty_like(gamma.value()), inv_std = empty_like(gamma.value());
   batch_norm_forward_train(x.context(), x.value(), gamma.value(), beta.value(), value_or_undefined(residual),
                            params, y, mean, inv_std, running_mean, running_var);
-  return record(
-      "batch_norm", y, {x, gamma, beta, residual},
-      gradient_rule(x, kept(y, params.activation), gamma, beta, mean, inv_std, {params.activation, false}));
+  return record("batch_norm", y, {x, gamma, beta, residual},
+                gradient_rule(x, kept_output(y, params.activation), gamma, beta, mean, inv_std,
+                              {params.activation, false}));
 }
 
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta,
                          const Variable& residual, const Tensor& running_mean, const Tensor& running_var,
                          const BatchNormParams& params) {
-  check(x, gamma, beta, residual, params.activation);
+  check_batch_norm(x, gamma, beta, residual, params.activation);
   Tensor y = empty_like(x.value());
   batch_norm_forward_eval(x.context(), x.value(), gamma.value(), beta.value(), value_or_undefined(residual),
                           running_mean, running_var, params, y);
@@ -86,7 +85,7 @@ Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variabl
   std::vector<float> inv_std = running_var.to_vector<float>();
   for (float& v : inv_std) v = 1.0f / std::sqrt(v + params.eps);
   return record("batch_norm", y, {x, gamma, beta, residual},
-                gradient_rule(x, kept(y, params.activation), gamma, beta, running_mean.clone(),
+                gradient_rule(x, kept_output(y, params.activation), gamma, beta, running_mean.clone(),
                               Tensor::from(inv_std, gamma.shape(), x.device()), {params.activation, true}));
 }
 

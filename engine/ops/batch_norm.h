@@ -29,6 +29,12 @@ Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variabl
                          const Variable& residual, const Tensor& running_mean, const Tensor& running_var,
                          const BatchNormParams& params);
 
+// What sync_batch_norm has in common: the check of the arguments; and the output, if the gradient reads it
+// (keeping it would only hold memory otherwise).
+void check_batch_norm(const Variable& x, const Variable& gamma, const Variable& beta,
+                      const Variable& residual, Activation activation);
+Tensor kept_output(const Tensor& y, Activation activation);
+
 // residual may be undefined. mean and inv_std (1 / sqrt(var + eps)) are outputs, kept for the gradient.
 using BatchNormForwardTrain = void(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
                                    const Tensor& residual, const BatchNormParams&, Tensor& y, Tensor& mean,

@@ -22,20 +22,22 @@ using testing::IsEmpty;
 
 using Rooms = std::set<std::string>;
 
-// core <- memory <- autograd <- ops <- modules: each includes all that is below it. An operation's parameters
-// hold activations and epilogues, and its cost rule speaks to the profiler, so math and profiler are below
-// ops.
+// core <- memory <- autograd <- distributed <- ops <- modules: each includes all that is below it. An
+// operation's parameters hold activations and epilogues, and its cost rule speaks to the profiler, so math and
+// profiler are below ops.
 const Rooms kBelowMemory{"engine/core"};
 const Rooms kBelowAutograd{"engine/core", "engine/memory"};
-const Rooms kBelowOps{"engine/core", "engine/memory", "engine/autograd", "engine/math", "engine/profiler"};
-const Rooms kBelowModules{"engine/core", "engine/memory",   "engine/autograd",
+const Rooms kBelowDistributed{"engine/core", "engine/memory", "engine/autograd"};
+const Rooms kBelowOps{"engine/core",        "engine/memory", "engine/autograd",
+                      "engine/distributed", "engine/math",   "engine/profiler"};
+const Rooms kBelowModules{"engine/core", "engine/memory",   "engine/autograd", "engine/distributed",
                           "engine/math", "engine/profiler", "engine/ops"};
-const Rooms kModulesAndBelow{"engine/core",     "engine/memory", "engine/autograd", "engine/math",
-                             "engine/profiler", "engine/ops",    "engine/modules"};
+const Rooms kModulesAndBelow{"engine/core", "engine/memory",   "engine/autograd", "engine/distributed",
+                             "engine/math", "engine/profiler", "engine/ops",      "engine/modules"};
 const Rooms kColumn{"engine/core", "engine/memory", "engine/math", "engine/ops"};
-// The GPU tells the profiler about its kernels.
-const Rooms kColumnAndProfiler{"engine/core", "engine/memory", "engine/math", "engine/ops",
-                               "engine/profiler"};
+// The GPU tells the profiler about its kernels, and brings what carries data between GPUs.
+const Rooms kCudaColumn{"engine/core", "engine/memory",   "engine/math",
+                        "engine/ops",  "engine/profiler", "engine/distributed"};
 
 // What a room may include besides itself. Rooms that are not listed (tests, bench, tools) may include
 // anything but a column.
@@ -46,12 +48,13 @@ const std::map<std::string, Rooms> kAllowed{
     {"engine/profiler", {"engine/core"}},
     {"engine/metrics", {"engine/core"}},
     {"engine/autograd", kBelowAutograd},
+    {"engine/distributed", kBelowDistributed},
     {"engine/ops", kBelowOps},
     {"engine/modules", kBelowModules},
     {"engine/optim", kModulesAndBelow},
     {"engine/serialization", kModulesAndBelow},
     {"engine/cpu", kColumn},
-    {"engine/cuda", kColumnAndProfiler},
+    {"engine/cuda", kCudaColumn},
     {"kernels", kColumn},
     {"data", {"engine/core", "engine/memory"}},
     {"models", kModulesAndBelow},

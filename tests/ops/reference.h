@@ -270,26 +270,37 @@ inline void batch_norm_eval(const Array& x, const Array& gamma, const Array& bet
   normalise(x, gamma, beta, residual, mean, inv_std, params.activation, y);
 }
 
+// The gradient before the activation.
+inline Array batch_norm_dz(const Array& x, const Array& y, const Array& dy, const Array& gamma,
+                           const Array& beta, const Array& mean, const Array& inv_std,
+                           Activation activation) {
+  Array dz(x.shape);
+  for (int64_t row = 0; row < x.rows(); ++row)
+    for (int64_t c = 0; c < x.dim(-1); ++c) {
+      const Real xhat = (x.at(row, c) - mean[c]) * inv_std[c];
+      dz.at(row, c) = dy.at(row, c) * (y.defined() ? slope_from_output(activation, y.at(row, c))
+                                                   : slope(activation, xhat * gamma[c] + beta[c]));
+    }
+  return dz;
+}
+
 inline void batch_norm_backward(const Array& x, const Array& y, const Array& dy, const Array& gamma,
                                 const Array& beta, const Array& mean, const Array& inv_std,
                                 const BatchNormBackwardParams& params, Array& dx, Array& dresidual,
                                 Array& dgamma, Array& dbeta) {
   const double count = double(x.rows());
+  const Array dz = batch_norm_dz(x, y, dy, gamma, beta, mean, inv_std, params.activation);
   for (int64_t c = 0; c < x.dim(-1); ++c) {
     const auto xhat = [&](int64_t row) { return (x.at(row, c) - mean[c]) * inv_std[c]; };
-    const auto dz = [&](int64_t row) {
-      if (y.defined()) return dy.at(row, c) * slope_from_output(params.activation, y.at(row, c));
-      return dy.at(row, c) * slope(params.activation, xhat(row) * gamma[c] + beta[c]);
-    };
     Sum sum_dz, sum_dz_xhat;
     for (int64_t row = 0; row < x.rows(); ++row) {
-      sum_dz += dz(row);
-      sum_dz_xhat += dz(row) * xhat(row);
+      sum_dz += dz.at(row, c);
+      sum_dz_xhat += dz.at(row, c) * xhat(row);
     }
     dbeta[c] = sum_dz;
     dgamma[c] = sum_dz_xhat;
     for (int64_t row = 0; row < x.rows(); ++row) {
-      Real d = dz(row);
+      Real d = dz.at(row, c);
       if (dresidual.defined()) dresidual.at(row, c) = d;
       if (!params.fixed_statistics) d = d - dbeta[c] / count - xhat(row) * dgamma[c] / count;
       dx.at(row, c) = gamma[c] * inv_std[c] * d;

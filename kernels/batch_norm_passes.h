@@ -1,0 +1,308 @@
+// The passes of batch_norm.cu, which sync_batch_norm.cu takes apart: between statistics and normalisation, and
+// between the sums of the gradient and dx, it talks to other ranks. See there for the algorithm and its bytes.
+#pragma once
+#include "engine/ops/batch_norm.h"
+#include "kernels/common/row_tiling.h"
+
+namespace plume::PLUME_KERNELS {
+namespace {
+
+// Count, mean (from the channel's first value) and sum of squared distances from the mean.
+struct Moments {
+  float count, mean, m2;
+};
+
+__device__ __forceinline__ Moments merge(const Moments& a, const Moments& b) {
+  const float count = a.count + b.count;
+  if (count == 0.0f) return a;
+  const float delta = b.mean - a.mean, share = b.count / count;
+  return {count, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.count * share};
+}
+
+// Merges the moments of the threads with equal threadIdx.x, one channel at a time, into threadIdx.y = 0.
+__device__ __forceinline__ Moments merge_over_rows_of_block(Moments mine) {
+  SMEM(shared, Moments[kTilingThreads]);
+  const int thread = int(threadIdx.y * blockDim.x + threadIdx.x);
+  __syncthreads();  // the last channel's moments have been read
+  shared[thread] = mine;
+  for (int half = int(blockDim.y) / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (int(threadIdx.y) < half) {
+      mine = merge(mine, shared[thread + half * int(blockDim.x)]);
+      shared[thread] = mine;
+    }
+  }
+  return mine;
+}
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    batch_statistics(const T* __restrict__ x, int64_t rows, int channels, int64_t rows_per_slice,
+                     Moments* __restrict__ partial) {
+  const RowWalk<kWidth> walk(rows, rows_per_slice);
+  float count = 0.0f, mean[kWidth] = {}, m2[kWidth] = {};
+  if (walk.channel < channels) {
+    const auto origin = Pack<T, kWidth>::load(x + walk.channel);
+    for (int64_t row = walk.first; row < walk.last; row += walk.step) {
+      const auto v = Pack<T, kWidth>::load(x + row * channels + walk.channel);
+      count += 1.0f;
+      const float share = 1.0f / count;
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        const float shifted = float(v[i]) - float(origin[i]), delta = shifted - mean[i];
+        mean[i] += delta * share;
+        m2[i] += delta * (shifted - mean[i]);
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    const Moments merged = merge_over_rows_of_block({count, mean[i], m2[i]});
+    if (threadIdx.y == 0 && walk.channel < channels)
+      partial[int64_t(blockIdx.y) * channels + walk.channel + i] = merged;
+  }
+}
+
+// The moments of one channel over all slices, for the thread with threadIdx.y = 0. 32 channels x 8 threads,
+// which share the slices. Where `origin`, the first row of x, is given, means are counted from it.
+template <class T>
+__device__ __forceinline__ Moments merge_slices(const Moments* __restrict__ partial,
+                                                const T* __restrict__ origin, int slices, int channels) {
+  const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
+  Moments mine{0.0f, 0.0f, 0.0f};
+  if (c < channels)
+    for (int slice = int(threadIdx.y); slice < slices; slice += int(blockDim.y))
+      mine = merge(mine, partial[int64_t(slice) * channels + c]);
+  mine = merge_over_rows_of_block(mine);
+  if (origin && c < channels) mine.mean += float(origin[c]);
+  return mine;
+}
+
+// var and count may be null.
+struct Statistics {
+  float *mean, *inv_std, *running_mean, *running_var, *var, *count;
+};
+
+template <class T>
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    finish_statistics(const Moments* __restrict__ partial, const T* __restrict__ origin, int slices,
+                      int channels, float eps, float momentum, Statistics out) {
+  const Moments all = merge_slices(partial, origin, slices, channels);
+  const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
+  if (threadIdx.y != 0 || c >= channels) return;
+  const float variance = all.m2 / all.count, unbiased = all.m2 / fmaxf(all.count - 1.0f, 1.0f);
+  out.mean[c] = all.mean;
+  out.inv_std[c] = 1.0f / sqrtf(variance + eps);
+  out.running_mean[c] = (1.0f - momentum) * out.running_mean[c] + momentum * all.mean;
+  out.running_var[c] = (1.0f - momentum) * out.running_var[c] + momentum * unbiased;
+  if (out.var) out.var[c] = variance;
+  if (out.count) out.count[c] = all.count;
+}
+
+// The arrays [channels] that pass 2 reads. Evaluation brings var, training inv_std; the other is null.
+struct Normalisation {
+  const float *gamma, *beta, *mean, *inv_std, *var;
+  float eps;
+  Activation activation;
+};
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    normalise(const T* __restrict__ x, const T* __restrict__ residual, int64_t rows, int channels,
+              int64_t rows_per_slice, Normalisation norm, T* __restrict__ y) {
+  const RowWalk<kWidth> walk(rows, rows_per_slice);
+  if (walk.channel >= channels) return;
+  float mean[kWidth], scale[kWidth], beta[kWidth];
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    const int c = walk.channel + i;
+    mean[i] = norm.mean[c];
+    scale[i] = norm.gamma[c] * (norm.var ? 1.0f / sqrtf(norm.var[c] + norm.eps) : norm.inv_std[c]);
+    beta[i] = norm.beta[c];
+  }
+  for (int64_t row = walk.first; row < walk.last; row += walk.step) {
+    const int64_t at = row * channels + walk.channel;
+    auto v = Pack<T, kWidth>::load(x + at);
+    Pack<T, kWidth> extra = Pack<T, kWidth>::filled(T(0.0f));
+    if (residual) extra = Pack<T, kWidth>::load(residual + at);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float z = (float(v[i]) - mean[i]) * scale[i] + beta[i] + float(extra[i]);
+      v[i] = T(activate(norm.activation, z));
+    }
+    v.store(y + at);
+  }
+}
+
+// What the gradient before the activation is made of. y is null where the slope does not come from it.
+template <class T>
+struct GradientSource {
+  const T *x, *y, *dy;
+  const float *gamma, *beta, *mean, *inv_std;
+  Activation activation;
+};
+
+// A thread's channels of it.
+template <class T, int kWidth>
+struct GradientBefore {
+  const GradientSource<T> from;
+  float scale[kWidth], mean[kWidth], beta[kWidth];
+
+  __device__ GradientBefore(const GradientSource<T>& source, int channel) : from(source) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      mean[i] = from.mean[channel + i];
+      scale[i] = from.gamma[channel + i] * from.inv_std[channel + i];
+      beta[i] = from.beta[channel + i];
+    }
+  }
+  // dz, and the inputs that belong to it
+  __device__ void load(int64_t at, float (&dz)[kWidth], Pack<T, kWidth>& x) const {
+    x = Pack<T, kWidth>::load(from.x + at);
+    const auto g = Pack<T, kWidth>::load(from.dy + at);
+    Pack<T, kWidth> output = x;
+    if (from.y) output = Pack<T, kWidth>::load(from.y + at);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float z = (float(x[i]) - mean[i]) * scale[i] + beta[i];
+      dz[i] = through_slope(from.activation, float(g[i]), z, float(output[i]));
+    }
+  }
+};
+
+// partial [slices, 2, channels]: sums of dz, then of dz * xhat.
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    gradient_sums(const GradientSource<T> source, int64_t rows, int channels, int64_t rows_per_slice,
+                  float* __restrict__ partial) {
+  const RowWalk<kWidth> walk(rows, rows_per_slice);
+  float sums[2 * kWidth] = {};
+  if (walk.channel < channels) {
+    const GradientBefore<T, kWidth> gradient(source, walk.channel);
+    for (int64_t row = walk.first; row < walk.last; row += walk.step) {
+      float dz[kWidth];
+      Pack<T, kWidth> v;
+      gradient.load(row * channels + walk.channel, dz, v);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) {
+        sums[i] += dz[i];
+        sums[kWidth + i] += dz[i] * (float(v[i]) - gradient.mean[i]);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sums[kWidth + i] *= source.inv_std[walk.channel + i];
+  }
+  sum_over_rows_of_block(sums);
+  if (threadIdx.y != 0 || walk.channel >= channels) return;
+  float* out = partial + int64_t(blockIdx.y) * 2 * channels + walk.channel;
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    out[i] = sums[i];
+    out[channels + i] = sums[kWidth + i];
+  }
+}
+
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    finish_gradient_sums(const float* __restrict__ partial, int slices, int channels,
+                         float* __restrict__ dbeta, float* __restrict__ dgamma) {
+  const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
+  float sums[2] = {};
+  if (c < channels) {
+    for (int slice = int(threadIdx.y); slice < slices; slice += int(blockDim.y)) {
+      const float* from = partial + int64_t(slice) * 2 * channels + c;
+      sums[0] += from[0];
+      sums[1] += from[channels];
+    }
+  }
+  sum_over_rows_of_block(sums);
+  if (threadIdx.y != 0 || c >= channels) return;
+  dbeta[c] = sums[0];
+  dgamma[c] = sums[1];
+}
+
+// dbeta and dgamma are null when the statistics are fixed. They are sums over `rows` rows, or, unless null,
+// over count[channel].
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    input_gradient(const GradientSource<T> source, const float* __restrict__ dbeta,
+                   const float* __restrict__ dgamma, const float* __restrict__ count, int64_t rows,
+                   int channels, int64_t rows_per_slice, T* __restrict__ dx, T* __restrict__ dresidual) {
+  const RowWalk<kWidth> walk(rows, rows_per_slice);
+  if (walk.channel >= channels) return;
+  const GradientBefore<T, kWidth> gradient(source, walk.channel);
+  // dx = scale * dz - constant - linear * (x - mean)
+  float constant[kWidth], linear[kWidth];
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    const int c = walk.channel + i;
+    const float all = count ? count[c] : float(rows);
+    constant[i] = dbeta ? gradient.scale[i] * dbeta[c] / all : 0.0f;
+    linear[i] = dgamma ? gradient.scale[i] * dgamma[c] * source.inv_std[c] / all : 0.0f;
+  }
+  for (int64_t row = walk.first; row < walk.last; row += walk.step) {
+    const int64_t at = row * channels + walk.channel;
+    float dz[kWidth];
+    Pack<T, kWidth> v;
+    gradient.load(at, dz, v);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i)
+      v[i] = T(gradient.scale[i] * dz[i] - (constant[i] + linear[i] * (float(v[i]) - gradient.mean[i])));
+    v.store(dx + at);
+    if (!dresidual) continue;
+    Pack<T, kWidth> extra;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) extra[i] = T(dz[i]);
+    extra.store(dresidual + at);
+  }
+}
+
+simt::Launch per_channel(const Context& context, int64_t channels) {
+  return {dim3(unsigned(ceil_div(channels, 32))), dim3(32, 8), 0, stream_of(context)};
+}
+
+template <class T>
+const T* data_or_null(const Tensor& t) {
+  return t.defined() ? t.data<T>() : nullptr;
+}
+
+// Calls f(T{}, integral_constant pack width, tiling) for a [.., channels] tensor.
+template <class F>
+void with_tiling(const Tensor& x, F&& f) {
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    with_pack_width<decltype(zero)>(x.dim(-1), [&](auto width) {
+      f(zero, width, RowTiling(x.size() / x.dim(-1), x.dim(-1) / decltype(width)::value));
+    });
+  });
+}
+
+template <class T>
+GradientSource<T> gradient_source(const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& gamma,
+                                  const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
+                                  Activation activation) {
+  return {x.data<T>(),        data_or_null<T>(y), dy.data<T>(),          gamma.data<float>(),
+          beta.data<float>(), mean.data<float>(), inv_std.data<float>(), activation};
+}
+
+// The statistics of every slice of x: [slices, channels] Moments.
+template <class T, int kWidth>
+Tensor launch_statistics(Context& context, const Tensor& x, const RowTiling& tiling) {
+  const int64_t channels = x.dim(-1);
+  Tensor partial = Tensor::empty({tiling.slices(), channels, 3}, DType::f32, x.device(), "workspace");
+  simt::launch<batch_statistics<T, kWidth>>(tiling.launch(context), x.data<T>(), x.size() / channels,
+                                            int(channels), tiling.rows_per_slice,
+                                            static_cast<Moments*>(partial.raw()));
+  return partial;
+}
+
+template <class T, int kWidth>
+void launch_gradient_sums(Context& context, const GradientSource<T>& source, int64_t rows, int64_t channels,
+                          const RowTiling& tiling, Tensor& dgamma, Tensor& dbeta) {
+  Tensor partial = Tensor::empty({tiling.slices(), 2, channels}, DType::f32, dgamma.device(), "workspace");
+  simt::launch<gradient_sums<T, kWidth>>(tiling.launch(context), source, rows, int(channels),
+                                         tiling.rows_per_slice, partial.data<float>());
+  simt::launch<finish_gradient_sums>(per_channel(context, channels), partial.data<float>(), tiling.slices(),
+                                     int(channels), dbeta.data<float>(), dgamma.data<float>());
+}
+
+}  // namespace
+}  // namespace plume::PLUME_KERNELS

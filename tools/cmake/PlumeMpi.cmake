@@ -1,0 +1,15 @@
+# Finds an MPI and its launcher. Only the plug-in links it: programs start without.
+set(PLUME_HAVE_MPI OFF)
+if(NOT PLUME_MPI STREQUAL "OFF")
+  set(MPI_CXX_SKIP_MPICXX ON)  # the C interface
+  find_package(MPI QUIET COMPONENTS CXX)
+  if(MPI_CXX_FOUND)
+    set(PLUME_HAVE_MPI ON)
+    message(STATUS "plume: MPI ${MPI_CXX_VERSION}, launcher ${MPIEXEC_EXECUTABLE}")
+  else()
+    message(STATUS "plume: without MPI")
+  endif()
+endif()
+if(PLUME_MPI STREQUAL "ON" AND NOT PLUME_HAVE_MPI)
+  message(FATAL_ERROR "PLUME_MPI=ON, but no MPI was found (Debian: libopenmpi-dev openmpi-bin)")
+endif()
