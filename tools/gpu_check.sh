@@ -136,6 +136,16 @@ bench_ops() {
   [ "$device" = cuda ] || options+=(--workload training:32:2 --no-ceilings)
   "$bin/bench_ops" --device "$device" "${options[@]}" --benchmark_min_time=0.02
 }
+# Where the time of a recorded training step goes, kernel by kernel, and how far the sum is from the step.
+profile_networks() {
+  local options=(--mode training --dtype bf16 --size 224 --batch 256) model
+  [ "$device" = cuda ] || options=(--mode training --size 32 --batch 2 --seconds 0.2)
+  for model in mobilenet_v3_small resnet18; do
+    "$bin/profile" --device "$device" --model "$model" "${options[@]}" --json "$logs/profile-$model.json" \
+      --trace "$logs/profile-$model.trace.json" --svg "$logs/profile-$model" || return
+  done
+  "$bin/profile" --device "$device" "${options[@]}" --graph off
+}
 torch_peer() {
   [ -n "$python" ] || { echo "no PyTorch here"; return 77; }
   if [ "$device" = cuda ]; then
@@ -146,7 +156,7 @@ torch_peer() {
 }
 # timeout runs a program, not a function: each phase is this script's own shell again.
 export device deps build bin logs jobs capability python
-export -f configure compile run_tests sanitize bench_models bench_ops torch_peer
+export -f configure compile run_tests sanitize bench_models bench_ops profile_networks torch_peer
 as_phase() { local name=$1 limit=$2; shift 2; phase "$name" "$limit" bash -c '"$@"' phase "$@"; }
 
 failed=()
@@ -159,6 +169,7 @@ if [ -e "$build/CMakeCache.txt" ]; then
   try bench_models 90 bench_models
   try torch 90 torch_peer --no-compile
   try racecheck 90 sanitize racecheck
+  try profile 60 profile_networks
   try bench_ops 90 bench_ops
   [ "$device" = cuda ] && try torch_compile 90 torch_peer --only-compile
 fi

@@ -34,8 +34,10 @@ struct ProfileReport {
   int classes = 0;
   int64_t parameters = 0, macs_per_image = 0;  // of the network's forward pass
   Profile profile;
-  double alone_seconds = 0;  // the same step with nobody watching, timed in turns with the watched ones
-  MemoryStatistics memory;   // of one step
+  // The same step with nobody watching, timed in turns with the watched ones; both are means over the faster
+  // half of the turns.
+  double alone_seconds = 0;
+  MemoryStatistics memory;  // of one step
 };
 
 // Keeps the network and the measured passes, for the trace.

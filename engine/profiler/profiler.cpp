@@ -7,24 +7,12 @@
 #include "engine/core/scope.h"
 
 namespace plume {
-namespace {
-
-// The places of the middle half of the values, by size; all of them below four.
-std::vector<size_t> middle_half(const std::vector<double>& values) {
+std::vector<size_t> faster_half(const std::vector<double>& values) {
   std::vector<size_t> order(values.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return values[a] < values[b]; });
-  const size_t quarter = values.size() / 4;
-  return {order.begin() + ptrdiff_t(quarter), order.end() - ptrdiff_t(quarter)};
-}
-
-}  // namespace
-
-double middle_mean(const std::vector<double>& values) {
-  const std::vector<size_t> middle = middle_half(values);
-  double sum = 0;
-  for (const size_t i : middle) sum += values[i];
-  return middle.empty() ? 0 : sum / double(middle.size());
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return values[a] < values[b]; });
+  order.resize((order.size() + 1) / 2);
+  return order;
 }
 
 DType ProfileCall::dtype() const {
@@ -170,18 +158,20 @@ void Profiler::attribute(MeasuredPass& pass) const {
   }
 }
 
-Profile Profiler::profile() const {
+Profile Profiler::profile(std::vector<size_t> passes) const {
   Profile profile;
   profile.passes = passes_.size();
   profile.device_times = tracer_.times_kernels();
   profile.waits_around_calls = wait_;
   for (const ProfileCall& call : calls_) profile.rows.push_back({call, 0, profile.device_times ? 0.0 : -1.0});
-  std::vector<double> durations;
-  for (const MeasuredPass& pass : passes_) durations.push_back(pass.seconds);
-  const std::vector<size_t> middle = middle_half(durations);
-  const double weight = middle.empty() ? 0 : 1 / double(middle.size());
-  for (const size_t i : middle) {
-    const MeasuredPass& pass = passes_[i];
+  if (passes.empty()) {
+    std::vector<double> durations;
+    for (const MeasuredPass& pass : passes_) durations.push_back(pass.seconds);
+    passes = faster_half(durations);
+  }
+  const double weight = passes.empty() ? 0 : 1 / double(passes.size());
+  for (const size_t i : passes) {
+    const MeasuredPass& pass = passes_.at(i);
     profile.step_seconds += weight * pass.seconds;
     for (size_t c = 0; c < calls_.size(); ++c) profile.rows[c].seconds += weight * pass.self_seconds[c];
     for (const KernelActivity& k : pass.kernels)

@@ -50,7 +50,7 @@ struct ProfileRow {
 
 struct Profile {
   std::vector<ProfileRow> rows;  // in order of execution
-  double step_seconds = 0;       // mean over the middle half of the measured passes, by duration
+  double step_seconds = 0;       // mean, as of the rows, over the passes that were asked for
   double outside_seconds = 0;    // of it, in no call
   size_t passes = 0;             // measured
   bool device_times = false;     // of kernels on the device, not of calls on the host
@@ -82,7 +82,8 @@ class Profiler : private LaunchObserver {
   // Runs and times a pass. Throws an internal error when its calls are not those that were learnt.
   void measure(const std::function<void()>& pass);
 
-  Profile profile() const;
+  // Means over some of the passes: over the faster half when none are given.
+  Profile profile(std::vector<size_t> passes = {}) const;
   const std::vector<ProfileCall>& calls() const { return calls_; }
   const std::vector<MeasuredPass>& passes() const { return passes_; }
 
@@ -110,7 +111,8 @@ class Profiler : private LaunchObserver {
   std::vector<MeasuredPass> passes_;
 };
 
-// The mean over the middle half, by size.
-double middle_mean(const std::vector<double>& values);
+// The places of the smaller half of the values (rounded up). Of times, the half that was disturbed least: other
+// work on a machine can only add to them.
+std::vector<size_t> faster_half(const std::vector<double>& values);
 
 }  // namespace plume

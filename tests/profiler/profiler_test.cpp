@@ -199,7 +199,7 @@ TEST(Profiler, TakesTheTimesOfKernelsWhereADeviceTellsThem) {
   const Profile profile = profiler.profile();
   EXPECT_TRUE(profile.device_times);
   EXPECT_EQ(profile.passes, 5u);
-  for (size_t i = 0; i < 5; ++i) {  // the first pass, the longest by far, is outside the middle half
+  for (size_t i = 0; i < 5; ++i) {  // the first pass, the longest by far, is left out
     EXPECT_NEAR(profile.rows[i].seconds, i == 4 ? 6e-6 : 3e-6, 1e-9) << i;
     EXPECT_NEAR(profile.rows[i].launches, i == 4 ? 2 : 1, 1e-9) << i;
   }
@@ -245,11 +245,24 @@ TEST(Trace, HasHostAndDeviceLanesThatNest) {
   EXPECT_EQ(events[4]["name"], "work");
 }
 
-TEST(MiddleMean, LeavesOutTheQuarters) {
-  EXPECT_EQ(middle_mean({}), 0);
-  EXPECT_EQ(middle_mean({3}), 3);
-  EXPECT_EQ(middle_mean({1, 5, 3}), 3);
-  EXPECT_EQ(middle_mean({100, 4, 2, -50}), 3);
+TEST(FasterHalf, LeavesOutWhatWasDisturbed) {
+  EXPECT_THAT(faster_half({}), testing::IsEmpty());
+  EXPECT_THAT(faster_half({3}), ElementsAre(0));
+  EXPECT_THAT(faster_half({9, 1, 5}), ElementsAre(1, 2));
+  EXPECT_THAT(faster_half({100, 4, 2, 50}), ElementsAre(2, 1));
+}
+
+TEST(Profiler, MeansAreOverTheChosenPasses) {
+  Work work;
+  Profiler profiler(context(Device::cpu));
+  profiler.learn(work);
+  for (int i = 0; i < 4; ++i) profiler.measure(work);
+  const auto& passes = profiler.passes();
+  const Profile profile = profiler.profile({0, 3});
+  EXPECT_DOUBLE_EQ(profile.step_seconds, (passes[0].seconds + passes[3].seconds) / 2);
+  EXPECT_DOUBLE_EQ(profile.rows[1].seconds, (passes[0].self_seconds[1] + passes[3].self_seconds[1]) / 2);
+  EXPECT_EQ(profile.passes, 4u);
+  EXPECT_THROW(profiler.profile({4}), std::out_of_range);
 }
 
 }  // namespace
