@@ -93,6 +93,19 @@ ordered_json operands_json(const ProfileCall& call) {
   return all;
 }
 
+// "f32:1x56x56x16 f32:3x3x16 >f32:1x56x56x16"; lists of many tensors are counted.
+std::string operands_text(const ProfileCall& call) {
+  constexpr size_t kMost = 16;
+  if (call.operands.size() > kMost) return fmt::format("{} tensors", call.operands.size());
+  std::string text;
+  for (const ProfileOperand& o : call.operands) {
+    if (!text.empty()) text += ' ';
+    text += fmt::format("{}{}", o.written ? ">" : "", name(o.dtype));
+    for (int i = 0; i < o.shape.rank(); ++i) text += fmt::format("{}{}", i ? "x" : ":", o.shape[i]);
+  }
+  return text;
+}
+
 }  // namespace
 
 const char* label(CallClass kind) {
@@ -295,12 +308,7 @@ std::string to_csv(const ProfileReport& report, const Ceilings& ceilings) {
   const auto optional = [](double value) { return value > 0 ? fmt::format("{:.4g}", value) : std::string(); };
   for (const ProfileRow& row : profile.rows) {
     const Achieved got = achieved(row.call.cost, row.seconds, row.call.dtype(), ceilings);
-    std::string operands;
-    for (const ProfileOperand& o : row.call.operands) {
-      if (!operands.empty()) operands += ' ';
-      operands += fmt::format("{}{}", o.written ? ">" : "", name(o.dtype));
-      for (int i = 0; i < o.shape.rank(); ++i) operands += fmt::format("{}{}", i ? "x" : ":", o.shape[i]);
-    }
+    const std::string operands = operands_text(row.call);
     csv += fmt::format("{},{},{},{},{},{},{},{:.3f},{:.3f},{:.0f},{:.0f},{},{},{},{}\n", row.call.scope,
                        row.call.backward ? "backward" : "forward", row.call.slot, row.call.variant,
                        name(row.call.cost.kind), row.call.depth, operands, row.seconds * kMicro,
