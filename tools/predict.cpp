@@ -9,13 +9,17 @@
 
 #include "data/cifar.h"
 #include "data/imagenet_labels.h"
+#include "data/png.h"
 #include "data/registry.h"
 #include "engine/autograd/tape.h"
+#include "engine/serialization/atomic_file.h"
 #include "engine/serialization/checkpoint.h"
+#include "models/grad_cam.h"
 #include "models/registry.h"
 #include "tools/tool_checkpoint.h"
 #include "tools/tool_main.h"
 #include "tools/tool_model.h"
+#include "tools/tool_overlay.h"
 #include "tools/tool_preprocessing.h"
 #include "tools/tool_signals.h"
 #include "tools/tool_tensors.h"
@@ -30,6 +34,8 @@ struct Request {
   std::vector<std::string> images;
   std::string model, stem = "imagenet", weights, labels;
   std::string tensor, logits;
+  std::string explain, explain_layer;
+  int64_t explain_class = -1;
   int64_t top = 5, batch = 16, skip_bad = 0;
   bool json = false;
 };
@@ -46,11 +52,14 @@ void check_request(const Request& r, const tools::Flags& flags) {
   PLUME_CHECK(r.images.empty() || r.tensor.empty(), "give either images or --tensor, not both");
   PLUME_CHECK(r.tensor.empty() || !r.logits.empty(), "--tensor: give --logits too, the file to write");
   if (!r.tensor.empty()) {
-    for (const char* name : {"--json", "--top", "--labels", "--skip-bad"})
+    for (const char* name : {"--json", "--top", "--labels", "--skip-bad", "--explain"})
       PLUME_CHECK(!flags.given(name), "{}: is for images, not for --tensor", name);
     for (const char* name : PreprocessingFlags::kNames)
       PLUME_CHECK(!flags.given(name), "{}: is for images; the tensor is taken as it is", name);
   }
+  for (const char* name : {"--explain-layer", "--explain-class"})
+    PLUME_CHECK(!r.explain.empty() || !flags.given(name), "{}: give --explain too, where the overlay goes",
+                name);
   if (r.logits.empty()) return;
   std::vector<std::string> inputs = r.images;
   for (const std::string& path : {r.tensor, r.weights, r.labels})
@@ -241,8 +250,28 @@ void write_logits(const std::string& path, const std::vector<float>& logits, int
   tools::write_tensors(path, {{"logits", Tensor::from(logits, {rows, classes})}});
 }
 
+// The logits of a batch and, where asked for, its Grad-CAM overlays.
+GradCam look_at(const Request& r, Subject& s, const Tensor& images, Device device) {
+  if (r.explain.empty()) return {{}, logits_of(s, images, device), {}};
+  const std::string layer = r.explain_layer.empty() ? grad_cam_layer(s.name) : r.explain_layer;
+  std::vector<int> classes;
+  if (r.explain_class >= 0) classes.assign(size_t(images.dim(0)), int(r.explain_class));
+  return grad_cam(*s.model, layer, images.to(device), classes);
+}
+
+void write_overlay(const std::string& path, const float* prepared, const tools::Preprocessing& how,
+                   const Tensor& maps, size_t i) {
+  const size_t plane = size_t(maps.dim(1) * maps.dim(2));
+  const std::span<const float> map(maps.data<float>() + i * plane, plane);
+  data::Image overlay =
+      tools::overlay_heat(tools::as_seen(prepared, how), map, int(maps.dim(1)), int(maps.dim(2)));
+  if (how.rotate180) overlay = tools::rotated180(overlay);  // upright again
+  write_file_atomically(path, data::encode_png(overlay));
+}
+
 int predict_images(const Request& r, Subject& s, Device device) {
   ImageReader reader(r.images, s.preprocessing, r.skip_bad);
+  const std::map<std::string, std::string> overlays = tools::overlay_paths(r.explain, r.images);
   Json images = Json::array();
   std::vector<float> all;
   const int64_t side = s.preprocessing.crop;
@@ -252,7 +281,9 @@ int predict_images(const Request& r, Subject& s, Device device) {
     if (batch.paths.empty()) break;
     const Tensor input =
         Tensor::from(batch.pixels, {int64_t(batch.paths.size()), side, side, int64_t(data::kChannels)});
-    const std::vector<float> logits = logits_of(s, input, device);
+    const GradCam seen = look_at(r, s, input, device);
+    const std::vector<float>& logits = seen.logits;
+    const size_t each = batch.pixels.size() / batch.paths.size();
     for (size_t i = 0; i < batch.paths.size(); ++i) {
       const auto row = std::span(logits).subspan(i * size_t(s.classes), size_t(s.classes));
       check_finite(row, batch.paths[i]);
@@ -261,6 +292,13 @@ int predict_images(const Request& r, Subject& s, Device device) {
         images.push_back(to_json(batch.paths[i], guesses, s));
       else
         print_text(batch.paths[i], guesses, s);
+      if (r.explain.empty()) continue;
+      const std::string& overlay = overlays.at(batch.paths[i]);
+      write_overlay(overlay, batch.pixels.data() + i * each, s.preprocessing, seen.maps, i);
+      if (r.json)
+        images.back()["explained"] = {{"class", seen.explained[i]}, {"overlay", overlay}};
+      else
+        fmt::print("  explains '{}' in {}\n", s.labels[size_t(seen.explained[i])], overlay);
     }
     if (!r.logits.empty()) all.insert(all.end(), logits.begin(), logits.end());
   }
@@ -329,6 +367,11 @@ int run(tools::Flags& flags) {
   flags.whole("--batch", r.batch, 1, 65'536, "images at once");
   flags.text("--tensor", r.tensor, "instead of images: safetensors file, input f32 [N, 3, H, W], normalised");
   flags.text("--logits", r.logits, "safetensors file to write: logits f32 [N, classes]");
+  flags.text("--explain", r.explain,
+             "Grad-CAM: where each image speaks for the class; x.png, or a folder for many");
+  flags.text("--explain-layer", r.explain_layer,
+             "whose activation is weighed (default: the last convolutional one)");
+  flags.whole("--explain-class", r.explain_class, 0, 999'999, "instead of the best guess");
   tools::DeviceFlags device_flags(flags);
   flags.parse();
   check_request(r, flags);
@@ -339,7 +382,10 @@ int run(tools::Flags& flags) {
   overrule(subject.preprocessing, p, flags);
   subject.model->to(device);
   subject.model->eval();
-  subject.model->fuse();
+  PLUME_CHECK(r.explain_class < subject.classes, "--explain-class: {} of {} classes", r.explain_class,
+              subject.classes);
+  // A fused network records no gradients.
+  if (r.explain.empty()) subject.model->fuse();
   return r.tensor.empty() ? predict_images(r, subject, device) : predict_tensor(r, subject, device);
 }
 

@@ -1,6 +1,7 @@
 #include "tools/tool_preprocessing.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "data/files.h"
 #include "engine/core/error.h"
@@ -68,6 +69,17 @@ void preprocess(const data::Image& image, const Preprocessing& how, float* out) 
     const uint8_t* pixel = cropped.pixels.data() + (how.rotate180 ? pixels - 1 - i : i) * data::kChannels;
     for (size_t c = 0; c < data::kChannels; ++c) *out++ = table[c][pixel[c]];
   }
+}
+
+data::Image as_seen(const float* prepared, const Preprocessing& how) {
+  data::Image image{int(how.crop), int(how.crop), {}};
+  const size_t values = size_t(how.crop) * size_t(how.crop) * data::kChannels;
+  for (size_t i = 0; i < values; ++i) {
+    const size_t c = i % data::kChannels;
+    const float x = prepared[i] * how.statistics.std[c] + how.statistics.mean[c];
+    image.pixels.push_back(uint8_t(std::lround(std::clamp(x, 0.0f, 1.0f) * 255.0f)));
+  }
+  return image;
 }
 
 std::vector<std::string> read_labels(const std::string& path, int64_t classes) {

@@ -33,6 +33,8 @@ std::array<float, data::kChannels> parse_channels(const std::string& what, const
 
 // -> [crop, crop, 3]: (x / 255 - mean) / std.
 void preprocess(const data::Image& image, const Preprocessing& how, float* out);
+// And back: what the network sees, as an image.
+data::Image as_seen(const float* prepared, const Preprocessing& how);
 
 // The names of a network's classes, one per line of a file. Throws bad_input unless there are `classes`.
 std::vector<std::string> read_labels(const std::string& path, int64_t classes);

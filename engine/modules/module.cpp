@@ -7,6 +7,14 @@ void Module::visit(const std::string& prefix, const std::function<void(const std
   for (auto& [name, child] : children_) child->visit(prefix + name + ".", f);
 }
 
+Module* Module::find(std::string_view name) {
+  Module* found = nullptr;
+  visit("", [&](const std::string& prefix, Module& m) {
+    if (!name.empty() && prefix == std::string(name) + ".") found = &m;
+  });
+  return found;
+}
+
 void Module::train(bool on) {
   visit("", [on](const std::string&, Module& m) {
     m.training_ = on;

@@ -4,7 +4,9 @@
 // in order of registration. Modules register the addresses of their members, so they are neither copied nor
 // moved.
 #pragma once
+#include <functional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -42,10 +44,17 @@ class Module : public ScopeOwner {
   virtual Variable forward(const Variable& x) = 0;
   Variable operator()(const Variable& x) {
     const Scope scope(*this);
-    return forward(x);
+    return hook_ ? hook_(forward(x)) : forward(x);
   }
   // "features.3.block.0.0": its place in the tree, empty for the root.
   std::string scope_name() const override;
+
+  // Called with what () is about to return, and returns what is returned instead: to look at an activation, or
+  // to cut the tape there. An empty function takes it away.
+  using ForwardHook = std::function<Variable(const Variable& output)>;
+  void set_forward_hook(ForwardHook hook) { hook_ = std::move(hook); }
+  // The submodule of this name, e.g. "layer4.1"; null when there is none.
+  Module* find(std::string_view name);
 
   // Training mode (the default) or evaluation. Entering training undoes fuse().
   void train(bool on = true);
@@ -88,6 +97,7 @@ class Module : public ScopeOwner {
   std::vector<std::pair<std::string, Tensor*>> buffers_;
   std::vector<std::pair<std::string, Module*>> children_;
   Module* parent_ = nullptr;
+  ForwardHook hook_;
   bool training_ = true;
 };
 

@@ -11,6 +11,7 @@
 #include "engine/optim/sgd.h"
 #include "engine/serialization/state_dict.h"
 #include "models/registry.h"
+#include "tests/support/networks.h"
 #include "tests/support/test_support.h"
 
 namespace plume {
@@ -21,51 +22,6 @@ constexpr int64_t kProjections = 4;
 
 // Of float arithmetic, relative to the largest value: what is promised for every network.
 constexpr double kTolerance = 1e-4, kGradientTolerance = 1e-3;
-
-// `count` numbers in [-1, 1): splitmix64 of FNV-1a(name) + i, upper 24 bits.
-std::vector<double> uniform(const std::string& name, int64_t count) {
-  uint64_t hash = 0xCBF29CE484222325;
-  for (const char c : name) hash = (hash ^ uint8_t(c)) * 0x100000001B3;
-  std::vector<double> all(static_cast<size_t>(count));
-  for (double& v : all) {
-    hash += 0x9E3779B97F4A7C15;
-    uint64_t z = (hash ^ (hash >> 30)) * 0xBF58476D1CE4E5B9;
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
-    z ^= z >> 31;
-    v = double(z >> 40) * 0x1p-23 - 1.0;
-  }
-  return all;
-}
-
-bool ends_with(const std::string& name, const char* end) { return name.ends_with(end); }
-
-// An entry of the state dictionary in PyTorch's layout.
-std::vector<float> initial_values(const std::string& name, const Shape& in_file) {
-  double scale = 0.1, offset = 0;
-  if (ends_with(name, "running_var"))
-    scale = 0.6, offset = 2;
-  else if (ends_with(name, "running_mean"))
-    scale = 0.1;
-  else if (in_file.rank() == 4)
-    scale = std::sqrt(6.0 / double(in_file[1] * in_file[2] * in_file[3]));
-  else if (in_file.rank() == 2)
-    scale = 1 / std::sqrt(double(in_file[1]));
-  else if (ends_with(name, "weight"))
-    scale = 0.2, offset = 1;
-  std::vector<float> values;
-  for (const double u : uniform(name, in_file.elements())) values.push_back(float(offset + scale * u));
-  return values;
-}
-
-void set_state(Module& model) {
-  for (const NamedTensor& entry : model.state()) {
-    if (entry.tensor->dtype() != DType::f32) continue;
-    const Shape shape = entry.filter ? filter_to_file(*entry.tensor).shape() : entry.tensor->shape();
-    Tensor value = Tensor::from(initial_values(entry.name, shape), shape);
-    if (entry.filter) value = filter_from_file(value, entry.tensor->shape());
-    std::copy_n(value.data<float>(), value.size(), entry.tensor->data<float>());
-  }
-}
 
 // |got - want|, relative to the largest |want|.
 double relative_error(const Tensor& tensor, const std::vector<float>& want) {
@@ -93,7 +49,8 @@ double summary_error(const std::string& name, const std::vector<float>& got, con
   for (const float v : got) square += double(v) * double(v);
   double error = std::fabs(std::sqrt(square) - double(row[1])) / norm;
   for (int64_t i = 0; i < kProjections; ++i) {
-    const auto direction = uniform("projection" + std::to_string(i) + "." + name, int64_t(got.size()));
+    const auto direction =
+        test::fixture_uniform("projection" + std::to_string(i) + "." + name, int64_t(got.size()));
     double sum = 0;
     for (size_t j = 0; j < got.size(); ++j) sum += double(got[j]) * direction[j];
     error = std::max(error, std::fabs(sum - double(row[size_t(kFirstProjection + i)])) / norm);
@@ -114,9 +71,7 @@ class Fixture {
     batch = int64_t(numbers[0]);
     learning_rate = numbers[2];
     const std::string name = "input" + std::to_string(size) + "." + std::to_string(int(numbers[1]));
-    std::vector<float> values;
-    for (const double u : uniform(name, batch * 3 * size * size)) values.push_back(2 * float(u));
-    images = channels_last(Tensor::from(values, {batch, 3, size, size}));
+    images = test::fixture_images(name, batch, size);
     std::vector<int32_t> classes;
     for (int32_t i = 0; i < batch; ++i) classes.push_back((37 * i + 11) % 1000);
     labels = Tensor::from(classes, {batch});
@@ -172,7 +127,7 @@ TEST_P(Parity, WithPyTorch) {
   const Fixture want(network, size);
   const double gradient_tolerance = network == "resnet18" ? kTolerance : kGradientTolerance;
   const auto model = make_model(network, {});
-  set_state(*model);
+  test::set_fixture_state(*model);
   model->to(device);
   const Variable images(want.images.to(device));
   const Targets targets{want.labels.to(device), {}};

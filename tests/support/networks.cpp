@@ -7,6 +7,7 @@
 #include <set>
 
 #include "engine/ops/cast.h"
+#include "engine/serialization/state_dict.h"
 
 namespace plume::test {
 namespace {
@@ -16,6 +17,59 @@ std::vector<float> floats(const Tensor& tensor) {
 }
 
 }  // namespace
+
+std::vector<double> fixture_uniform(const std::string& name, int64_t count) {
+  uint64_t hash = 0xCBF29CE484222325;
+  for (const char c : name) hash = (hash ^ uint8_t(c)) * 0x100000001B3;
+  std::vector<double> all(static_cast<size_t>(count));
+  for (double& v : all) {
+    hash += 0x9E3779B97F4A7C15;
+    uint64_t z = (hash ^ (hash >> 30)) * 0xBF58476D1CE4E5B9;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+    z ^= z >> 31;
+    v = double(z >> 40) * 0x1p-23 - 1.0;
+  }
+  return all;
+}
+
+namespace {
+
+// An entry of the state dictionary in PyTorch's layout.
+std::vector<float> initial_values(const std::string& name, const Shape& in_file) {
+  double scale = 0.1, offset = 0;
+  if (name.ends_with("running_var"))
+    scale = 0.6, offset = 2;
+  else if (name.ends_with("running_mean"))
+    scale = 0.1;
+  else if (in_file.rank() == 4)
+    scale = std::sqrt(6.0 / double(in_file[1] * in_file[2] * in_file[3]));
+  else if (in_file.rank() == 2)
+    scale = 1 / std::sqrt(double(in_file[1]));
+  else if (name.ends_with("weight"))
+    scale = 0.2, offset = 1;
+  std::vector<float> values;
+  for (const double u : fixture_uniform(name, in_file.elements()))
+    values.push_back(float(offset + scale * u));
+  return values;
+}
+
+}  // namespace
+
+void set_fixture_state(Module& model) {
+  for (const NamedTensor& entry : model.state()) {
+    if (entry.tensor->dtype() != DType::f32) continue;
+    const Shape shape = entry.filter ? filter_to_file(*entry.tensor).shape() : entry.tensor->shape();
+    Tensor value = Tensor::from(initial_values(entry.name, shape), shape);
+    if (entry.filter) value = filter_from_file(value, entry.tensor->shape());
+    std::copy_n(value.data<float>(), value.size(), entry.tensor->data<float>());
+  }
+}
+
+Tensor fixture_images(const std::string& name, int64_t count, int64_t size) {
+  std::vector<float> values;
+  for (const double u : fixture_uniform(name, count * 3 * size * size)) values.push_back(2 * float(u));
+  return channels_last(Tensor::from(values, {count, 3, size, size}));
+}
 
 Tensor random_images(int n, int size, uint64_t seed) {
   RandomSequence random(seed);

@@ -13,4 +13,10 @@ void disturb_norms(Module& model);
 // Largest difference as a part of the largest magnitude; infinity where a value is not finite.
 double relative_difference(const Tensor& a, const Tensor& b);
 
+// What fixtures/make_networks.py and its like give to PyTorch, so that fixtures need not store it.
+// `count` numbers in [-1, 1): splitmix64 of FNV-1a(name) + i, upper 24 bits.
+std::vector<double> fixture_uniform(const std::string& name, int64_t count);
+void set_fixture_state(Module& model);
+Tensor fixture_images(const std::string& name, int64_t count, int64_t size);  // [count, size, size, 3]
+
 }  // namespace plume::test

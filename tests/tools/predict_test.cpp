@@ -10,6 +10,7 @@
 
 #include "data/dataset.h"
 #include "data/imagenet_labels.h"
+#include "data/png.h"
 #include "data/resize.h"
 #include "engine/autograd/tape.h"
 #include "engine/serialization/state_dict.h"
@@ -17,11 +18,6 @@
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
 #include "tools/tool_tensors.h"
-
-#define STB_IMAGE_WRITE_IMPLEMENTATION
-#define STB_IMAGE_WRITE_STATIC
-#define STBI_WRITE_NO_STDIO
-#include <stb/stb_image_write.h>
 
 namespace plume::test {
 namespace {
@@ -32,10 +28,6 @@ using testing::HasSubstr;
 using Words = std::vector<std::string>;
 
 constexpr int kClasses = 7, kSide = 32;
-
-void append(void* to, void* data, int size) {
-  static_cast<std::string*>(to)->append(static_cast<const char*>(data), size_t(size));
-}
 
 data::Image drawn(int height, int width, int salt) {
   data::Image image{height, width, {}};
@@ -61,9 +53,7 @@ class PredictTest : public testing::Test {
     save_state(path, model, metadata);
   }
   std::string write_png(const std::string& name, const data::Image& image) {
-    std::string bytes;
-    stbi_write_png_to_func(append, &bytes, image.width, image.height, 3, image.pixels.data(), 0);
-    write_file(folder_.file(name), bytes);
+    write_file(folder_.file(name), data::encode_png(image));
     return folder_.file(name);
   }
   ToolResult predict(const Words& more) {
@@ -259,6 +249,46 @@ TEST_F(PredictTest, CommandLines) {
   }
   expect_refusal(predict({paths_[0], "--logits", folder_.path().string()}), 2, {"folder"});
   expect_refusal(predict({paths_[0], "--logits", folder_.file("no/where")}), 4, {"no/where"});
+}
+
+TEST_F(PredictTest, ExplainsItsGuess) {
+  const std::string target = folder_.file("why.png");
+  const json one = report({paths_[0], "--explain", target, "--logits", logits_});
+  expect_near(written_logits(), expected(prepared(images_[0], 36, 32, data::kImageNetStatistics)));
+  EXPECT_EQ(one["images"][0]["explained"]["overlay"], target);
+  EXPECT_EQ(one["images"][0]["explained"]["class"], one["images"][0]["top"][0]["class"]);
+  // 32 pixels, enlarged; where the network sees nothing for the class, the image is as it was.
+  const data::Image overlay = data::load_image(target);
+  ASSERT_EQ(overlay.height, 128);
+  ASSERT_EQ(overlay.width, 128);
+  const data::Image seen = data::resize_and_crop(images_[0], 36, 32);
+  // The map has one value, since 32 pixels end in 1x1: all of it is the hottest colour over the image.
+  for (const int at : {0, 5, 31}) {
+    const uint8_t* pixel = seen.pixels.data() + at * 3;
+    const double hottest[] = {165, 22, 4};
+    for (int c = 0; c < 3; ++c)
+      EXPECT_NEAR(overlay.pixels[size_t((at * 4 + 1) * 3 + c)], 0.35 * pixel[c] + 0.65 * hottest[c], 1) << at;
+  }
+  Words all = paths_;
+  all.insert(all.end(),
+             {"--explain", folder_.file("why"), "--explain-class", "2", "--explain-layer", "layer3.0"});
+  const json many = report(all);
+  for (size_t i = 0; i < paths_.size(); ++i) {
+    EXPECT_EQ(many["images"][i]["explained"]["class"], 2);
+    EXPECT_TRUE(fs::exists(folder_.file("why/photo" + std::to_string(i) + ".png")));
+  }
+  expect_refusal(predict({paths_[0], paths_[1], "--explain", target}), 2, {"why.png", "folder"});
+  expect_refusal(predict({paths_[0], "--explain", target, "--explain-class", "7"}), 2, {"7"});
+  expect_refusal(predict({paths_[0], "--explain", target, "--explain-layer", "layer9"}), 2, {"layer9"});
+  expect_refusal(predict({paths_[0], "--explain-class", "1"}), 2, {"--explain"});
+  const std::string before = read_file(paths_[0]);
+  expect_refusal(predict({paths_[0], "--explain", paths_[0]}), 2, {paths_[0]});
+  EXPECT_EQ(read_file(paths_[0]), before);
+  fs::create_directory(folder_.file("sub"));
+  fs::copy(paths_[0], folder_.file("sub"));
+  expect_refusal(predict({paths_[0], folder_.file("sub/photo0.png"), "--explain", folder_.file("why")}), 2,
+                 {"share"});
+  expect_refusal(predict({paths_[0], "--explain", paths_[1] + "/x"}), 4, {"--explain"});
 }
 
 TEST_F(PredictTest, BadWeights) {
