@@ -26,13 +26,28 @@ uint64_t hash_text(const std::string& text, uint64_t seed) {
   return hash_bytes({reinterpret_cast<const uint8_t*>(text.data()), text.size()}, seed);
 }
 
+template <class T>
+uint64_t hash_values(std::span<const T> values, uint64_t seed = 0) {
+  return hash_bytes({reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes()}, seed);
+}
+
+// Of what every data set has: counts, names and labels.
+uint64_t hash_description(const Dataset& set, std::span<const int32_t> labels) {
+  const int64_t sizes[] = {set.size(), set.height(), set.width(), set.classes()};
+  uint64_t hash = hash_values<int64_t>(sizes);
+  for (const std::string& class_name : set.class_names()) hash = hash_text(class_name, hash);
+  return hash_values(labels, hash);
+}
+
+size_t image_bytes(int64_t height, int64_t width) { return size_t(height) * size_t(width) * kChannels; }
+
+}  // namespace
+
 std::string hexadecimal(uint64_t value) {
   std::string digits(16, '0');
   for (size_t i = 16; i-- > 0; value >>= 4) digits[i] = "0123456789abcdef"[value & 15];
   return digits;
 }
-
-}  // namespace
 
 uint64_t hash_bytes(std::span<const uint8_t> bytes, uint64_t seed) {
   // Four independent lanes, since one chain of multiplications would wait for itself.
@@ -58,27 +73,60 @@ Split parse_split(std::string_view text) {
 }
 
 Dataset::Dataset(DatasetInfo info, std::vector<uint8_t> pixels, std::vector<int32_t> labels)
-    : info_(std::move(info)), pixels_(std::move(pixels)), labels_(std::move(labels)) {
-  const size_t image = size_t(height()) * size_t(width()) * kChannels;
-  if (pixels_.size() != labels_.size() * image)
+    : info_(std::move(info)) {
+  const auto owned = std::make_shared<const std::vector<uint8_t>>(std::move(pixels));
+  content_.labels = std::move(labels);
+  content_.pixels = *owned;
+  content_.owner = owned;
+  const size_t image = image_bytes(height(), width());
+  if (content_.pixels.size() != content_.labels.size() * image)
     fail(ErrorKind::internal, "data set {}: {} bytes of pixels for {} images of {} bytes", info_.name,
-         pixels_.size(), labels_.size(), image);
-  for (size_t i = 0; i < labels_.size(); ++i)
-    if (labels_[i] < 0 || labels_[i] >= classes())
-      fail(ErrorKind::internal, "data set {}: label {} of image {} is not in [0, {})", info_.name, labels_[i],
+         content_.pixels.size(), content_.labels.size(), image);
+  check_labels();
+  fingerprint_ = hexadecimal(hash_bytes(content_.pixels, hash_description(*this, content_.labels)));
+}
+
+Dataset::Dataset(DatasetInfo info, DatasetContent content)
+    : info_(std::move(info)), content_(std::move(content)) {
+  const std::vector<ImagePlace>& places = content_.places;
+  if (places.size() != content_.labels.size())
+    fail(ErrorKind::internal, "data set {}: {} images, {} labels", info_.name, places.size(),
+         content_.labels.size());
+  info_.height = places.empty() ? 0 : places.front().height;
+  info_.width = places.empty() ? 0 : places.front().width;
+  for (size_t i = 0; i < places.size(); ++i) {
+    const ImagePlace& place = places[i];
+    const size_t pixels = content_.pixels.size();
+    if (place.height <= 0 || place.width <= 0 || place.offset < 0 || size_t(place.offset) > pixels ||
+        image_bytes(place.height, place.width) > pixels - size_t(place.offset))
+      fail(ErrorKind::internal, "data set {}: image {} of {}x{} pixels at byte {} of {}", info_.name, i,
+           place.height, place.width, place.offset, pixels);
+    if (place.height != info_.height || place.width != info_.width) info_.height = info_.width = 0;
+  }
+  check_labels();
+  const uint64_t hash = hash_description(*this, content_.labels);
+  std::vector<int32_t> sides;
+  for (const ImagePlace& place : places) sides.insert(sides.end(), {place.height, place.width});
+  const uint64_t parts[] = {hash_values<int32_t>(sides, hash), content_.pixel_hash};
+  fingerprint_ = hexadecimal(hash_values<uint64_t>(parts));
+}
+
+void Dataset::check_labels() const {
+  const std::vector<int32_t>& labels = content_.labels;
+  for (size_t i = 0; i < labels.size(); ++i)
+    if (labels[i] < 0 || labels[i] >= classes())
+      fail(ErrorKind::internal, "data set {}: label {} of image {} is not in [0, {})", info_.name, labels[i],
            i, classes());
-  const int64_t sizes[] = {size(), height(), width(), classes()};
-  uint64_t hash = hash_bytes({reinterpret_cast<const uint8_t*>(sizes), sizeof sizes});
-  for (const std::string& class_name : class_names()) hash = hash_text(class_name, hash);
-  hash = hash_bytes({reinterpret_cast<const uint8_t*>(labels_.data()), labels_.size() * sizeof labels_[0]},
-                    hash);
-  fingerprint_ = hexadecimal(hash_bytes(pixels_, hash));
 }
 
 Sample Dataset::get(int64_t i) const {
   PLUME_CHECK(i >= 0 && i < size(), "data set {}: image {} of {}", info_.name, i, size());
-  const size_t image = size_t(height()) * size_t(width()) * kChannels;
-  return {{pixels_.data() + size_t(i) * image, image}, labels_[size_t(i)]};
+  const size_t at = size_t(i);
+  ImagePlace place{0, info_.height, info_.width};
+  place.offset = i * int64_t(image_bytes(place.height, place.width));
+  if (!content_.places.empty()) place = content_.places[at];
+  return {content_.pixels.subspan(size_t(place.offset), image_bytes(place.height, place.width)), place.height,
+          place.width, content_.labels[at]};
 }
 
 }  // namespace plume::data

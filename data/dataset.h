@@ -1,7 +1,8 @@
-// A labelled set of images of one size, resident in host memory as bytes.
+// A labelled set of images as bytes, in memory or in a file that is mapped into it.
 #pragma once
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,7 +19,8 @@ inline constexpr int kChannels = 3;
 // One labelled image. The pixels belong to the data set and live as long as it does.
 struct Sample {
   std::span<const uint8_t> pixels;  // [height, width, 3], RGB
-  int label = 0;                    // in [0, classes)
+  int height = 0, width = 0;
+  int label = 0;  // in [0, classes)
 };
 
 // Per channel, of values in [0, 1]: an image enters a network as (x / 255 - mean) / std.
@@ -32,9 +34,29 @@ inline constexpr ChannelStatistics kImageNetStatistics{{0.485f, 0.456f, 0.406f},
 struct DatasetInfo {
   std::string name;  // "cifar10"
   Split split = Split::train;
-  int height = 0, width = 0;
+  int height = 0, width = 0;  // of every image; 0 when they differ
   std::vector<std::string> class_names;
   ChannelStatistics statistics;
+};
+
+// An image's pixels among those of its data set.
+struct ImagePlace {
+  int64_t offset = 0;  // bytes
+  int32_t height = 0, width = 0;
+};
+
+// An image that was left out because it cannot be read.
+struct SkippedImage {
+  std::string path, reason;
+};
+
+struct DatasetContent {
+  std::vector<int32_t> labels;
+  std::vector<ImagePlace> places;     // one per label
+  std::span<const uint8_t> pixels;    // of all images
+  std::shared_ptr<const void> owner;  // keeps the pixels alive
+  uint64_t pixel_hash = 0;            // tells them from other pixels
+  std::vector<SkippedImage> skipped;
 };
 
 // Immutable once made, so that any number of threads may read it.
@@ -43,11 +65,13 @@ class Dataset {
   // pixels: [count, height, width, 3]; labels: [count]. Throws internal when the sizes disagree or a label is
   // out of range: readers check their files before.
   Dataset(DatasetInfo info, std::vector<uint8_t> pixels, std::vector<int32_t> labels);
+  // Images of any sizes; info.height and width are found here. Throws internal as above.
+  Dataset(DatasetInfo info, DatasetContent content);
   virtual ~Dataset() = default;
   Dataset(const Dataset&) = delete;
   Dataset& operator=(const Dataset&) = delete;
 
-  int64_t size() const { return int64_t(labels_.size()); }
+  int64_t size() const { return int64_t(content_.labels.size()); }
   virtual Sample get(int64_t i) const;  // throws usage when i is not in [0, size)
 
   const DatasetInfo& info() const { return info_; }
@@ -55,19 +79,25 @@ class Dataset {
   Split split() const { return info_.split; }
   int classes() const { return int(info_.class_names.size()); }
   const std::vector<std::string>& class_names() const { return info_.class_names; }
+  // Whether all images are of one size, which is then height() x width(); these are 0 otherwise.
+  bool uniform() const { return info_.height > 0; }
   int height() const { return info_.height; }
   int width() const { return info_.width; }
   // The usual statistics of the training split, for both splits.
   const ChannelStatistics& statistics() const { return info_.statistics; }
   // 16 hexadecimal digits over sizes, class names, labels and pixels: the same content has the same one.
   const std::string& fingerprint() const { return fingerprint_; }
+  const std::vector<SkippedImage>& skipped() const { return content_.skipped; }
 
  private:
+  void check_labels() const;
+
   DatasetInfo info_;
-  std::vector<uint8_t> pixels_;
-  std::vector<int32_t> labels_;
+  DatasetContent content_;  // of a set made from one vector of pixels, without places
   std::string fingerprint_;
 };
+
+std::string hexadecimal(uint64_t value);  // 16 digits
 
 // 64-bit hash of bytes (not cryptographic), the same on every little-endian machine.
 uint64_t hash_bytes(std::span<const uint8_t> bytes, uint64_t seed = 0);

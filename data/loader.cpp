@@ -17,6 +17,7 @@ namespace {
 LoaderParams checked(const std::shared_ptr<const Dataset>& dataset, const LoaderParams& params) {
   constexpr int kMostWorkers = 256, kMostPrefetch = 1024;
   PLUME_CHECK(dataset != nullptr, "loader: no data set");
+  PLUME_CHECK(dataset->uniform(), "loader: the images of {} are not of one size", dataset->name());
   PLUME_CHECK(params.batch_size > 0, "loader: batch size {}, expected at least 1", params.batch_size);
   PLUME_CHECK(params.workers >= 0 && params.workers <= kMostWorkers, "loader: {} workers, expected 0 to {}",
               params.workers, kMostWorkers);
