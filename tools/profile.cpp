@@ -67,6 +67,7 @@ void write(const std::string& path, const std::string& content) {
 
 void profile_one(const tools::ProfileRequest& request, const Outputs& out, size_t most) {
   const tools::Ceilings ceilings = tools::measure_ceilings(request.device);
+  if (!out.svg.empty()) tools::check_roofline(request, ceilings);
   tools::print_ceilings(ceilings, backend(request.device).describe(), request.device);
   std::fflush(stdout);
   tools::ProfileRun run(request);

@@ -92,12 +92,16 @@ double power_above(double value) { return std::pow(10.0, std::ceil(std::log10(va
 
 }  // namespace
 
+void check_roofline(const ProfileRequest& request, const Ceilings& ceilings) {
+  PLUME_CHECK(ceilings.copy_bytes_per_second > 0 && ceilings.flops_per_second.contains(request.dtype),
+              "--svg: a roofline needs the machine's ceilings, which are not known for {} on {}",
+              request.dtype, request.device);
+}
+
 std::string roofline_svg(const ProfileReport& report, const Ceilings& ceilings) {
-  const auto known = ceilings.flops_per_second.find(report.request.dtype);
-  PLUME_CHECK(known != ceilings.flops_per_second.end() && ceilings.copy_bytes_per_second > 0,
-              "profile: a roofline needs the machine's ceilings, which are not known for {} on {}",
-              report.request.dtype, report.request.device);
-  const double peak = known->second, bandwidth = ceilings.copy_bytes_per_second;
+  check_roofline(report.request, ceilings);
+  const double peak = ceilings.flops_per_second.at(report.request.dtype),
+               bandwidth = ceilings.copy_bytes_per_second;
   const std::vector<Dot> dots = dots_of(report.profile, ceilings);
   double least_x = peak / bandwidth / 4, most_x = peak / bandwidth * 4, least_y = peak / 100,
          most_y = peak * 1.5;

@@ -84,6 +84,9 @@ TEST(Profile, RefusesWhatItCannotDo) {
   expect_refusal(run_quick({"--mode", "training", "--unfused"}), 2, {"--unfused"});
   expect_refusal(run_quick({"--all", "--top", "3"}), 2, {"--all", "--top"});
   expect_refusal(run_quick({"--model", "resnet81"}), 2, {"resnet81"});
+  const ToolResult no_roof = run_quick({"--dtype", "bf16", "--svg", "p"});
+  EXPECT_EQ(no_roof.code, 2);
+  EXPECT_TRUE(contains(no_roof.err, "ceilings, which are not known for bf16 on cpu")) << no_roof.err;
   expect_refusal(run_quick({"--batch", "0"}), 2, {"--batch", "'0'"});
   expect_refusal(run_quick({"--compare", "conv2d.forward"}), 2, {"slot=variant,variant"});
   expect_refusal(run_quick({"--compare", "conv2d.forward=direct,"}), 2, {"slot=variant,variant"});
