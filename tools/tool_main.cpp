@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <new>
 #include <string_view>
+#include <thread>
 
 #if defined(_OPENMP)
 #include <omp.h>
@@ -14,6 +15,8 @@
 
 #include "engine/core/kernel_slot.h"
 #include "engine/core/text.h"
+#include "engine/distributed/communicator.h"
+#include "engine/distributed/launch.h"
 
 namespace plume::tools {
 namespace {
@@ -37,6 +40,25 @@ std::string one_line(std::string text) {
   for (char& c : text)
     if (c == '\n' || c == '\r') c = ' ';
   return text;
+}
+
+int rank_or_zero() {
+  try {
+    return launch().rank;
+  } catch (const Error&) {
+    return 0;
+  }
+}
+
+// The last words of a tool: one line, and the other ranks are ended. Most errors meet all ranks at once; the
+// first rank then speaks for them, before the others have waited long enough to speak.
+int give_up(const std::string& text, ErrorKind kind) {
+  const int rank = rank_or_zero();
+  if (rank > 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  const std::string place = rank > 0 ? message(" (rank {})", rank) : "";
+  std::fprintf(stderr, "%s: %s%s\n", tool_name().c_str(), one_line(text).c_str(), place.c_str());
+  Communicator::abort_world(int(kind));
+  return int(kind);
 }
 
 }  // namespace
@@ -165,6 +187,7 @@ Device DeviceFlags::open() {
 }
 
 void log_line(const std::string& line) {
+  if (rank_or_zero() > 0) return;
   std::fprintf(stderr, "%s: %s\n", tool_name().c_str(), one_line(line).c_str());
 }
 
@@ -176,17 +199,13 @@ int run_tool(int argc, char** argv, const std::string& description, const std::f
   } catch (const HelpShown&) {
     return 0;
   } catch (const Error& error) {
-    log_line(error.what());
-    return error.exit_code();
+    return give_up(error.what(), error.kind());
   } catch (const std::bad_alloc&) {
-    log_line("out of memory");
-    return int(ErrorKind::resource);
+    return give_up("out of memory", ErrorKind::resource);
   } catch (const std::filesystem::filesystem_error& error) {
-    log_line(error.what());
-    return int(ErrorKind::resource);
+    return give_up(error.what(), ErrorKind::resource);
   } catch (const std::exception& error) {
-    log_line(error.what());
-    return int(ErrorKind::internal);
+    return give_up(error.what(), ErrorKind::internal);
   }
 }
 

@@ -61,10 +61,11 @@ class DeviceFlags {
 int64_t parse_whole(const std::string& flag, const std::string& text, int64_t least, int64_t most);
 double parse_number(const std::string& flag, const std::string& text, double least, double most);
 
-// "train: message" on stderr.
+// "train: message" on stderr; of several ranks the first speaks.
 void log_line(const std::string& line);
 
-// Runs the body and turns what it throws into one line on stderr and an exit code.
+// Runs the body and turns what it throws into one line on stderr and an exit code. A rank of several then ends
+// the others, which would wait for it.
 int run_tool(int argc, char** argv, const std::string& description, const std::function<int(Flags&)>& body);
 
 }  // namespace plume::tools

@@ -39,6 +39,21 @@ void ClassificationMetrics::add(std::span<const float> logits, std::span<const i
   }
 }
 
+std::vector<int64_t> ClassificationMetrics::counters() const {
+  std::vector<int64_t> all = confusion_;
+  all.insert(all.end(), {count_, correct_, correct_top_k_});
+  return all;
+}
+
+void ClassificationMetrics::set_counters(std::span<const int64_t> counters) {
+  const size_t pairs = confusion_.size();
+  PLUME_CHECK(counters.size() == pairs + 3, "metrics: {} counters for {} classes", counters.size(), classes_);
+  confusion_.assign(counters.begin(), counters.begin() + int64_t(pairs));
+  count_ = counters[pairs];
+  correct_ = counters[pairs + 1];
+  correct_top_k_ = counters[pairs + 2];
+}
+
 double ClassificationMetrics::accuracy() const { return ratio(correct_, count_); }
 double ClassificationMetrics::top_k_accuracy() const { return ratio(correct_top_k_, count_); }
 

@@ -16,6 +16,10 @@ class ClassificationMetrics {
   // A tie counts for the lower class.
   void add(std::span<const float> logits, std::span<const int32_t> labels);
 
+  // All counters in one row, to be added up with those of other processes and put back.
+  std::vector<int64_t> counters() const;
+  void set_counters(std::span<const int64_t> counters);
+
   int classes() const { return classes_; }
   int top_k() const { return top_k_; }
   int64_t count() const { return count_; }
