@@ -43,9 +43,15 @@ SharedStep TrainingRanks::begin_step(int64_t samples) {
   return training_.begin_step(samples, tools::stop_signal());
 }
 
-void TrainingRanks::backward(const Variable& loss, const SharedStep& step) {
-  if (size() == 1) return training_.backward(loss, {});
-  training_.backward(loss, Tensor::from(std::vector<float>{step.weight}, loss.shape(), loss.device()));
+void TrainingRanks::backward(const Variable& loss, const Tensor& dy, const SharedStep& step, bool last) {
+  const float share = step.weight * float(size());
+  Tensor own = dy;
+  if (share != 1.0f)  // only where the last batches of an epoch differ
+    own = Tensor::from(std::vector<float>{dy.item() * share}, dy.shape(), dy.device());
+  if (last)
+    training_.backward(loss, own);
+  else
+    plume::backward(loss, own);
 }
 
 double TrainingRanks::collect(double own) {

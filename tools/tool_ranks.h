@@ -26,8 +26,10 @@ class TrainingRanks {
   SharedStep begin_step(int64_t samples);
   // 0, or the signal that one of the ranks got.
   int stop_signal() { return begin_step(0).stop_signal; }
-  // The gradient of the loss of all ranks' samples; `loss` is the mean over this rank's.
-  void backward(const Variable& loss, const SharedStep& step);
+  // Adds to the gradients size() times that of the loss of all ranks' samples, where `loss` is the mean over this
+  // rank's: divided by the ranks as by the passes of a step it is the mean. dy f32 [1]. Gradients are summed over
+  // the ranks after the `last` pass.
+  void backward(const Variable& loss, const Tensor& dy, const SharedStep& step, bool last = true);
 
   // On rank 0 the sum over all ranks, on the others zero: what a checkpoint of rank 0 holds is then complete.
   double collect(double own);
