@@ -17,7 +17,6 @@ namespace {
 LoaderParams checked(const std::shared_ptr<const Dataset>& dataset, const LoaderParams& params) {
   constexpr int kMostWorkers = 256, kMostPrefetch = 1024;
   PLUME_CHECK(dataset != nullptr, "loader: no data set");
-  PLUME_CHECK(dataset->uniform(), "loader: the images of {} are not of one size", dataset->name());
   PLUME_CHECK(params.batch_size > 0, "loader: batch size {}, expected at least 1", params.batch_size);
   PLUME_CHECK(params.workers >= 0 && params.workers <= kMostWorkers, "loader: {} workers, expected 0 to {}",
               params.workers, kMostWorkers);
@@ -73,7 +72,7 @@ struct Loader::State {
 Batch Loader::State::make(int64_t index) const {
   const int64_t first = index * params.batch_size;
   const int64_t count = std::min(params.batch_size, sampler.size() - first);
-  const int64_t height = dataset->height(), width = dataset->width();
+  const int64_t height = augmenter.height(), width = augmenter.width();
   Batch batch;
   batch.images = Tensor::empty({count, height, width, kChannels}, DType::f32, Device::cpu, "batch");
   batch.labels = Tensor::empty({count}, DType::i32, Device::cpu, "batch");
@@ -85,7 +84,7 @@ Batch Loader::State::make(int64_t index) const {
   for (int64_t i = 0; i < count; ++i, image += height * width * kChannels) {
     const int64_t which = order[size_t(first + i)];
     const Sample sample = dataset->get(which);
-    augmenter(sample.pixels, epoch, which, image);
+    augmenter(sample, epoch, which, image);
     label[i] = sample.label;
   }
   return batch;

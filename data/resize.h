@@ -4,11 +4,13 @@
 #include <string_view>
 
 #include "data/image.h"
+#include "engine/math/resample.h"
 
 namespace plume::data {
 
 enum class Interpolation : uint8_t { bilinear, bicubic };
 const char* name(Interpolation interpolation);
+ResampleFilter filter_of(Interpolation interpolation);
 Interpolation parse_interpolation(std::string_view text);  // "bilinear", "bicubic"; throws usage
 
 struct ImageSize {

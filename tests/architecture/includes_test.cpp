@@ -56,7 +56,7 @@ const std::map<std::string, Rooms> kAllowed{
     {"engine/cpu", kColumn},
     {"engine/cuda", kCudaColumn},
     {"kernels", kColumn},
-    {"data", {"engine/core", "engine/memory"}},
+    {"data", {"engine/core", "engine/memory", "engine/math"}},
     {"models", kModulesAndBelow},
 };
 // They plug in by registration: nobody else knows them.

@@ -109,7 +109,7 @@ TEST(Loader, BatchesAreTheSamplersOrderAugmented) {
       for (size_t i = 0; i < batch.labels.size(); ++i, ++position) {
         const Sample sample = dataset->get(order[position]);
         std::vector<float> expected(kImage);
-        augmenter(sample.pixels, epoch, order[position], expected.data());
+        augmenter(sample, epoch, order[position], expected.data());
         ASSERT_EQ(batch.labels[i], sample.label);
         ASSERT_TRUE(
             std::equal(expected.begin(), expected.end(), batch.images.begin() + std::ptrdiff_t(i * kImage)));

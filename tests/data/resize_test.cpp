@@ -6,32 +6,14 @@
 #include <sstream>
 
 #include "engine/core/error.h"
+#include "tests/support/drawn_images.h"
 #include "tests/support/test_support.h"
 
 namespace plume::data {
 namespace {
 
-// As tests/fixtures/make_resize.py draws them.
-Image draw(const std::string& content, int height, int width) {
-  Image image{height, width, {}};
-  uint32_t state = uint32_t(height) * 65536u + uint32_t(width);
-  for (int y = 0; y < height; ++y)
-    for (int x = 0; x < width; ++x)
-      for (int c = 0; c < 3; ++c) {
-        state = state * 1664525u + 1013904223u;
-        const auto noise = uint8_t(state >> 24);
-        image.pixels.push_back(content == "smooth"        ? uint8_t(3 * y + 5 * x + 80 * c)
-                               : content == "black_white" ? (noise < 128 ? 0 : 255)
-                                                          : noise);
-      }
-  return image;
-}
-
-uint64_t fnv1a(const std::vector<uint8_t>& bytes) {
-  uint64_t h = 0xCBF29CE484222325u;
-  for (const uint8_t b : bytes) h = (h ^ b) * 0x100000001B3u;
-  return h;
-}
+using test::draw;
+using test::fnv1a;
 
 TEST(Resize, GivesPillowsBytes) {
   std::istringstream lines(test::read_file(test::fixture("resize_pillow.txt")));
