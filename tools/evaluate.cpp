@@ -24,8 +24,11 @@ struct Subject {
 };
 
 Json to_json(const tools::Latency& l) {
-  return {{"batch", l.batch}, {"samples", l.samples}, {"median_ms", l.median},
-          {"p95_ms", l.p95},  {"p99_ms", l.p99},      {"median_ms_per_image", l.median / double(l.batch)}};
+  Json json = {{"batch", l.batch},      {"samples", l.samples},
+               {"median_ms", l.median}, {"p95_ms", l.p95},
+               {"p99_ms", l.p99},       {"median_ms_per_image", l.median / double(l.batch)}};
+  if (l.joules_per_image) json["energy_mj_per_image"] = *l.joules_per_image * 1e3;
+  return json;
 }
 
 Json per_class(const ClassificationMetrics& m, const std::vector<std::string>& names) {

@@ -6,6 +6,7 @@
 #include "engine/autograd/tape.h"
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/profiler/cost.h"
+#include "tools/tool_energy.h"
 #include "tools/tool_signals.h"
 
 namespace plume::tools {
@@ -83,12 +84,19 @@ Latency measure_latency(Module& model, Device device, int64_t batch, int height,
   do pass();
   while (seconds_since(warm_up) < kWarmUpSeconds && !stop_signal());
   std::vector<double> times;
+  const std::optional<double> joules_before = energy_counter(device);
   const Clock::time_point start = Clock::now();
   while ((int(times.size()) < kFewest || seconds_since(start) < seconds) && !stop_signal())
     times.push_back(pass() * 1e3);
+  std::optional<double> joules = energy_counter(device);
+  if (joules && joules_before && !times.empty())
+    *joules = (*joules - *joules_before) / double(times.size()) / double(batch);
+  else
+    joules.reset();
   if (times.empty()) times.push_back(0);
   std::sort(times.begin(), times.end());
-  return {batch, int(times.size()), percentile(times, 0.5), percentile(times, 0.95), percentile(times, 0.99)};
+  return {batch, int(times.size()), percentile(times, 0.5), percentile(times, 0.95), percentile(times, 0.99),
+          joules};
 }
 
 int64_t count_model_macs(Module& model, Device device, int height, int width) {

@@ -1,6 +1,7 @@
 // A model's accuracy, loss and latency.
 #pragma once
 #include <memory>
+#include <optional>
 
 #include "data/loader.h"
 #include "engine/metrics/classification.h"
@@ -27,6 +28,7 @@ struct Latency {
   int64_t batch = 0;
   int samples = 0;
   double median = 0, p95 = 0, p99 = 0;
+  std::optional<double> joules_per_image;  // over the timed passes, where the device counts it
 };
 
 // Times forward passes over random images [batch, height, width, 3]: at least a second of warm-up, then

@@ -195,8 +195,10 @@ class CellRun {
     const auto model = make_model(cell_.model, {.num_classes = dataset->classes(), .stem = parse_stem(stem)});
     constexpr int kImageNetSide = 224;
     result_["stem"] = stem;
-    result_["native_size"] = dataset->height();
-    result_["macs_native"] = count_model_macs(*model, Device::cpu, dataset->height(), dataset->width());
+    // A folder of photographs has no resolution of its own.
+    const int side = dataset->uniform() ? dataset->height() : kImageNetSide;
+    result_["native_size"] = side;
+    result_["macs_native"] = count_model_macs(*model, Device::cpu, side, side);
     result_["macs_224"] = count_model_macs(*model, Device::cpu, kImageNetSide, kImageNetSide);
     result_["explanations"] = explain(*dataset);
   }

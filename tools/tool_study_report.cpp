@@ -44,7 +44,7 @@ class Figures {
   Json flops_224() const { return scaled(cell_, "macs_224", 2e-9); }
   Json parameters() const { return scaled(evaluation_, "parameters", 1e-6); }
   Json size_mib() const { return scaled(evaluation_, "parameters", 4 / kMib); }
-  Json energy() const { return scaled(evaluation_, "energy_mj_per_image", 1); }
+  Json energy() const { return latency(true, "energy_mj_per_image"); }
   Json minutes() const { return scaled(cell_, "seconds", 1.0 / 60); }
   Json epochs() const { return cell_.contains("curve") ? Json(cell_["curve"].size()) : Json(); }
   Json peak_memory(const char* program) const { return scaled(part("peak_memory_bytes"), program, 1e-6); }

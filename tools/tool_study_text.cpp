@@ -89,9 +89,8 @@ std::string report_as_markdown(const Json& report) {
 std::string report_as_csv(const Json& report) {
   constexpr const char *kCell[] = {"id",          "model",       "data",     "start",  "state",
                                    "native_size", "macs_native", "macs_224", "seconds"},
-                       *kEvaluation[] = {"device",     "device_name", "precision",          "images",
-                                         "top1",       "top5",        "macro_f1",           "loss",
-                                         "parameters", "size_mb",     "energy_mj_per_image"};
+                       *kEvaluation[] = {"device", "device_name", "precision", "images",     "top1",
+                                         "top5",   "macro_f1",    "loss",      "parameters", "size_mb"};
   const auto text = [](const Json& from, const char* key) {
     const Json value = from.is_object() ? from.value(key, Json()) : Json();
     return value.is_null() ? "" : csv_cell(value.is_string() ? value.get<std::string>() : value.dump());
@@ -99,7 +98,9 @@ std::string report_as_csv(const Json& report) {
   std::string out;
   for (const char* key : kCell) out += std::string(key) + ",";
   for (const char* key : kEvaluation) out += std::string(key) + ",";
-  out += "single_ms,batch,batch_ms_per_image,peak_train_bytes,peak_evaluate_bytes,epochs,error\n";
+  out +=
+      "single_ms,batch,batch_ms_per_image,energy_mj_per_image,peak_train_bytes,peak_evaluate_bytes,epochs,"
+      "error\n";
   for (const Json& cell : report["cells"]) {
     const Json evaluation = cell.value("evaluation", Json::object()),
                peak = cell.value("peak_memory_bytes", Json::object());
