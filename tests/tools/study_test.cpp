@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "engine/core/error.h"
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
 #include "tools/tool_paper.h"
@@ -102,10 +103,12 @@ class StudyTest : public testing::Test {
       for (const char* key : {"seconds", "peak_memory_bytes"}) cell.erase(key);
       if (cell.contains("evaluation")) cell["evaluation"].erase("weights");
       if (!cell.contains("curve")) continue;
-      for (json& epoch : cell["curve"])
-        for (const auto& [key, value] : json(epoch).items())
+      for (json& epoch : cell["curve"]) {
+        const json all = epoch;
+        for (const auto& [key, value] : all.items())
           if (key.find("second") != std::string::npos || key.find("memory") != std::string::npos)
             epoch.erase(key);
+      }
     }
     return study;
   }
@@ -156,9 +159,9 @@ TEST_F(StudyTest, MarkdownCsvAndPageSayTheSame) {
   const json r = report("whole");
   const std::string markdown = read_file(file("whole/report.md")), csv = read_file(file("whole/cells.csv"));
   for (const json& row : table(r, "cells")["rows"]) {
-    EXPECT_THAT(markdown,
-                HasSubstr("| " + row["cell"].get<std::string>() + " | " + row["state"].get<std::string>()));
-    EXPECT_THAT(csv, HasSubstr("\n" + row["cell"].get<std::string>() + ","));
+    EXPECT_THAT(markdown, HasSubstr(message("| {} | {}", row["cell"].get<std::string>(),
+                                            row["state"].get<std::string>())));
+    EXPECT_THAT(csv, HasSubstr(message("\n{},", row["cell"].get<std::string>())));
   }
   EXPECT_EQ(count(csv, "\n"), 5u);
   const std::string page = read_file(file("whole/report.html"));
@@ -175,12 +178,12 @@ TEST_F(StudyTest, FinishedCellsAreKept) {
   const json before = report("whole");
   ASSERT_EQ(study("whole").code, 0);
   EXPECT_EQ(read_file(cell_file("whole", kFirst, "log.txt")), log);
-  EXPECT_EQ(report("whole"), before);
+  EXPECT_TRUE(report("whole") == before);
   // Only a failed cell runs again, and only when asked to.
   ASSERT_EQ(study("whole", {"--retry"}).code, 0);
   EXPECT_EQ(count(read_file(cell_file("whole", kFailing, "log.txt")), "$ train"), 2u);
   EXPECT_EQ(read_file(cell_file("whole", kFirst, "log.txt")), log);
-  EXPECT_EQ(report("whole"), before);
+  EXPECT_TRUE(timeless(report("whole")) == timeless(before));
 }
 
 TEST_F(StudyTest, AKilledStudyGoesOnToTheSameReport) {
@@ -216,8 +219,8 @@ TEST_F(StudyTest, OtherSettingsNeedAnotherFolder) {
 }
 
 TEST_F(StudyTest, ShardsAndSelections) {
-  EXPECT_EQ(study("none", {"--list", "--shard", "1/2"}).out, std::string(kSecond) + "\n" + kFailing + "\n");
-  EXPECT_EQ(study("none", {"--list", "--models", "shufflenet_v2_x0_5"}).out, std::string(kSecond) + "\n");
+  EXPECT_EQ(study("none", {"--list", "--shard", "1/2"}).out, message("{}\n{}\n", kSecond, kFailing));
+  EXPECT_EQ(study("none", {"--list", "--models", "shufflenet_v2_x0_5"}).out, message("{}\n", kSecond));
   EXPECT_FALSE(fs::exists(file("none")));
   expect_refusal(study("none", {"--shard", "2/2"}), 2, {"--shard", "2"});
   expect_refusal(study("none", {"--shard", "half"}), 2, {"--shard", "half"});
@@ -238,7 +241,7 @@ TEST_F(StudyTest, ABrowserShowsThePage) {
   const std::string line = std::string(browser) +
                            " --headless --no-sandbox --disable-gpu --enable-logging=stderr --v=0 " +
                            "--user-data-dir=" + file("profile") + " ";
-  const std::string url = "file://" + file("whole/report.html");
+  const std::string url = message("file://{}", file("whole/report.html"));
   ASSERT_EQ(std::system((line + "--dump-dom " + url + " > " + dom + " 2> " + log).c_str()), 0)
       << read_file(log);
   EXPECT_EQ(read_file(log).find("CONSOLE"), std::string::npos) << read_file(log);
@@ -246,7 +249,7 @@ TEST_F(StudyTest, ABrowserShowsThePage) {
   const json r = report("whole");
   for (const json& t : r["tables"]) {
     if (t["rows"].empty()) continue;
-    const std::string id = "<table id=\"table-" + t["id"].get<std::string>() + "\">";
+    const std::string id = message("<table id=\"table-{}\">", t["id"].get<std::string>());
     const size_t begin = text.find(id);
     ASSERT_NE(begin, std::string::npos) << id;
     const std::string html = text.substr(begin, text.find("</table>", begin) - begin);
@@ -262,7 +265,7 @@ TEST_F(StudyTest, ABrowserShowsThePage) {
         }
   }
   for (const json& figure : r["figures"])
-    EXPECT_THAT(text, HasSubstr("id=\"figure-" + figure["id"].get<std::string>() + "\""));
+    EXPECT_THAT(text, HasSubstr(message("id=\"figure-{}\"", figure["id"].get<std::string>())));
   ASSERT_EQ(
       std::system((line + "--window-size=1200,2400 --screenshot=" + shot + " " + url + " 2> " + log).c_str()),
       0);
