@@ -34,15 +34,7 @@ Context& context_of(Module& model) { return context(model.parameters().front().v
 std::vector<StateGroup> groups_of(Module& model, Sgd* sgd) {
   std::vector<StateGroup> groups = {{"", model.state()}};
   if (sgd == nullptr) return groups;
-  StateGroup velocities{std::string(kOptimizerPrefix) + "velocity.", {}}, others{kOptimizerPrefix, {}};
-  for (NamedTensor& entry : sgd->state())
-    (entry.name == "steps" ? others : velocities).tensors.push_back(entry);
-  // A velocity lies in the file as its filter does.
-  for (const NamedTensor& weight : groups[0].tensors)
-    for (NamedTensor& velocity : velocities.tensors)
-      if (velocity.name == weight.name) velocity.filter = weight.filter;
-  groups.push_back(std::move(velocities));
-  groups.push_back(std::move(others));
+  groups.push_back({kOptimizerPrefix, sgd->state()});
   return groups;
 }
 

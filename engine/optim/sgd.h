@@ -1,33 +1,22 @@
-// Stochastic gradient descent over a module's parameters (see ops/sgd_step.h for the formula).
+// Stochastic gradient descent, with momentum by default: a short name for one of the optimisers.
 #pragma once
-#include <vector>
-
-#include "engine/modules/module.h"
-#include "engine/ops/sgd_step.h"
+#include "engine/optim/optimizer.h"
 
 namespace plume {
 
-class Sgd {
+class Sgd : public Optimizer {
  public:
   struct Options {
     float momentum = 0.9f;
     float weight_decay = 0.0f;
     bool nesterov = false;
-    bool decay_norms_and_biases = true;  // PyTorch's default; false spares parameters of rank <= 1
+    bool decay_norms_and_biases = true;  // see OptimizerOptions
   };
-  Sgd(std::vector<NamedParameter> parameters, const Options& options);
-
-  // One step with the gradients at hand; parameters without one are left alone.
-  void step(float learning_rate);
-  void zero_grad();
-  // Velocities under their parameters' names, and the step counter (i64, host): what a checkpoint must keep.
-  std::vector<NamedTensor> state();
-
- private:
-  Options options_;
-  std::vector<NamedParameter> parameters_;
-  std::vector<SgdTensor> tensors_;
-  Tensor steps_;
+  Sgd(std::vector<NamedParameter> parameters, const Options& o)
+      : Optimizer(std::move(parameters), {.momentum = double(o.momentum),
+                                          .nesterov = o.nesterov,
+                                          .weight_decay = double(o.weight_decay),
+                                          .decay_norms_and_biases = o.decay_norms_and_biases}) {}
 };
 
 }  // namespace plume

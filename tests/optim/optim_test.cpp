@@ -87,17 +87,17 @@ TEST(Sgd, LeavesParametersWithoutAGradientAlone) {
   EXPECT_NE(m.weight.value().to_vector<float>()[0], 1.0f);
 }
 
-TEST(Sgd, StateHoldsVelocitiesAndTheStepCounter) {
+TEST(Sgd, StateHoldsVelocitiesAndTheControl) {
   OneLayer m;
   Sgd sgd(m.parameters(), {.momentum = 0.9f});
   set_gradients(m);
   sgd.step(0.1f);
   const auto state = sgd.state();
   ASSERT_EQ(state.size(), 3u);
-  EXPECT_EQ(state[0].name, "weight");
+  EXPECT_EQ(state[0].name, "velocity.weight");
   EXPECT_FLOAT_EQ(state[0].tensor->to_vector<float>()[1], 0.25f);
-  EXPECT_EQ(state[2].name, "steps");
-  EXPECT_EQ(state[2].tensor->to_vector<int64_t>()[0], 1);
+  EXPECT_EQ(state[2].name, "control");
+  EXPECT_EQ(control_of(std::as_const(*state[2].tensor))->steps, 1.0f);
 }
 
 TEST(Sgd, NesterovNeedsMomentum) {
