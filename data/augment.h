@@ -73,13 +73,14 @@ class Augmenter {
 
   // For an image of height x width. Throws bad_input when the image cannot be cropped as asked.
   AugmentPlan plan(ImageSize image, int64_t epoch, int64_t index, TapTable& taps) const;
+  // Throws bad_input unless the sample has as many bytes as pixels.
+  void check_sample(const Sample& sample, int64_t index) const;
   // Draws and carries out: pixels [height, width, 3] -> out [height(), width(), 3], (x / 255 - mean) / std.
   void operator()(const Sample& sample, int64_t epoch, int64_t index, float* out) const;
   // The bytes before normalisation and erasing, for people to look at.
   Image picture(const Sample& sample, int64_t epoch, int64_t index) const;
 
  private:
-  void check_sample(const Sample& sample, int64_t index) const;
   void plan_geometry(AugmentPlan& plan, ImageSize image, int64_t epoch, int64_t index, TapTable& taps) const;
 
   AugmentParams params_;

@@ -9,7 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "data/batch_maker.h"
 #include "engine/core/error.h"
+#include "engine/memory/staging.h"
 
 namespace plume::data {
 namespace {
@@ -22,6 +24,7 @@ LoaderParams checked(const std::shared_ptr<const Dataset>& dataset, const Loader
               params.workers, kMostWorkers);
   PLUME_CHECK(params.prefetch >= 1 && params.prefetch <= kMostPrefetch,
               "loader: prefetch {}, expected 1 to {} batches", params.prefetch, kMostPrefetch);
+  PLUME_CHECK(params.resident_bytes >= 0, "loader: {} resident bytes", params.resident_bytes);
   return params;
 }
 
@@ -39,19 +42,23 @@ struct Loader::State {
       : dataset(std::move(d)),
         params(checked(dataset, p)),
         sampler(dataset->size(), params.sampler),
-        augmenter(dataset->height(), dataset->width(), params.augment),
+        maker(*dataset, params),
         batches(sampler.batches(params.batch_size)),
+        staging(params.device),
         ring(size_t(params.prefetch)) {}
   ~State() { stop(); }
 
   Batch make(int64_t index) const;
   void work();
+  std::optional<Result> take(bool wait);
+  void stage(Batch& batch);
+  void unstage(Batch& batch);
   void stop();
 
   const std::shared_ptr<const Dataset> dataset;
   const LoaderParams params;
   const Sampler sampler;
-  const Augmenter augmenter;
+  const BatchMaker maker;
   const int64_t batches;
 
   // Written only while no worker runs.
@@ -59,6 +66,8 @@ struct Loader::State {
   std::vector<int64_t> order;
   std::vector<std::thread> threads;
   double waited = 0;
+  Staging staging;
+  std::optional<Result> ahead;  // the next batch, under way to the device
 
   std::mutex mutex;  // guards what follows
   std::condition_variable space, arrival;
@@ -72,21 +81,8 @@ struct Loader::State {
 Batch Loader::State::make(int64_t index) const {
   const int64_t first = index * params.batch_size;
   const int64_t count = std::min(params.batch_size, sampler.size() - first);
-  const int64_t height = augmenter.height(), width = augmenter.width();
-  Batch batch;
-  batch.images = Tensor::empty({count, height, width, kChannels}, DType::f32, Device::cpu, "batch");
-  batch.labels = Tensor::empty({count}, DType::i32, Device::cpu, "batch");
-  batch.count = count;
-  batch.epoch = epoch;
+  Batch batch = maker.make(std::span(order).subspan(size_t(first), size_t(count)), epoch);
   batch.index = index;
-  float* image = batch.images.data<float>();
-  int32_t* label = batch.labels.data<int32_t>();
-  for (int64_t i = 0; i < count; ++i, image += height * width * kChannels) {
-    const int64_t which = order[size_t(first + i)];
-    const Sample sample = dataset->get(which);
-    augmenter(sample, epoch, which, image);
-    label[i] = sample.label;
-  }
   return batch;
 }
 
@@ -130,6 +126,7 @@ int64_t Loader::batches_per_epoch() const { return state_->batches; }
 int64_t Loader::samples_per_epoch() const {
   return std::min(state_->sampler.size(), state_->batches * state_->params.batch_size);
 }
+bool Loader::resident() const { return state_->maker.resident(); }
 double Loader::wait_seconds() const { return state_->waited; }
 
 void Loader::start(int64_t epoch, int64_t first_batch) {
@@ -137,6 +134,8 @@ void Loader::start(int64_t epoch, int64_t first_batch) {
   PLUME_CHECK(epoch >= 0 && first_batch >= 0 && first_batch <= s.batches,
               "loader: start at epoch {}, batch {} of {}", epoch, first_batch, s.batches);
   s.stop();
+  s.ahead.reset();
+  s.staging.clear();
   s.epoch = epoch;
   s.order = s.sampler.order(epoch);
   s.ring.assign(size_t(s.params.prefetch), State::Result());
@@ -147,34 +146,68 @@ void Loader::start(int64_t epoch, int64_t first_batch) {
   for (int64_t i = 0; i < useful; ++i) s.threads.emplace_back([&s] { s.work(); });
 }
 
+// The next result in order; nothing after the last, or, without `wait`, when it is not ready.
+std::optional<Loader::State::Result> Loader::State::take(bool wait) {
+  if (consumed >= end) return std::nullopt;
+  Result result;
+  if (params.workers == 0) {
+    if (!wait) return std::nullopt;
+    try {
+      result.batch = make(consumed);
+    } catch (...) {
+      result.error = std::current_exception();
+    }
+    ++consumed;
+  } else {
+    std::unique_lock lock(mutex);
+    Result& slot = ring[size_t(consumed % params.prefetch)];
+    if (!wait && !slot.ready) return std::nullopt;
+    arrival.wait(lock, [&] { return slot.ready; });
+    result = std::exchange(slot, Result());
+    ++consumed;
+    lock.unlock();
+    space.notify_all();
+  }
+  if (result.error) {
+    const std::lock_guard lock(mutex);
+    end = consumed;
+  }
+  return result;
+}
+
+// The batch's host tensors begin their way to the device.
+void Loader::State::stage(Batch& batch) {
+  AugmentBatch& source = batch.source;
+  staging.begin({maker.resident() ? Tensor() : source.pixels, source.plans, source.taps, batch.labels});
+}
+
+void Loader::State::unstage(Batch& batch) {
+  const std::vector<Tensor>& here = staging.take();
+  AugmentBatch& source = batch.source;
+  if (!maker.resident()) source.pixels = here[0];
+  source.plans = here[1];
+  source.taps = here[2];
+  batch.labels = here[3];
+}
+
 std::optional<Batch> Loader::next() {
   using Clock = std::chrono::steady_clock;
   State& s = *state_;
   const auto begin = Clock::now();
-  const auto account = [&] { s.waited += std::chrono::duration<double>(Clock::now() - begin).count(); };
-  if (s.consumed >= s.end) return std::nullopt;
-  if (s.params.workers == 0) {
-    const int64_t index = s.consumed++;
-    try {
-      Batch batch = s.make(index);
-      account();
-      return batch;
-    } catch (...) {
-      s.end = s.consumed;
-      throw;
-    }
+  std::optional<State::Result> result = std::exchange(s.ahead, std::nullopt);
+  const bool staged = result.has_value();
+  if (!staged) result = s.take(true);
+  if (!result) return std::nullopt;
+  if (s.params.augment_on_device && !result->error) {
+    if (!staged) s.stage(result->batch);
+    s.unstage(result->batch);
+    // The batch after it sets out while the device works on this one.
+    s.ahead = s.take(false);
+    if (s.ahead && !s.ahead->error) s.stage(s.ahead->batch);
   }
-  std::unique_lock lock(s.mutex);
-  State::Result& slot = s.ring[size_t(s.consumed % s.params.prefetch)];
-  s.arrival.wait(lock, [&] { return slot.ready; });
-  State::Result result = std::exchange(slot, State::Result());
-  ++s.consumed;
-  if (result.error) s.end = s.consumed;
-  lock.unlock();
-  s.space.notify_all();
-  account();
-  if (result.error) std::rethrow_exception(result.error);
-  return std::move(result.batch);
+  s.waited += std::chrono::duration<double>(Clock::now() - begin).count();
+  if (result->error) std::rethrow_exception(result->error);
+  return std::move(result->batch);
 }
 
 }  // namespace plume::data

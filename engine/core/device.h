@@ -39,6 +39,12 @@ struct DeviceBackend {
   void (*abandon_capture)(void* stream) = nullptr;  // after an error; never throws
   void (*launch)(void* graph, void* stream) = nullptr;
   void (*destroy)(void* graph) = nullptr;
+  // Only where copies run beside the stream's work (see memory/staging.h); all null elsewhere. An event stands
+  // for all that its stream has been given so far.
+  void* (*side_stream)() = nullptr;  // the process's second stream
+  std::shared_ptr<void> (*record_event)(void* stream) = nullptr;
+  void (*wait_event)(void* stream, void* event) = nullptr;  // what the stream is given next waits for it
+  void (*await_event)(void* event) = nullptr;               // the host waits for it
   // Keeps what is freed from now on out of other hands until the handle is gone (see allocator.h).
   std::shared_ptr<void> (*begin_hold)() = nullptr;
   void (*end_hold)() = nullptr;

@@ -83,6 +83,24 @@ void abandon_capture(void* stream) {
   cudaGetLastError();
 }
 
+void* side_stream() {
+  static cudaStream_t stream = [] {
+    cudaStream_t made = nullptr;
+    PLUME_CUDA(cudaStreamCreateWithFlags, &made, cudaStreamNonBlocking);
+    return made;
+  }();
+  return stream;
+}
+
+std::shared_ptr<void> record_event(void* stream) {
+  cudaEvent_t event = nullptr;
+  PLUME_CUDA(cudaEventCreateWithFlags, &event, cudaEventDisableTiming);
+  // Destroying an event that lies ahead is allowed.
+  std::shared_ptr<void> owner(event, [](void* e) { cudaEventDestroy(static_cast<cudaEvent_t>(e)); });
+  PLUME_CUDA(cudaEventRecord, event, as_stream(stream));
+  return owner;
+}
+
 constexpr DeviceBackend kCuda = {
     .allocate = [](size_t bytes, const char* tag) { return allocator().allocate(bytes, tag); },
     .release = [](void* pointer) { allocator().release(pointer); },
@@ -98,6 +116,13 @@ constexpr DeviceBackend kCuda = {
           PLUME_CUDA(cudaGraphLaunch, static_cast<cudaGraphExec_t>(graph), as_stream(stream));
         },
     .destroy = [](void* graph) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)); },
+    .side_stream = side_stream,
+    .record_event = record_event,
+    .wait_event =
+        [](void* stream, void* event) {
+          PLUME_CUDA(cudaStreamWaitEvent, as_stream(stream), static_cast<cudaEvent_t>(event), 0u);
+        },
+    .await_event = [](void* event) { PLUME_CUDA(cudaEventSynchronize, static_cast<cudaEvent_t>(event)); },
     .begin_hold = [] { return allocator().begin_hold(); },
     .end_hold = [] { allocator().end_hold(); },
 };

@@ -7,6 +7,8 @@
 #include <thread>
 
 #include "engine/core/error.h"
+#include "engine/ops/augment_images.h"
+#include "tests/support/drawn_images.h"
 
 namespace plume::data {
 namespace {
@@ -184,6 +186,108 @@ TEST(Loader, AWorkersErrorArrivesAtItsBatch) {
   }
 }
 
+// Images of three sizes, so that offsets matter.
+std::shared_ptr<const Dataset> mixed_dataset(int64_t count) {
+  auto pixels = std::make_shared<std::vector<uint8_t>>();
+  DatasetContent content;
+  for (int64_t i = 0; i < count; ++i) {
+    const Image image = test::draw("noise", 7 + int(i % 3), 9 + int(i % 2));
+    content.places.push_back({int64_t(pixels->size()), image.height, image.width});
+    content.labels.push_back(int32_t(i % 3));
+    pixels->insert(pixels->end(), image.pixels.begin(), image.pixels.end());
+  }
+  content.pixels = *pixels;
+  content.owner = pixels;
+  return std::make_shared<Dataset>(numbered_info(), std::move(content));
+}
+
+LoaderParams mixed_params() {
+  LoaderParams params = training_params(2);
+  params.augment.crop_padding = 0;
+  params.augment.random_resized_crop = true;
+  params.augment.output_height = params.augment.output_width = 8;
+  params.augment.policy.policy = Policy::randaugment;
+  params.augment.erasing = 0.5;
+  return params;
+}
+
+struct Made {
+  std::vector<std::vector<float>> images;
+  std::vector<std::vector<int32_t>> labels;
+  bool operator==(const Made&) const = default;
+};
+
+// All batches of an epoch, made where the loader says.
+Made made_by(Loader& loader, int64_t first_batch = 0) {
+  Made made;
+  loader.start(1, first_batch);
+  while (const std::optional<Batch> batch = loader.next()) {
+    const Tensor images =
+        batch->images.defined() ? batch->images : augment_images(batch->source, loader.params().device);
+    EXPECT_EQ(images.dim(0), batch->count);
+    made.images.push_back(images.to_vector<float>());
+    made.labels.push_back(batch->labels.to_vector<int32_t>());
+  }
+  return made;
+}
+
+TEST(Loader, ADeviceMakesTheBatchesThatTheWorkersMake) {
+  const auto mixed = mixed_dataset(50);
+  const auto numbered = std::make_shared<NumberedDataset>(50);
+  for (const auto& [dataset, params] :
+       {std::pair{std::shared_ptr<const Dataset>(numbered), training_params(2)}, {mixed, mixed_params()}}) {
+    LoaderParams p = params;
+    Loader host(dataset, p);
+    const Made expected = made_by(host), rest = made_by(host, 3);
+    ASSERT_EQ(expected.images.size(), 7u);
+    p.augment_on_device = true;
+    for (const Device device : {Device::cpu, Device::simt})
+      for (const int64_t resident : {0, 1 << 20})
+        for (const int workers : {0, 1, 5}) {
+          p.device = device;
+          p.resident_bytes = resident;
+          p.workers = workers;
+          Loader loader(dataset, p);
+          EXPECT_EQ(loader.resident(), resident > 0);
+          EXPECT_EQ(made_by(loader), expected) << name(device) << " " << resident << " " << workers;
+          EXPECT_EQ(made_by(loader, 3), rest) << name(device) << " " << resident << " " << workers;
+        }
+  }
+}
+
+TEST(Loader, ADataSetBeyondTheBudgetIsStreamed) {
+  LoaderParams params = training_params(2);
+  params.augment_on_device = true;
+  params.resident_bytes = int64_t(kImage) * 50 - 1;
+  EXPECT_FALSE(Loader(std::make_shared<NumberedDataset>(50), params).resident());
+  params.resident_bytes = int64_t(kImage) * 50;
+  EXPECT_TRUE(Loader(std::make_shared<NumberedDataset>(50), params).resident());
+  params.resident_bytes = int64_t(kImage) * 20;
+  params.sampler.limit = 20;
+  EXPECT_TRUE(Loader(std::make_shared<NumberedDataset>(50), params).resident());
+}
+
+TEST(Loader, AnErrorArrivesAtItsBatchThoughTheNextIsMadeAhead) {
+  for (const int workers : {0, 1, 4}) {
+    const auto dataset = std::make_shared<NumberedDataset>(50);
+    dataset->bad_index = 29;
+    LoaderParams params = training_params(workers);
+    params.sampler.shuffle = false;
+    params.augment_on_device = true;
+    Loader loader(dataset, params);
+    loader.start(0);
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(loader.next());
+    EXPECT_THROW(loader.next(), Error);
+    EXPECT_FALSE(loader.next());
+    EXPECT_EQ(made_by(loader, 4).images.size(), 3u);
+  }
+}
+
+TEST(Loader, ImagesOfDifferentSizesNeedAnOutputSize) {
+  EXPECT_THROW(Loader(mixed_dataset(5), {}), Error);
+  EXPECT_NO_THROW(Loader(mixed_dataset(5), mixed_params()));
+}
+
 TEST(Loader, MeasuresTheTimeItWaits) {
   const auto dataset = std::make_shared<NumberedDataset>(24);
   dataset->delay = std::chrono::milliseconds(2);  // 8 images: 16 ms a batch
@@ -208,6 +312,7 @@ TEST(Loader, RefusesImpossibleParameters) {
   refuses([](LoaderParams& p) { p.workers = -1; });
   refuses([](LoaderParams& p) { p.workers = 100'000; });
   refuses([](LoaderParams& p) { p.prefetch = 0; });
+  refuses([](LoaderParams& p) { p.resident_bytes = -1; });
   EXPECT_THROW(Loader(nullptr, {}), Error);
   Loader loader(dataset, {});
   EXPECT_THROW(loader.start(-1), Error);
