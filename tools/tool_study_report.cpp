@@ -233,22 +233,20 @@ class Reporter {
       const Figures f(*cell);
       const PaperRow* paper = find_paper_row(data, model);
       if (f.latency_batch().is_number()) batch = f.latency_batch();
-      rows.push_back(
-          {{"network", printed_model(model)},
-           {"single_ms", f.single_ms()},
-           {"batch_us", f.batch_us_per_image()},
-           {"batch_us_paper", paper ? Json(paper->seconds_per_image * 1e6) : Json()},
-           {"macs_native", f.macs_native()},
-           {"macs_paper", paper ? Json(paper->giga_macs) : Json()},
-           {"macs_224", f.macs_224()},
-           {"flops_224", f.flops_224()},
-           {"parameters", f.parameters()},
-           {"size_mib", f.size_mib()},
-           {"size_mib_paper", paper ? Json(paper->size_mib) : Json()},
-           {"size_mib_difference", difference(f.size_mib(), paper ? Json(paper->size_mib) : Json())},
-           {"memory_train", f.peak_memory("train")},
-           {"memory_evaluate", f.peak_memory("evaluate")},
-           {"energy", f.energy()}});
+      rows.push_back({{"network", printed_model(model)},
+                      {"single_ms", f.single_ms()},
+                      {"batch_us", f.batch_us_per_image()},
+                      {"batch_us_paper", paper ? Json(paper->seconds_per_image * 1e6) : Json()},
+                      {"macs_native", f.macs_native()},
+                      {"macs_paper", paper ? Json(paper->giga_macs) : Json()},
+                      {"macs_224", f.macs_224()},
+                      {"flops_224", f.flops_224()},
+                      {"parameters", f.parameters()},
+                      {"size_mib", f.size_mib()},
+                      {"size_mib_paper", paper ? Json(paper->size_mib) : Json()},
+                      {"memory_train", f.peak_memory("train")},
+                      {"memory_evaluate", f.peak_memory("evaluate")},
+                      {"energy", f.energy()}});
     }
     const int native = data_side(data);
     const std::string batch_title =
@@ -261,14 +259,11 @@ class Reporter {
     if (in_paper) columns.push_back(number_column("macs_paper", "paper", 2, "G"));
     columns.push_back(number_column("macs_224", "MACs, 224x224", 3, "G"));
     columns.push_back(number_column("flops_224", "FLOPs, 224x224", 3, "G"));
-    columns.push_back(number_column("parameters", "parameters", 3, "M"));
+    columns.push_back(number_column("parameters", "params", 3, "M"));
     columns.push_back(number_column("size_mib", "size", 2, "MiB"));
-    if (in_paper) {
-      columns.push_back(number_column("size_mib_paper", "paper", 2, "MiB"));
-      columns.push_back(difference_column("size_mib_difference", 2));
-    }
-    columns.push_back(number_column("memory_train", "peak memory, training", 0, "MB"));
-    columns.push_back(number_column("memory_evaluate", "evaluation", 0, "MB"));
+    if (in_paper) columns.push_back(number_column("size_mib_paper", "paper", 2, "MiB"));
+    columns.push_back(number_column("memory_train", "peak, training", 0, "MB"));
+    columns.push_back(number_column("memory_evaluate", "peak, testing", 0, "MB"));
     columns.push_back(number_column("energy", "energy", 2, "mJ/image"));
     table["id"] = "cost-" + data;
     table["title"] = table_number(data) + std::string(printed_data(data)) + ": cost";
@@ -278,7 +273,8 @@ class Reporter {
         "above. MACs: multiply-adds of convolutions and linear layers for one image; FLOPs are twice that" +
         std::string(in_paper ? "; the paper's FLOPs column holds MACs at the data set's own resolution"
                              : "") +
-        ". Size: parameters in f32. Peak memory: resident set of the process. Energy: where NVML reports it.";
+        ". Size: parameters in f32. Peak: largest resident set of the process. Energy: where NVML reports "
+        "it.";
     table["columns"] = columns;
     table["rows"] = rows;
     return table;

@@ -188,20 +188,24 @@ function scatterChart(figure) {
   const y = scale(figure.points.map((p) => p.y), frame.height - frame.bottom, frame.top, 0.12);
   const svg = shape("svg", {viewBox: `0 0 ${frame.width} ${frame.height}`, role: "img", "aria-label": figure.title});
   axes(svg, frame, x, y, withUnit(figure.x.title, `(${figure.x.unit}, logarithmic)`), `${figure.y.title} (${figure.y.unit})`);
-  const taken = [];
-  for (const point of [...figure.points].sort((a, b) => b.y - a.y)) {
-    const px = x.at(point.x), py = y.at(point.y), index = groups.indexOf(point.group);
+  const dots = figure.points.map((p) => ({x: x.at(p.x), y: y.at(p.y)}));
+  const taken = dots.map((d) => ({from: d.x - 7, to: d.x + 7, top: d.y - 7, bottom: d.y + 7}));
+  const free = (box) => box.from > frame.left && box.to < frame.width &&
+    !taken.some((t) => t.from < box.to && box.from < t.to && t.top < box.bottom && box.top < t.bottom);
+  figure.points.forEach((point, i) => {
+    const {x: px, y: py} = dots[i], index = groups.indexOf(point.group);
     svg.append(shape("circle", {cx: px, cy: py, r: 6, fill: colour(index), "data-tip":
       `${point.name}, ${point.group}\n${figure.y.title}: ${withUnit(printed(point.y, figure.y), figure.y.unit)}\n` +
       `${figure.x.title}: ${withUnit(printed(point.x, figure.x), figure.x.unit)}`}));
-    // A label where it hides no other one.
-    const wide = point.name.length * 5.8, before = px + 10 + wide > frame.width;
-    const from = before ? px - 10 - wide : px + 10;
-    let ty = py + 4;
-    for (let tries = 0; tries < 12 && taken.some((t) => Math.abs(t.y - ty) < 12 && from < t.to && t.from < from + wide); ++tries) ty += 12;
-    taken.push({from, to: from + wide, y: ty});
-    svg.append(shape("text", {x: before ? px - 10 : px + 10, y: ty, "text-anchor": before ? "end" : "start"}, point.name));
-  }
+    // A label where it hides nothing: right, left, above or below; none where there is no room.
+    const wide = point.name.length * 6;
+    const places = [[px + 10, py], [px - 10 - wide, py], [px - wide / 2, py - 14], [px - wide / 2, py + 14]]
+      .map(([from, middle]) => ({from, to: from + wide, top: middle - 6, bottom: middle + 6}));
+    const place = places.find(free);
+    if (!place) return;
+    taken.push(place);
+    svg.append(shape("text", {x: place.from, y: place.bottom - 2}, point.name));
+  });
   return figurePanel(figure, svg, groups, false);
 }
 
