@@ -1,7 +1,9 @@
 #include "tools/tool_main.h"
 
 #include <charconv>
+#include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -50,11 +52,14 @@ int rank_or_zero() {
   }
 }
 
-// The last words of a tool: one line, and the other ranks are ended. Most errors meet all ranks at once; the
-// first rank then speaks for them, before the others have waited long enough to speak.
+// The last words of a tool: one line, and the other ranks are ended. Most errors meet all ranks at once: the
+// first rank speaks for them, and the launcher ends the others while they wait for their turn.
 int give_up(const std::string& text, ErrorKind kind) {
   const int rank = rank_or_zero();
-  if (rank > 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  if (rank > 0) {
+    std::signal(SIGTERM, SIG_DFL);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+  }
   const std::string place = rank > 0 ? message(" (rank {})", rank) : "";
   std::fprintf(stderr, "%s: %s%s\n", tool_name().c_str(), one_line(text).c_str(), place.c_str());
   Communicator::abort_world(int(kind));

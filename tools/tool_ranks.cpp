@@ -44,19 +44,13 @@ SharedStep TrainingRanks::begin_step(int64_t samples) {
 }
 
 void TrainingRanks::backward(const Variable& loss, const Tensor& dy, const SharedStep& step, bool last) {
-  const float share = step.weight * float(size());
   Tensor own = dy;
-  if (share != 1.0f)  // only where the last batches of an epoch differ
-    own = Tensor::from(std::vector<float>{dy.item() * share}, dy.shape(), dy.device());
+  if (!step.even)  // only in the last step of an epoch: it waits for the device
+    own = Tensor::from(std::vector<float>{dy.item() * step.weight * float(size())}, dy.shape(), dy.device());
   if (last)
     training_.backward(loss, own);
   else
     plume::backward(loss, own);
-}
-
-double TrainingRanks::collect(double own) {
-  ranks().all_reduce(std::span(&own, 1));
-  return first() ? own : 0.0;
 }
 
 Evaluation TrainingRanks::total(const Evaluation& own) {

@@ -31,8 +31,8 @@ class TrainingRanks {
   // the ranks after the `last` pass.
   void backward(const Variable& loss, const Tensor& dy, const SharedStep& step, bool last = true);
 
-  // On rank 0 the sum over all ranks, on the others zero: what a checkpoint of rank 0 holds is then complete.
-  double collect(double own);
+  // Sums over all ranks, in place.
+  void add_up(std::span<double> values) { ranks().all_reduce(values); }
   // Of all ranks' images.
   Evaluation total(const Evaluation& own);
   // Before an evaluation: rank 0's running statistics for all.

@@ -40,6 +40,7 @@ SharedStep DataParallel::begin_step(int64_t samples, int stop_signal) {
   const std::vector<int64_t> all = communicator_.all_gather(std::vector<int64_t>{samples, stop_signal});
   for (size_t i = 0; i < all.size(); i += 2) {
     step.samples += all[i];
+    step.even = step.even && all[i] == all[0];
     if (!step.stop_signal) step.stop_signal = int(all[i + 1]);
   }
   step.weight = step.samples ? float(double(samples) / double(step.samples)) : 0.0f;

@@ -19,6 +19,7 @@ namespace plume {
 struct SharedStep {
   int64_t samples = 0;  // of all ranks
   float weight = 1;     // this rank's part of them
+  bool even = true;     // all ranks have as many
   int stop_signal = 0;  // the first rank's that has one
 };
 

@@ -120,9 +120,11 @@ TEST(TwoRanks, DataParallelBeginsWithRank0sValuesAndAgrees) {
 
   const SharedStep uneven = training.begin_step(mine() == 0 ? 30 : 10);
   EXPECT_EQ(uneven.samples, 40);
+  EXPECT_FALSE(uneven.even);
   EXPECT_EQ(uneven.weight, mine() == 0 ? 0.75f : 0.25f);
   EXPECT_EQ(uneven.stop_signal, 0);
   EXPECT_EQ(training.begin_step(1, mine() == 1 ? 15 : 0).stop_signal, 15);
+  EXPECT_TRUE(training.begin_step(7).even);
 }
 
 TEST(TwoRanks, NetworksThatDifferAreRefused) {
@@ -268,6 +270,8 @@ TEST(TwoRanks, TrainLikeOneRankWithTheDoubledBatch) {
   const Curve two = train(8, true, true);
   ASSERT_EQ(one.losses.size(), 8u);
   ASSERT_EQ(two.losses.size(), 8u);
+  const Curve apart = train(8, true, false);
+  EXPECT_GT(std::fabs(apart.losses[1] - one.losses[1]), 1e-4) << "the comparison could not fail";
   for (size_t i = 0; i < one.losses.size(); ++i)
     EXPECT_NEAR(two.losses[i], one.losses[i], 1e-5) << "step " << i;
   for (size_t i = 0; i < one.state.size(); ++i) EXPECT_NEAR(two.state[i], one.state[i], 1e-5);
