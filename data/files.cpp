@@ -1,6 +1,7 @@
 #include "data/files.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -114,6 +115,17 @@ std::vector<uint8_t> read_small_file(const std::string& path, int64_t most, cons
   std::vector<uint8_t> bytes(size_t(found), 0);
   read_fully(file, path, bytes.data(), bytes.size());
   return bytes;
+}
+
+MappedFile map_file(const std::string& path, const std::string& expected) {
+  int64_t found = 0;
+  const Descriptor file = open_regular(path, expected, found);
+  const size_t size = size_t(found);
+  void* const start = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.number(), 0);
+  if (start == MAP_FAILED)
+    fail(ErrorKind::resource, "{}: {} bytes cannot be mapped: {}", path, size, std::strerror(errno));
+  return {{static_cast<const uint8_t*>(start), size},
+          std::shared_ptr<const void>(start, [size](const void* p) { munmap(const_cast<void*>(p), size); })};
 }
 
 }  // namespace plume::data

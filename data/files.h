@@ -1,6 +1,7 @@
-// Reading files whose size is checked before anything is allocated for them.
+// Reading and mapping files whose size is checked before anything is allocated for them.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,14 @@ std::vector<uint8_t> read_sized_file(const std::string& path, int64_t size, cons
 
 // The same for a regular, non-empty file of at most `most` bytes. `expected`: "a JPEG or PNG image".
 std::vector<uint8_t> read_small_file(const std::string& path, int64_t most, const std::string& expected);
+
+// A regular, non-empty file's bytes without a copy, for as long as `owner` lives.
+struct MappedFile {
+  std::span<const uint8_t> bytes;
+  std::shared_ptr<const void> owner;
+};
+// Throws as above, resource where the file cannot be mapped.
+MappedFile map_file(const std::string& path, const std::string& expected);
 
 // What the first bytes say the content is, for messages; null when they are not familiar.
 const char* familiar_content(std::span<const uint8_t> bytes);

@@ -9,10 +9,10 @@
 #include <cmath>
 #include <cstdlib>
 #include <numbers>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "data/parallel.h"
 #include "engine/core/error.h"
 #include "engine/core/random.h"
 
@@ -168,19 +168,10 @@ std::shared_ptr<const Dataset> make_synthetic(Split split, const SyntheticParams
   constexpr size_t kImage = size_t(kSyntheticSize) * kSyntheticSize * kChannels;
   std::vector<uint8_t> pixels(size_t(count) * kImage);
   std::vector<int32_t> labels(size_t(count), 0);
-  const auto draw_range = [&](int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; ++i) {
-      labels[size_t(i)] = int32_t(i % kSyntheticClasses);
-      draw_image(params.seed, split, i, labels[size_t(i)], pixels.data() + size_t(i) * kImage);
-    }
-  };
-  const int64_t wanted = params.threads > 0 ? params.threads : int64_t(std::thread::hardware_concurrency());
-  const int64_t threads = std::clamp<int64_t>(wanted, 1, std::min<int64_t>(64, count));
-  std::vector<std::jthread> helpers;
-  for (int64_t t = 1; t < threads; ++t)
-    helpers.emplace_back(draw_range, count * t / threads, count * (t + 1) / threads);
-  draw_range(0, count / threads);
-  helpers.clear();  // waits
+  for_each_index(count, params.threads, [&](int64_t i) {
+    labels[size_t(i)] = int32_t(i % kSyntheticClasses);
+    draw_image(params.seed, split, i, labels[size_t(i)], pixels.data() + size_t(i) * kImage);
+  });
   return std::make_shared<const Dataset>(std::move(info), std::move(pixels), std::move(labels));
 }
 

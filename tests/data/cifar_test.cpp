@@ -244,10 +244,9 @@ TEST_F(Cifar, OfficialSizes) {
 }
 
 TEST(Registry, OpensByName) {
-  SyntheticParams params;
-  params.count = 20;
-  EXPECT_EQ(open_dataset("synthetic", "", Split::test, params)->size(), 20);
-  EXPECT_EQ(dataset_names(), (std::vector<std::string>{"synthetic", "cifar10", "cifar100"}));
+  EXPECT_EQ(open_dataset("synthetic", "", Split::test, {.count = 20})->size(), 20);
+  EXPECT_EQ(dataset_names(),
+            (std::vector<std::string>{"synthetic", "cifar10", "cifar100", "tiny-imagenet", "imagefolder"}));
   const auto error_kind = [](std::string_view name, const std::string& dir) {
     try {
       open_dataset(name, dir, Split::train);
