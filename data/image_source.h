@@ -22,8 +22,8 @@ struct ImageSource {
   std::string path(const ImageFile& file) const { return root + "/" + file.path; }
 };
 
-// Hash over names, labels, and every file's path, size and time of change. A file that cannot be examined counts
-// as such: reading it says why.
+// Hash over names, labels, and every file's path, size and time of change. A file that cannot be examined
+// counts as such: reading it says why.
 uint64_t source_fingerprint(const ImageSource& source);
 
 // The names in a folder, sorted, hidden ones left out. Throws bad_input, naming it, when it cannot be listed.
@@ -42,9 +42,9 @@ std::vector<std::string> folders_in(const std::string& folder);
 // bad_input, naming file and line, on what is missing, unknown, listed twice or leads out of its folder.
 ImageSource list_tiny_imagenet(const std::string& dir, Split split);
 
-// A folder per class: DIR/train/<class>/*.{jpg,jpeg,png} in any case, and DIR/val or DIR/test the same. Labels are
-// the places of the sorted class names. Throws bad_input on a missing or empty folder, and where the two splits
-// have different classes.
+// A folder per class: DIR/train/<class>/*.{jpg,jpeg,png} in any case, and DIR/val or DIR/test the same.
+// Labels are the places of the sorted class names. Throws bad_input on a missing or empty folder, and where
+// the two splits have different classes.
 ImageSource list_image_folder(const std::string& dir, Split split);
 
 }  // namespace plume::data

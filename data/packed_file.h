@@ -2,11 +2,11 @@
 //
 //   0         PackedHeader
 //   4096      pixels, image after image: [height, width, 3], RGB
-//   4096 + pixel_bytes   PackedImage [images], then names: of the classes, and path and reason of each image that
-//             was left out; each as u32 length and bytes
+//   then      PackedImage [images], then names: of the classes, and path and reason of each image that was
+//             left out; each as u32 length and bytes
 //
-// Little-endian. Every byte is covered by a hash (hash_bytes): each image's pixels by its own in the index, the index by
-// the header's, the header by its last word.
+// Little-endian. Every byte is covered by a hash (hash_bytes): each image's pixels by its own in the index,
+// the index by the header's, the header by its last word.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -52,8 +52,8 @@ struct PackedFile {
   std::shared_ptr<const void> owner;  // the mapping
 };
 
-// Maps the file and checks all of it, on `threads` threads (0: one per core). Throws bad_input, naming path and
-// reason: not there, of another version, made from another source, damaged (and where).
+// Maps the file and checks all of it, on `threads` threads (0: one per core). Throws bad_input, naming path
+// and reason: not there, of another version, made from another source, damaged (and where).
 PackedFile open_packed_file(const std::string& path, uint64_t source, int threads);
 
 // Over images and their hashes: tells the pixels of one set from those of another.

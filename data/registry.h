@@ -27,8 +27,8 @@ struct OpenOptions {
 };
 
 // `dir` is the folder of the files; the embedded set has none and ignores it. Throws usage on an unknown name
-// (with the nearest one), a missing dir or an option out of range, bad_input on missing or damaged files, resource
-// on a full disk.
+// (with the nearest one), a missing dir or an option out of range, bad_input on missing or damaged files,
+// resource on a full disk.
 std::shared_ptr<const Dataset> open_dataset(std::string_view name, const std::string& dir, Split split,
                                             const OpenOptions& options = {});
 

@@ -37,6 +37,9 @@ void for_each_line(const std::string& path, const std::string& expected,
     left.remove_prefix(std::min(end + 1, left.size()));
     if (text.ends_with('\r')) text.remove_suffix(1);
     if (text.empty()) continue;
+    for (const char c : text)
+      if (static_cast<unsigned char>(c) < ' ' && c != '\t')
+        fail(ErrorKind::bad_input, "{}: line {}: has a control character ({})", path, number, int(c));
     std::vector<std::string> fields;
     for (size_t at = 0; at <= text.size();) {
       const size_t tab = std::min(text.find('\t', at), text.size());
@@ -128,7 +131,7 @@ void list_val(const std::map<std::string, int32_t>& labels, ImageSource& source)
                   if (fields.size() < 2) refuse("expected a file name, a tab and a WordNet id");
                   const std::string& name = fields[0];
                   if (name.empty() || name.front() == '.' || name.find('/') != std::string::npos ||
-                      name.find('\\') != std::string::npos || name.find('\0') != std::string::npos)
+                      name.find('\\') != std::string::npos)
                     refuse(message("'{}' is not the name of a file in val/images", name));
                   const auto label = labels.find(fields[1]);
                   if (label == labels.end())
