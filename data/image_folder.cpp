@@ -70,6 +70,7 @@ ImageSource list_image_folder(const std::string& dir, Split split) {
     if (source.files.size() == before)
       fail(ErrorKind::bad_input, "{}/{}: has no images, expected *.jpg, *.jpeg or *.png", dir, below);
   }
+  alternate_classes(source.files);
   return source;
 }
 

@@ -73,34 +73,29 @@ void check_skipped(const ImageSource& source, const std::vector<SkippedImage>& s
        skip_bad, source.info.name);
 }
 
-// Decodes everything, group by group, so that memory does not grow with the set.
 PackedIndex pack(const ImageSource& source, const ImageSetParams& params,
                  const std::function<void(std::span<const uint8_t>)>& append) {
-  constexpr size_t kGroup = 1024;
+  constexpr int64_t kMostWaiting = 256 << 20;  // bytes that are decoded but not written
   PackedIndex index;
   index.class_names = source.info.class_names;
   int64_t offset = 0;
-  std::vector<Decoded> group;
-  for (size_t first = 0; first < source.files.size(); first += group.size()) {
-    group.assign(std::min(kGroup, source.files.size() - first), Decoded());
-    for_each_index(int64_t(group.size()), params.threads, [&](int64_t i) {
-      group[size_t(i)] = decode(source, source.files[first + size_t(i)], params.shorter_side);
-    });
-    for (size_t i = 0; i < group.size(); ++i) {
-      const Decoded& decoded = group[i];
-      const ImageFile& file = source.files[first + i];
-      if (decoded.error) std::rethrow_exception(decoded.error);
-      if (!decoded.reason.empty()) {
-        index.skipped.push_back({source.path(file), decoded.reason});
-        check_skipped(source, index.skipped, params.skip_bad);
-        continue;
-      }
-      const Image& image = decoded.image;
-      append(image.pixels);
-      index.images.push_back({offset, image.height, image.width, file.label, 0, decoded.hash});
-      offset += int64_t(image.pixels.size());
-    }
-  }
+  make_in_order(
+      int64_t(source.files.size()), params.threads, kMostWaiting,
+      [&](int64_t i) { return decode(source, source.files[size_t(i)], params.shorter_side); },
+      [&](int64_t i, const Decoded& decoded) {
+        const ImageFile& file = source.files[size_t(i)];
+        if (decoded.error) std::rethrow_exception(decoded.error);
+        if (!decoded.reason.empty()) {
+          index.skipped.push_back({source.path(file), decoded.reason});
+          check_skipped(source, index.skipped, params.skip_bad);
+          return;
+        }
+        const Image& image = decoded.image;
+        append(image.pixels);
+        index.images.push_back({offset, image.height, image.width, file.label, 0, decoded.hash});
+        offset += int64_t(image.pixels.size());
+      },
+      [](const Decoded& decoded) { return int64_t(decoded.image.pixels.size()); });
   if (index.images.empty())
     fail(ErrorKind::bad_input, "{}: no image of {} can be read", source.root, source.info.name);
   return index;

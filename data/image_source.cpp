@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
+#include <utility>
 
 #include "engine/core/error.h"
 
@@ -54,6 +56,23 @@ std::vector<std::string> folders_in(const std::string& folder) {
     if (fs::is_directory(status)) folders.push_back(name);
   }
   return folders;
+}
+
+void alternate_classes(std::vector<ImageFile>& files) {
+  struct Placed {
+    int64_t place;
+    ImageFile file;
+  };
+  std::map<int32_t, int64_t> counts;
+  std::vector<Placed> placed;
+  for (ImageFile& file : files) {
+    const int64_t place = counts[file.label]++;
+    placed.push_back({place, std::move(file)});
+  }
+  std::stable_sort(placed.begin(), placed.end(), [](const Placed& a, const Placed& b) {
+    return std::pair(a.place, a.file.label) < std::pair(b.place, b.file.label);
+  });
+  for (size_t i = 0; i < files.size(); ++i) files[i] = std::move(placed[i].file);
 }
 
 }  // namespace plume::data

@@ -31,6 +31,9 @@ std::vector<std::string> names_in(const std::string& folder);
 // `names_in` that are folders themselves. Throws bad_input on one that cannot be examined (a loop of links).
 std::vector<std::string> folders_in(const std::string& folder);
 
+// Sorts by the place in the class, then by class, so that the first N images show all classes.
+void alternate_classes(std::vector<ImageFile>& files);
+
 // Tiny ImageNet (Stanford CS231n) in its official layout, below DIR or DIR/tiny-imagenet-200:
 //
 //   wnids.txt               one WordNet id per line; its place is the label

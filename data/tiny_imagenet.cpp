@@ -115,6 +115,7 @@ void list_train(const std::map<std::string, int32_t>& labels, ImageSource& sourc
                      [](const std::string& a, const std::string& b) { return a.size() < b.size(); });
     for (const std::string& name : names) source.files.push_back({below + "/" + name, int32_t(label)});
   }
+  alternate_classes(source.files);
 }
 
 void list_val(const std::map<std::string, int32_t>& labels, ImageSource& source) {
