@@ -20,7 +20,7 @@ using Json = nlohmann::ordered_json;
 
 struct Subject {
   std::string checkpoint, model, stem = "imagenet", weights;
-  std::string data, data_dir, split = "test";
+  std::string data, data_dir, cache_dir, split = "test", precision;
 };
 
 Json to_json(const tools::Latency& l) {
@@ -88,7 +88,7 @@ void print_report(const Json& r, const ClassificationMetrics& m, const std::vect
 int run(tools::Flags& flags) {
   Subject s;
   std::string json_path;
-  int64_t batch = 128, workers = 2, limit = 0;
+  int64_t batch = 128, workers = 2, limit = 0, image_size = 0, skip_bad = 0;
   double latency_seconds = 2;
   flags.text("--checkpoint", s.checkpoint, "last.safetensors or best.safetensors of a run folder");
   flags.choice("--model", s.model, model_names(), "network, with --weights");
@@ -96,7 +96,13 @@ int run(tools::Flags& flags) {
   flags.text("--weights", s.weights, "state dictionary of the model, a safetensors file");
   flags.choice("--data", s.data, data::dataset_names(), "data set (default: the checkpoint's)");
   flags.text("--data-dir", s.data_dir, "folder of the data set's files");
+  flags.text("--cache-dir", s.cache_dir, "folder for decoded images (default: ~/.cache/plume)");
+  flags.whole("--skip-bad", skip_bad, 0, INT64_MAX, "leave out at most N unreadable images");
+  flags.choice("--precision", s.precision, {"f32", "bf16", "f16"},
+               "of activations (default: the checkpoint's, or f32)");
   flags.choice("--split", s.split, {"train", "test"}, "which images");
+  flags.whole("--image-size", image_size, 0, 4096,
+              "side of the network's input (default: the checkpoint's); 0: as the images are");
   flags.whole("--batch", batch, 1, 65'536, "images at once");
   flags.whole("--workers", workers, 0, 256, "loader threads");
   flags.whole("--limit", limit, 0, INT64_MAX, "only the first N images; 0 for all");
@@ -120,11 +126,20 @@ int run(tools::Flags& flags) {
     const tools::RunDescription stored = tools::describe_run(s.checkpoint);
     s.model = stored.recipe.model;
     if (s.data.empty()) s.data = stored.recipe.data;
+    if (s.precision.empty()) s.precision = stored.recipe.precision;
+    if (!flags.given("--image-size")) image_size = stored.recipe.image_size;
     model = make_model(s.model,
                        {.num_classes = int(stored.state.classes), .stem = parse_stem(stored.recipe.stem)});
-    tools::load_run(s.checkpoint, *model, nullptr);
+    tools::load_weights(s.checkpoint, *model);
   }
-  const auto dataset = data::open_dataset(s.data, s.data_dir, data::parse_split(s.split), {.count = limit});
+  const DType precision = tools::parse_precision(s.precision.empty() ? "f32" : s.precision);
+  const auto dataset =
+      data::open_dataset(s.data, s.data_dir, data::parse_split(s.split),
+                         {.count = limit,
+                          .skip_bad = skip_bad,
+                          .shorter_side = s.data == "imagefolder" ? tools::resized_side(image_size) : 0,
+                          .cache_dir = s.cache_dir,
+                          .log = tools::log_line});
   const std::vector<NamedParameter> parameters = model->parameters();
   const int64_t classes = parameters.back().variable.value().dim(0);
   if (classes != dataset->classes())
@@ -132,8 +147,10 @@ int run(tools::Flags& flags) {
          dataset->classes());
   model->to(device);
 
-  data::Loader loader = tools::evaluation_loader(dataset, batch, int(workers), limit);
-  const tools::Evaluation e = tools::evaluate(*model, loader, device);
+  data::Loader loader = tools::evaluation_loader(dataset, batch, int(workers), limit, image_size);
+  const tools::Evaluation e = tools::evaluate(*model, loader, device, precision);
+  const int height = int(image_size > 0 ? image_size : dataset->height());
+  const int width = int(image_size > 0 ? image_size : dataset->width());
   Json report;
   report["model"] = s.model;
   report["weights"] = source;
@@ -141,13 +158,15 @@ int run(tools::Flags& flags) {
   report["split"] = s.split;
   report["device"] = name(device);
   report["device_name"] = backend(device).describe();
-  report["precision"] = "f32";
+  report["precision"] = name(precision);
+  report["height"] = height;
+  report["width"] = width;
   report["images"] = e.metrics.count();
   report["top1"] = e.metrics.accuracy();
   report["top" + std::to_string(e.metrics.top_k())] = e.metrics.top_k_accuracy();
   report["macro_f1"] = e.metrics.macro_f1();
   report["loss"] = e.loss;
-  report["macs"] = tools::count_model_macs(*model, device, dataset->height(), dataset->width());
+  report["macs"] = tools::count_model_macs(*model, device, height, width);
   report["flops"] = 2 * report["macs"].get<int64_t>();
   report["parameters"] = model->parameter_count();
   report["size_mb"] = double(tools::state_bytes(*model)) * 1e-6;
@@ -156,8 +175,8 @@ int run(tools::Flags& flags) {
     std::vector<int64_t> batches = {1};
     if (batch > 1) batches.push_back(batch);
     for (const int64_t b : batches)
-      report["latency"].push_back(to_json(
-          tools::measure_latency(*model, device, b, dataset->height(), dataset->width(), latency_seconds)));
+      report["latency"].push_back(to_json(tools::measure_latency(
+          *model, device, b, dataset->height(), dataset->width(), latency_seconds, precision)));
   }
   report["per_class"] = per_class(e.metrics, dataset->class_names());
   report["confusion"] = confusion(e.metrics);

@@ -1,41 +1,42 @@
 #include "tools/tool_checkpoint.h"
 
-#include <algorithm>
-#include <cmath>
-#include <nlohmann/json.hpp>
-
 #include "engine/core/context.h"
 #include "engine/serialization/checkpoint.h"
-#include "models/registry.h"
 
 namespace plume::tools {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-// The one list of fields: f(name, member).
-template <class F>
-void for_each_field(F&& f) {
-  f("epoch", &RunState::epoch);
-  f("batch", &RunState::batch);
-  f("step", &RunState::step);
-  f("loss_sum", &RunState::loss_sum);
-  f("images", &RunState::images);
-  f("seconds", &RunState::seconds);
-  f("wait_seconds", &RunState::wait_seconds);
-  f("best_accuracy", &RunState::best_accuracy);
-  f("fingerprint", &RunState::fingerprint);
-  f("image_size", &RunState::image_size);
-  f("classes", &RunState::classes);
+// The position is described as the settings are. What the numbers can be is checked whatever the checksum says.
+const Fields<RunState>& state_fields() {
+  using S = RunState;
+  constexpr int64_t kAny = INT64_MAX;
+  constexpr double kHuge = 1e300;
+  static const Fields<RunState> fields = {
+      {"epoch", WholeField<S>{&S::epoch, 0, 100'000}, ""},
+      {"batch", WholeField<S>{&S::batch, 0, kAny}, ""},
+      {"step", WholeField<S>{&S::step, 0, kAny}, ""},
+      {"loss_sum", NumberField<S>{&S::loss_sum, 0, kHuge}, ""},
+      {"images", WholeField<S>{&S::images, 0, kAny}, ""},
+      {"correct", WholeField<S>{&S::correct, 0, kAny}, ""},
+      {"seconds", NumberField<S>{&S::seconds, 0, kHuge}, ""},
+      {"wait_seconds", NumberField<S>{&S::wait_seconds, 0, kHuge}, ""},
+      {"best_accuracy", NumberField<S>{&S::best_accuracy, -1, 1}, ""},
+      {"epochs_since_best", WholeField<S>{&S::epochs_since_best, 0, 100'000}, ""},
+      {"plateau_rate", NumberField<S>{&S::plateau_rate, 0, 1e6}, ""},
+      {"plateau_best", NumberField<S>{&S::plateau_best, -1, 1}, ""},
+      {"plateau_bad", WholeField<S>{&S::plateau_bad, 0, 100'000}, ""},
+      {"fingerprint", TextField<S>{&S::fingerprint}, ""},
+      {"image_size", WholeField<S>{&S::image_size, 1, 65'536}, ""},
+      {"classes", WholeField<S>{&S::classes, 1, 1'000'000}, ""},
+  };
+  return fields;
 }
 
-Context& context_of(Module& model) { return context(model.parameters().front().variable.value().device()); }
-
-std::vector<StateGroup> groups_of(Module& model, Sgd* sgd) {
-  std::vector<StateGroup> groups = {{"", model.state()}};
-  if (sgd == nullptr) return groups;
-  groups.push_back({kOptimizerPrefix, sgd->state()});
-  return groups;
+Json describe(const RunDescription& run) {
+  Json json;
+  json["recipe"] = to_json(recipe_fields(), run.recipe);
+  json["state"] = to_json(state_fields(), run.state);
+  return json;
 }
 
 Json parse(const CheckpointFile& file) {
@@ -52,104 +53,53 @@ Json parse(const CheckpointFile& file) {
   return json;
 }
 
-void check(bool holds, const std::string& path, const char* field, const std::string& value) {
-  if (!holds) fail(ErrorKind::bad_input, "{}: {} is {}, which no run has", path, field, value);
-}
-
-// What no run writes, whatever its checksum says.
-void check(const RunDescription& run, const std::string& path) {
-  const RunState& s = run.state;
-  const Recipe& r = run.recipe;
-  const auto whole = [&](const char* field, int64_t value, int64_t least, int64_t most) {
-    check(value >= least && value <= most, path, field, std::to_string(value));
-  };
-  const auto number = [&](const char* field, double value, double least, double most) {
-    check(std::isfinite(value) && value >= least && value <= most, path, field, message("{}", value));
-  };
-  const std::vector<std::string> models = model_names();
-  check(std::find(models.begin(), models.end(), r.model) != models.end(), path, "model", in_quotes(r.model));
-  check(r.stem == "imagenet" || r.stem == "cifar", path, "stem", in_quotes(r.stem));
-  whole("epochs", r.epochs, 1, 100'000);
-  whole("batch size", r.batch, 1, 65'536);
-  whole("seed", r.seed, 0, INT64_MAX);
-  whole("warmup_epochs", r.warmup_epochs, 0, 100'000);
-  whole("limit_train", r.limit_train, 0, INT64_MAX);
-  whole("limit_test", r.limit_test, 0, INT64_MAX);
-  number("learning_rate", r.learning_rate, 0, 1e6);
-  number("momentum", r.momentum, 0, 0.999999);
-  number("weight_decay", r.weight_decay, 0, 1e3);
-  number("label_smoothing", r.label_smoothing, 0, 0.999999);
-  whole("epoch", s.epoch, 0, r.epochs);
-  whole("step", s.step, 0, INT64_MAX);
-  whole("batch", s.batch, 0, s.step);
-  whole("images", s.images, 0, INT64_MAX);
-  whole("classes", s.classes, 1, 1'000'000);
-  whole("image_size", s.image_size, 1, 65'536);
-  number("loss_sum", s.loss_sum, 0, INFINITY);
-  number("seconds", s.seconds, 0, INFINITY);
-  number("wait_seconds", s.wait_seconds, 0, INFINITY);
-  number("best_accuracy", s.best_accuracy, -1, 1);
-}
-
-// Numbers are converted silently otherwise: 1e300 to some whole number.
-void check_types(const Json& recipe, const std::string& path) {
-  if (!recipe.is_object()) fail(ErrorKind::bad_input, "{}: the recipe is no object", path);
-  const Json model = Json::parse(to_json_text(Recipe{}));
-  for (const auto& [name, value] : model.items()) {
-    const Json found = recipe.value(name, Json());
-    const bool fits = value.is_number_integer() ? found.is_number_integer()
-                      : value.is_number()       ? found.is_number()
-                                                : found.type() == value.type();
-    if (!fits) fail(ErrorKind::bad_input, "{}: {} is missing or of the wrong type", path, name);
-  }
-}
-
 RunDescription describe(const CheckpointFile& file) {
   const Json json = parse(file);
-  RunDescription run;
-  check_types(json["recipe"], file.path());
-  run.recipe = recipe_from_json(json["recipe"].dump(), file.path());
-  try {
-    for_each_field([&](const char* name, auto member) {
-      const Json& value = json.at("state").at(name);
-      auto& field = run.state.*member;
-      if constexpr (std::is_same_v<std::remove_reference_t<decltype(field)>, int64_t>)
-        if (!value.is_number_integer())
-          fail(ErrorKind::bad_input, "{}: {} is not a whole number", file.path(), name);
-      value.get_to(field);
-    });
-  } catch (const Json::exception& error) {
-    fail(ErrorKind::bad_input, "{}: not the state of a training run: {}", file.path(), error.what());
-  }
-  check(run, file.path());
+  RunDescription run{from_complete_json(recipe_fields(), json["recipe"], file.path()),
+                     from_complete_json(state_fields(), json["state"], file.path())};
+  if (run.state.epoch > run.recipe.epochs)
+    fail(ErrorKind::bad_input, "{}: 'epoch' is {} of {}, which no run has", file.path(), run.state.epoch,
+         run.recipe.epochs);
   return run;
 }
 
 }  // namespace
 
-void save_run(const std::string& path, const Recipe& recipe, const RunState& state, Module& model, Sgd& sgd) {
-  Json json;
-  json["recipe"] = Json::parse(to_json_text(recipe));
-  for_each_field([&](const char* name, auto member) { json["state"][name] = state.*member; });
-  json["random"] = {{"seed", context_of(model).seed}, {"next_counter", context_of(model).next_counter}};
-  save_checkpoint(path, json.dump(), groups_of(model, &sgd));
+void save_weights(const std::string& path, const RunDescription& run,
+                  const std::vector<NamedTensor>& weights) {
+  save_checkpoint(path, describe(run).dump(), {{"", weights}});
+}
+
+void save_run(const std::string& path, const RunDescription& run, const std::vector<NamedTensor>& weights,
+              const std::vector<NamedTensor>& rest, const Context& context) {
+  Json json = describe(run);
+  json["random"] = {{"seed", context.seed}, {"next_counter", context.next_counter}};
+  save_checkpoint(path, json.dump(), {{"", weights}, {kOptimizerPrefix, rest}});
 }
 
 RunDescription describe_run(const std::string& path) { return describe(CheckpointFile(path)); }
 
-void load_run(const std::string& path, Module& model, Sgd* sgd) {
+void load_weights(const std::string& path, Module& model) {
+  const CheckpointFile file(path);
+  describe(file);
+  file.load({{"", model.state()}}, kOptimizerPrefix);
+  model.train(model.training());
+}
+
+void load_run(const std::string& path, const std::vector<NamedTensor>& weights,
+              const std::vector<NamedTensor>& rest, Context& context) {
   const CheckpointFile file(path);
   describe(file);
   const Json json = parse(file);
   const Json random = json.value("random", Json());
   const bool complete = random.is_object() && random.contains("seed") && random.contains("next_counter") &&
                         random["seed"].is_number_unsigned() && random["next_counter"].is_number_unsigned();
-  if (!complete) fail(ErrorKind::bad_input, "{}: has no random counters", path);
-  file.load(groups_of(model, sgd), sgd == nullptr ? kOptimizerPrefix : "");
-  model.train(model.training());
-  if (sgd == nullptr) return;
-  context_of(model).seed = random["seed"];
-  context_of(model).next_counter = random["next_counter"];
+  if (!complete)
+    fail(ErrorKind::bad_input, "{}: holds weights, but not all that --resume needs (no random counters)",
+         path);
+  file.load({{"", weights}, {kOptimizerPrefix, rest}});
+  context.seed = random["seed"];
+  context.next_counter = random["next_counter"];
 }
 
 }  // namespace plume::tools

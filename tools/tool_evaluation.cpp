@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "engine/autograd/tape.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/profiler/cost.h"
 #include "tools/tool_energy.h"
@@ -34,16 +35,21 @@ double percentile(const std::vector<double>& sorted, double p) {
 }  // namespace
 
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
-                               int64_t limit) {
+                               int64_t limit, int64_t image_size) {
   data::LoaderParams params;
   params.batch_size = batch;
   params.workers = workers;
   params.sampler.limit = limit;
   params.augment = data::evaluation_augmentation(dataset->statistics());
+  if (image_size > 0) {
+    const bool smaller = dataset->uniform() && std::max(dataset->height(), dataset->width()) <= image_size;
+    if (!smaller) params.augment.resize_shorter = int(resized_side(image_size));
+    params.augment.output_height = params.augment.output_width = int(image_size);
+  }
   return data::Loader(std::move(dataset), params);
 }
 
-Evaluation evaluate(Module& model, data::Loader& loader, Device device) {
+Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType precision) {
   const NoGrad no_grad;
   model.eval();
   model.fuse();
@@ -53,7 +59,8 @@ Evaluation evaluate(Module& model, data::Loader& loader, Device device) {
   loader.start(0);
   while (const std::optional<data::Batch> batch = loader.next()) {
     if (stop_signal()) break;
-    const Variable logits = model(Variable(batch->images.to(device)));
+    const Variable images = cast(Variable(batch->images.to(device)), precision);
+    const Variable logits = cast(model(images), DType::f32);
     const Variable mean = softmax_cross_entropy(logits, {batch->labels.to(device), {}});
     const std::vector<float> values = logits.value().to_vector<float>();
     result.metrics.add(values, batch->labels.to_vector<int32_t>());
@@ -64,14 +71,16 @@ Evaluation evaluate(Module& model, data::Loader& loader, Device device) {
   return result;
 }
 
-Latency measure_latency(Module& model, Device device, int64_t batch, int height, int width, double seconds) {
+Latency measure_latency(Module& model, Device device, int64_t batch, int height, int width, double seconds,
+                        DType precision) {
   constexpr double kWarmUpSeconds = 1.0;
   constexpr int kFewest = 10;
   const NoGrad no_grad;
   model.eval();
   model.fuse();
   std::vector<Tensor> inputs;
-  for (uint64_t i = 0; i < 4; ++i) inputs.push_back(random_images(batch, height, width, i, device));
+  for (uint64_t i = 0; i < 4; ++i)
+    inputs.push_back(cast(Variable(random_images(batch, height, width, i, device)), precision).value());
   Context& ctx = context(device);
   size_t turn = 0;
   const auto pass = [&] {

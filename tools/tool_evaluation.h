@@ -15,13 +15,18 @@ struct Evaluation {
   double seconds = 0;
 };
 
+// The shorter side that torchvision's presets resize to before they crop (256 for 224), in proportion.
+inline int64_t resized_side(int64_t image_size) { return (image_size * 256 + 112) / 224; }
+
 // A loader that sees every image once, in order, only normalised. limit: the first `limit` images; 0 for all.
+// image_size: 0 for images as they are. Larger images are resized and cropped as for torchvision's presets
+// (256 -> 224, in proportion), smaller ones resized.
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
-                               int64_t limit);
+                               int64_t limit, int64_t image_size = 0);
 
 // Puts the model into evaluation mode, fuses it, and runs it over the loader's epoch 0. Stops early, with
 // what it has, when a signal asks to.
-Evaluation evaluate(Module& model, data::Loader& loader, Device device);
+Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType precision = DType::f32);
 
 // Milliseconds of one forward pass of a whole batch.
 struct Latency {
@@ -34,7 +39,7 @@ struct Latency {
 // Times forward passes over random images [batch, height, width, 3]: at least a second of warm-up, then
 // `seconds` (at least 10 passes), synchronised around each; inputs rotate.
 Latency measure_latency(Module& model, Device device, int64_t batch, int height, int width,
-                        double seconds = 2.0);
+                        double seconds = 2.0, DType precision = DType::f32);
 
 // Multiply-adds of convolutions and linear layers for one image.
 int64_t count_model_macs(Module& model, Device device, int height, int width);

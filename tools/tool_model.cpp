@@ -34,6 +34,12 @@ std::unique_ptr<Module> model_from_weights(const std::string& name, Stem stem, c
   return model_from_weights(name, stem, open_weights(path));
 }
 
+DType parse_precision(std::string_view text) {
+  for (const DType t : {DType::f32, DType::bf16, DType::f16})
+    if (text == name(t)) return t;
+  fail(ErrorKind::usage, "precision '{}' is not one of f32, bf16, f16", text);
+}
+
 Tensor nchw_to_nhwc(const Tensor& x) { return channels_last(x); }
 Tensor nhwc_to_nchw(const Tensor& x) { return channels_first(x); }
 

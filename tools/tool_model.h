@@ -15,6 +15,8 @@ namespace plume::tools {
 std::unique_ptr<Module> model_from_weights(const std::string& name, Stem stem, const Weights& weights);
 std::unique_ptr<Module> model_from_weights(const std::string& name, Stem stem, const std::string& path);
 
+DType parse_precision(std::string_view text);  // "f32", "bf16", "f16"; throws usage
+
 // [N, C, H, W] f32 -> [N, H, W, C], or back.
 Tensor nchw_to_nhwc(const Tensor& x);
 Tensor nhwc_to_nchw(const Tensor& x);

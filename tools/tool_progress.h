@@ -1,29 +1,56 @@
-// Progress of a training run: a bar on a terminal, plain lines elsewhere.
+// What a training run says: a bar on a terminal, plain lines elsewhere, one JSON line per epoch for programs;
+// and a log file with all of it.
 #pragma once
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
+#include <memory>
 #include <string>
 
 namespace plume::tools {
 
+// Of the epoch under way.
+struct StepReport {
+  std::string label;               // "epoch 3/10"
+  int64_t done = 0, total = 0;     // steps
+  double seconds_left = 0;         // of the run
+  double loss = 0, accuracy = -1;  // running means; accuracy below 0: not known
+  double learning_rate = 0;
+  double images_per_second = 0;
+  double wait_share = 0;  // of the time, spent waiting for data
+  uint64_t memory = 0;    // bytes at most in use on the device
+};
+
 class Progress {
  public:
-  // What stdout is decides: a terminal or not.
-  Progress();
+  enum class Style : uint8_t { automatic, quiet, json };  // automatic: a bar where stdout is a terminal
+  explicit Progress(Style style = Style::automatic);
 
-  // `done` of `total` steps of this epoch; `remaining` steps of the run, this epoch's included.
-  void update(const std::string& label, int64_t done, int64_t total, int64_t remaining,
-              double images_per_second, double seconds_per_step, double loss);
-  // A line that stays.
-  void line(const std::string& text);
+  // From now on everything that is said is also appended to this file, which is made when missing. Throws
+  // resource.
+  void log_to(const std::string& path);
+  void update(const StepReport& report);
+  void line(const std::string& text);     // stays on stdout (not when quiet or json)
+  void warning(const std::string& text);  // log_line()
+  void json(const std::string& text);     // stdout, only when json
+  bool due() const;                       // update() would show something
 
  private:
   using Clock = std::chrono::steady_clock;
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  void clear_bar();
+  void log(const std::string& text);
+
+  Style style_;
   bool terminal_;
   bool bar_shown_ = false;
   Clock::time_point last_;
+  std::unique_ptr<std::FILE, Close> log_;
 };
 
 std::string format_duration(double seconds);  // "1:02:03", "2:03"
+std::string format_bytes(uint64_t bytes);     // "1.25 GB"
 
 }  // namespace plume::tools

@@ -1,331 +1,344 @@
 #include "tools/tool_training.h"
 
+#include <fmt/core.h>
+
+#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <ctime>
+#include <optional>
 
-#include "data/registry.h"
-#include "engine/autograd/tape.h"
+#include "engine/memory/allocator.h"
 #include "engine/ops/layer_random.h"
-#include "engine/ops/softmax_cross_entropy.h"
-#include "engine/optim/schedule.h"
 #include "engine/serialization/atomic_file.h"
-#include "models/registry.h"
-#include "tools/tool_checkpoint.h"
+#include "tools/tool_environment.h"
 #include "tools/tool_evaluation.h"
-#include "tools/tool_progress.h"
+#include "tools/tool_metrics.h"
+#include "tools/tool_model.h"
+#include "tools/tool_rate.h"
+#include "tools/tool_run_data.h"
 #include "tools/tool_signals.h"
+#include "tools/tool_step.h"
 
 namespace plume::tools {
 namespace {
 
-namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-using Json = nlohmann::ordered_json;
-
-constexpr const char* kFiles[] = {"config.json", "metrics.jsonl", "last.safetensors", "best.safetensors"};
-
-// The complete lines of metrics.jsonl that belong to the first `epochs` epochs.
-std::string metrics_until(const std::string& path, int64_t epochs) {
-  std::ifstream in(path, std::ios::binary);
-  std::string line, kept;
-  while (std::getline(in, line)) {
-    const Json entry = Json::parse(line, nullptr, false);
-    if (entry.is_object() && entry.value("epoch", INT64_MAX) <= epochs) kept += line + "\n";
-  }
-  return kept;
-}
 
 class Run {
  public:
-  Run(const Recipe& recipe, const RunOptions& options, Device device)
-      : recipe_(recipe),
-        options_(options),
-        device_(device),
-        train_set_(open(data::Split::train, recipe.limit_train)),
-        test_set_(open(data::Split::test, recipe.limit_test)),
-        loader_(train_set_, loader_params()),
-        test_loader_(evaluation_loader(test_set_, recipe.batch, int(options.workers), recipe.limit_test)),
-        model_(make_model(recipe.model, {.num_classes = train_set_->classes(),
-                                         .stem = parse_stem(recipe.stem),
-                                         .seed = uint64_t(recipe.seed)})),
-        steps_per_epoch_(loader_.batches_per_epoch()),
-        schedule_{.base = float(recipe.learning_rate),
-                  .warmup_steps = recipe.warmup_epochs * steps_per_epoch_,
-                  .total_steps = recipe.epochs * steps_per_epoch_} {
-    layer_random().seed(uint64_t(recipe.seed));
-    model_->to(device);
-    sgd_ =
-        std::make_unique<Sgd>(model_->parameters(), Sgd::Options{.momentum = float(recipe.momentum),
-                                                                 .weight_decay = float(recipe.weight_decay),
-                                                                 .nesterov = recipe.nesterov});
-    state_.fingerprint = train_set_->fingerprint();
-    state_.image_size = train_set_->height();
-    state_.classes = train_set_->classes();
+  Run(const TrainingRequest& request, const RunFolder& folder)
+      : recipe_(request.recipe),
+        options_(request.options),
+        device_(request.device),
+        folder_(folder),
+        data_(open_run_data(recipe_, options_, device_)),
+        learner_(make_learner(recipe_, data_.train_set->classes(), device_)),
+        progress_(request.style),
+        step_(learner_, step_params(request), device_,
+              [this](const std::string& line) { progress_.warning(line); }),
+        metrics_(folder.path()),
+        batches_per_epoch_(data_.train.batches_per_epoch()),
+        steps_per_epoch_((batches_per_epoch_ + recipe_.accumulate - 1) / recipe_.accumulate),
+        schedule_(recipe_, steps_per_epoch_) {
+    layer_random().seed(uint64_t(recipe_.seed));
+    Context& ctx = context(device_);
+    ctx.allow_tf32 = recipe_.tf32;
+    ctx.deterministic = recipe_.deterministic;
+    state_.fingerprint = data_.train_set->fingerprint();
+    state_.image_size = data_.image_size;
+    state_.classes = data_.train_set->classes();
+    schedule_.store(state_);
   }
 
-  void restore(const std::string& checkpoint, const RunState& state) {
+  int begin() {
+    folder_.make();
+    open_folder();
+    if (!learner_.note.empty()) progress_.line(learner_.note);
+    return run();
+  }
+
+  int resume(const std::string& checkpoint, const RunState& state) {
     if (state.fingerprint != state_.fingerprint)
       fail(ErrorKind::bad_input, "{}: was trained on other data (fingerprint {}, this data has {})",
            checkpoint, state.fingerprint, state_.fingerprint);
-    load_run(checkpoint, *model_, sgd_.get());
+    load_run(checkpoint, learner_.weights(), learner_.rest(), context(device_));
     state_ = state;
-    metrics_ = metrics_until(file("metrics.jsonl"), state.epoch);
+    if (recipe_.schedule == "plateau") schedule_.restore(state);
+    metrics_.restore(state.epoch);
+    open_folder();
     progress_.line(message("resumes {} at epoch {}, step {}", checkpoint, state.epoch + 1, state.step));
+    return run();
+  }
+
+ private:
+  StepParams step_params(const TrainingRequest& request) const {
+    StepParams params{.batch = recipe_.batch, .passes = recipe_.accumulate, .graph = request.graph};
+    params.label_smoothing = float(recipe_.label_smoothing);
+    params.precision = parse_precision(recipe_.precision);
+    params.mix = {float(recipe_.mixup), float(recipe_.cutmix)};
+    params.seed = uint64_t(recipe_.seed);
+    params.classes = data_.train_set->classes();
+    if (learner_.ema)
+      params.ema_decay = scaled_ema_decay(recipe_.ema_decay, recipe_.batch * recipe_.accumulate, 1,
+                                          recipe_.epochs, data_.train.samples_per_epoch());
+    return params;
+  }
+
+  void open_folder() {
+    progress_.log_to(folder_.file("console.log"));
+    write_file_atomically(folder_.file("config.json"), configuration().dump(2) + "\n");
+    write_file_atomically(folder_.file("environment.json"), describe_environment(device_).dump(2) + "\n");
+    metrics_.write();
+  }
+
+  Json configuration() {
+    Json json;
+    json["recipe"] = to_json(recipe_fields(), recipe_);
+    json["options"] = to_json(option_fields(), options_);
+    const data::ChannelStatistics& statistics = data_.train_set->statistics();
+    json["run"] = {{"data_fingerprint", state_.fingerprint},
+                   {"train_images", data_.train.samples_per_epoch()},
+                   {"test_images", data_.test.samples_per_epoch()},
+                   {"classes", data_.train_set->class_names()},
+                   {"mean", statistics.mean},
+                   {"std", statistics.std},
+                   {"image_size", data_.image_size},
+                   {"steps_per_epoch", steps_per_epoch_},
+                   {"parameters", learner_.model->parameter_count()}};
+    return json;
   }
 
   int run() {
-    write_file_atomically(file("config.json"), configuration());
-    write_file_atomically(file("metrics.jsonl"), metrics_);
-    while (state_.epoch < recipe_.epochs) {
+    while (state_.epoch < recipe_.epochs && !stopped_early()) {
       if (!train_epoch()) return interrupted();
       check_weights();
       const Evaluation evaluation = evaluate_epoch();
       if (stop_signal()) return interrupted();  // the evaluation is repeated when the run is resumed
       finish_epoch(evaluation);
     }
-    progress_.line(message("wrote {} and {}", file("last.safetensors"), file("best.safetensors")));
+    if (stopped_early())
+      progress_.line(fmt::format("stopped early: {} epochs without a better test top-1 than {:.2f} %",
+                                 state_.epochs_since_best, 100 * state_.best_accuracy));
+    progress_.line(
+        message("wrote {} and {}", folder_.file("last.safetensors"), folder_.file("best.safetensors")));
     return 0;
   }
 
- private:
-  std::shared_ptr<const data::Dataset> open(data::Split split, int64_t limit) const {
-    return data::open_dataset(recipe_.data, options_.data_dir, split, {.count = limit});
+  bool stopped_early() const {
+    return recipe_.early_stopping > 0 && state_.epochs_since_best >= recipe_.early_stopping;
   }
 
-  data::LoaderParams loader_params() const {
-    data::LoaderParams params;
-    params.batch_size = recipe_.batch;
-    params.workers = int(options_.workers);
-    params.sampler.shuffle = true;
-    params.sampler.seed = uint64_t(recipe_.seed);
-    params.sampler.limit = recipe_.limit_train;
-    const int64_t images =
-        recipe_.limit_train ? std::min(recipe_.limit_train, train_set_->size()) : train_set_->size();
-    // A last batch of one image would leave batch norm without a variance.
-    params.sampler.drop_last = images >= recipe_.batch;
-    params.augment = data::training_augmentation(train_set_->statistics(), uint64_t(recipe_.seed));
-    return params;
-  }
+  // Whether an image shows more than its label, so that a training accuracy would say little.
+  bool mixed() const { return recipe_.mixup > 0 || recipe_.cutmix > 0; }
 
-  std::string file(const char* name) const { return (fs::path(options_.out) / name).string(); }
-
-  std::string configuration() const {
-    Json json;
-    json["recipe"] = Json::parse(to_json_text(recipe_));
-    json["data"] = {{"folder", options_.data_dir},
-                    {"fingerprint", train_set_->fingerprint()},
-                    {"train_images", loader_.samples_per_epoch()},
-                    {"test_images", test_loader_.samples_per_epoch()},
-                    {"classes", train_set_->class_names()},
-                    {"mean", train_set_->statistics().mean},
-                    {"std", train_set_->statistics().std}};
-    json["augmentation"] = {{"crop_padding", loader_.params().augment.crop_padding},
-                            {"flip", loader_.params().augment.flip}};
-    json["optimizer"] = "sgd";
-    json["schedule"] = "cosine with linear warm-up, per step";
-    json["steps_per_epoch"] = steps_per_epoch_;
-    json["parameters"] = model_->parameter_count();
-    json["device"] = name(device_);
-    json["device_name"] = backend(device_).describe();
-    json["loader_workers"] = options_.workers;
-    json["compiler"] = __VERSION__;
-    return json.dump(2) + "\n";
-  }
-
-  // False when a signal asked to stop; the state is then that after a whole step.
-  bool train_epoch() {
-    model_->train();
-    loader_.start(state_.epoch, state_.batch);
-    const std::string label = message("epoch {}/{}", state_.epoch + 1, recipe_.epochs);
-    const double waited_before = loader_.wait_seconds() - state_.wait_seconds;
-    while (!stop_signal()) {
-      const Clock::time_point start = Clock::now();
-      const std::optional<data::Batch> batch = loader_.next();
-      if (!batch) return true;
-      const double loss = step(*batch);
-      state_.loss_sum += loss * double(batch->count);
-      state_.images += batch->count;
-      ++state_.batch;
-      ++state_.step;
-      state_.seconds += std::chrono::duration<double>(Clock::now() - start).count();
-      state_.wait_seconds = loader_.wait_seconds() - waited_before;
-      progress_.update(label, state_.batch, steps_per_epoch_, schedule_.total_steps - state_.step,
-                       double(state_.images) / state_.seconds, state_.seconds / double(state_.batch), loss);
+  // The batches of the next step; none at the end of the epoch.
+  std::vector<data::Batch> next_batches() {
+    std::vector<data::Batch> batches;
+    while (int64_t(batches.size()) < recipe_.accumulate) {
+      std::optional<data::Batch> batch = data_.train.next();
+      if (!batch) break;
+      make_images(*batch, device_);
+      batches.push_back(std::move(*batch));
     }
-    return false;
+    return batches;
   }
 
-  double step(const data::Batch& batch) {
-    layer_random().begin_step(state_.step);
-    const Variable logits = (*model_)(Variable(batch.images.to(device_)));
-    const Variable loss = softmax_cross_entropy(logits, {batch.labels.to(device_), {}},
-                                                {.label_smoothing = float(recipe_.label_smoothing)});
-    const float value = loss.value().item();
-    if (!std::isfinite(value)) stop_on(value);
-    sgd_->zero_grad();
-    backward(loss);
-    sgd_->step(schedule_.at(state_.step));
-    return double(value);
+  // False when a signal asked to stop; the state is then that after a whole step. The next batches are fetched
+  // while the device is at work.
+  bool train_epoch() {
+    learner_.model->train();
+    Clock::time_point before = Clock::now();
+    data_.train.start(state_.epoch, state_.batch);
+    const double waited_before = data_.train.wait_seconds() - state_.wait_seconds;
+    for (std::vector<data::Batch> batches = next_batches(); !batches.empty();) {
+      if (stop_signal()) return false;
+      rate_ = schedule_.at(state_.step);
+      step_.start(batches, state_.step, rate_);
+      std::vector<data::Batch> next = next_batches();
+      take(step_.result());
+      state_.batch += int64_t(batches.size());
+      ++state_.step;
+      const Clock::time_point now = Clock::now();
+      state_.seconds += std::chrono::duration<double>(now - before).count();
+      before = now;
+      state_.wait_seconds = data_.train.wait_seconds() - waited_before;
+      report();
+      const bool last = next.empty();
+      if (!last && options_.checkpoint_steps > 0 && state_.step % options_.checkpoint_steps == 0) {
+        check_weights();
+        save();
+      }
+      batches = std::move(next);
+    }
+    return !stop_signal();
   }
 
-  // The first parameter that holds an infinity or a NaN; empty when there is none.
-  std::string spoiled_parameter() {
-    for (const NamedParameter& p : model_->parameters()) {
-      const std::vector<float> values = p.variable.value().to_vector<float>();
-      if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) return p.name;
+  void take(const TrainingStep::Result& result) {
+    const double loss = result.loss_sum / double(result.images);
+    // With loss scaling such a step is skipped, unless there are too many.
+    if (learner_.optimizer->options().loss_scaling.enabled)
+      learner_.optimizer->check();
+    else if (!std::isfinite(loss))
+      stop_on(loss);
+    if (!std::isfinite(loss)) return;
+    state_.loss_sum += result.loss_sum;
+    state_.images += result.images;
+    if (result.correct >= 0) state_.correct += result.correct;
+  }
+
+  void report() {
+    if (!progress_.due()) return;
+    const int64_t left = recipe_.epochs * steps_per_epoch_ - state_.step;
+    const int64_t done = state_.step - state_.epoch * steps_per_epoch_;
+    progress_.update({.label = message("epoch {}/{}", state_.epoch + 1, recipe_.epochs),
+                      .done = done,
+                      .total = steps_per_epoch_,
+                      .seconds_left = double(left) * state_.seconds / double(std::max<int64_t>(done, 1)),
+                      .loss = state_.loss_sum / double(state_.images),
+                      .accuracy = mixed() ? -1 : double(state_.correct) / double(state_.images),
+                      .learning_rate = double(rate_),
+                      .images_per_second = double(state_.images) / state_.seconds,
+                      .wait_share = state_.wait_seconds / state_.seconds,
+                      .memory = device_allocator(device_).statistics().peak});
+  }
+
+  // The first parameter or buffer that holds an infinity or a NaN; empty when there is none.
+  std::string spoiled_tensor() {
+    for (const NamedTensor& entry : learner_.model->state()) {
+      if (entry.tensor->dtype() != DType::f32) continue;
+      const std::vector<float> values = entry.tensor->to_vector<float>();
+      if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
+        return entry.name;
     }
     return "";
   }
 
-  [[noreturn]] void stop_on(float loss) {
-    const std::string name = spoiled_parameter();
+  [[noreturn]] void stop_on(double loss) {
+    const std::string name = spoiled_tensor();
     fail(ErrorKind::numeric, "the loss is {} at epoch {}, step {}; {}; try a learning rate below {}", loss,
          state_.epoch + 1, state_.step + 1,
          name.empty() ? "all parameters are finite: activations overflow"
                       : "the first parameter that is not finite is " + name,
-         recipe_.learning_rate);
-  }
-
-  Evaluation evaluate_epoch() try {
-    return evaluate(*model_, test_loader_, device_);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::numeric) throw;
-    fail(ErrorKind::numeric, "evaluation after epoch {}, step {}: {}; try a learning rate below {}",
-         state_.epoch + 1, state_.step, error.what(), recipe_.learning_rate);
+         recipe_.lr);
   }
 
   // The last step of an epoch has no loss after it that would tell.
   void check_weights() {
-    const std::string name = spoiled_parameter();
+    const std::string name = spoiled_tensor();
     if (!name.empty())
       fail(ErrorKind::numeric, "{} is not finite after epoch {}, step {}; try a learning rate below {}", name,
-           state_.epoch + 1, state_.step, recipe_.learning_rate);
+           state_.epoch + 1, state_.step, recipe_.lr);
+  }
+
+  Evaluation evaluate_epoch() try {
+    std::optional<AveragedWeights> averaged;
+    if (learner_.ema) averaged.emplace(*learner_.ema);
+    return evaluate(*learner_.model, data_.test, device_, parse_precision(recipe_.precision));
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::numeric) throw;
+    fail(ErrorKind::numeric, "evaluation after epoch {}, step {}: {}; try a learning rate below {}",
+         state_.epoch + 1, state_.step, error.what(), recipe_.lr);
   }
 
   void finish_epoch(const Evaluation& evaluation) {
+    const RunState done = state_;
+    ++state_.epoch;
+    state_.batch = state_.images = state_.correct = 0;
+    state_.loss_sum = state_.seconds = state_.wait_seconds = 0;
     const double accuracy = evaluation.metrics.accuracy();
-    const double loss = state_.loss_sum / double(state_.images);
-    const double rate = double(schedule_.at(state_.step - 1));
-    const double speed = double(state_.images) / state_.seconds;
-    Json line;
-    line["epoch"] = state_.epoch + 1;
-    line["step"] = state_.step;
-    line["train_loss"] = loss;
-    line["test_loss"] = evaluation.loss;
-    line["test_top1"] = accuracy;
-    line["test_macro_f1"] = evaluation.metrics.macro_f1();
-    line["learning_rate"] = rate;
-    line["images_per_second"] = speed;
-    line["data_wait_seconds"] = state_.wait_seconds;
-    line["train_seconds"] = state_.seconds;
-    line["test_seconds"] = evaluation.seconds;
-    metrics_ += line.dump() + "\n";
-    char text[160];
-    std::snprintf(text, sizeof text,
-                  "epoch %lld/%lld: loss %.4f, test top-1 %.2f %%, macro F1 %.4f, lr %.5f, %.0f images/s, "
-                  "waited %.1f s for data",
-                  (long long)(state_.epoch + 1), (long long)recipe_.epochs, loss, 100 * accuracy,
-                  evaluation.metrics.macro_f1(), rate, speed, state_.wait_seconds);
-
     const bool best = accuracy > state_.best_accuracy;
-    RunState next = state_;
-    ++next.epoch;
-    next.batch = next.images = 0;
-    next.loss_sum = next.seconds = next.wait_seconds = 0;
-    if (best) next.best_accuracy = accuracy;
-    state_ = next;
+    state_.epochs_since_best = best ? 0 : state_.epochs_since_best + 1;
+    if (best) state_.best_accuracy = accuracy;
+    schedule_.observe(accuracy);
+    schedule_.store(state_);
+    const Json line = metrics_of(done, evaluation);
     // In this order, so that a run that is killed between two writes repeats the epoch and loses nothing.
-    write_file_atomically(file("metrics.jsonl"), metrics_);
-    if (best) save("best.safetensors");
-    save("last.safetensors");
-    progress_.line(text);
+    metrics_.add(line);
+    if (best) save_weights(folder_.file("best.safetensors"), {recipe_, state_}, learner_.weights());
+    save_weights(folder_.file("last.safetensors"), {recipe_, state_}, learner_.weights());
+    save();
+    progress_.line(summary(line));
+    progress_.json(line.dump());
   }
 
-  void save(const char* name) { save_run(file(name), recipe_, state_, *model_, *sgd_); }
+  std::string summary(const Json& line) const {
+    const auto number = [&](const char* key) { return line[key].get<double>(); };
+    std::string text =
+        fmt::format("epoch {}/{}: loss {:.4f}", state_.epoch, recipe_.epochs, number("train_loss"));
+    if (!mixed()) text += fmt::format(", top-1 {:.2f} %", 100 * number("train_top1"));
+    return text +
+           fmt::format(
+               "; test loss {:.4f}, test top-1 {:.2f} %, macro F1 {:.4f}; lr {:.3g}, {:.0f} images/s, data "
+               "wait {:.1f} %",
+               number("test_loss"), 100 * number("test_top1"), number("test_macro_f1"),
+               number("learning_rate"), number("images_per_second"), number("data_wait_percent"));
+  }
+
+  Json metrics_of(const RunState& done, const Evaluation& evaluation) const {
+    const double images = double(done.images);
+    Json line;
+    line["epoch"] = done.epoch + 1;
+    line["step"] = done.step;
+    line["train_loss"] = done.loss_sum / images;
+    line["train_top1"] = mixed() ? Json() : Json(double(done.correct) / images);
+    line["test_loss"] = evaluation.loss;
+    line["test_top1"] = evaluation.metrics.accuracy();
+    line["test_macro_f1"] = evaluation.metrics.macro_f1();
+    line["best_top1"] = state_.best_accuracy;
+    line["learning_rate"] = double(rate_);
+    line["images_per_second"] = images / done.seconds;
+    line["data_wait_seconds"] = done.wait_seconds;
+    line["data_wait_percent"] = 100 * done.wait_seconds / done.seconds;
+    line["train_seconds"] = done.seconds;
+    line["test_seconds"] = evaluation.seconds;
+    line["peak_memory_bytes"] = device_allocator(device_).statistics().peak;
+    if (learner_.optimizer->options().loss_scaling.enabled) {
+      const StepControl control = learner_.optimizer->status();
+      line["skipped_steps"] = int64_t(control.skipped);
+      line["loss_scale"] = control.loss_scale;
+    }
+    line["unix_time"] = std::time(nullptr);
+    return line;
+  }
+
+  void save() {
+    save_run(folder_.checkpoint(state_.step), {recipe_, state_}, learner_.weights(), learner_.rest(),
+             context(device_));
+    folder_.prune(state_.step, options_.keep_last);
+  }
 
   int interrupted() {
     const int signal = stop_signal();
-    save("last.safetensors");
-    progress_.line("");
-    log_line(message("stopped by signal {} after step {}; saved {}; continue with --resume --out {}", signal,
-                     state_.step, file("last.safetensors"), options_.out));
+    check_weights();
+    save();
+    progress_.warning(message("stopped by signal {} after step {}; saved {}; continue with --resume --out {}",
+                              signal, state_.step, folder_.checkpoint(state_.step), folder_.path()));
     return 128 + signal;
   }
 
   Recipe recipe_;
   RunOptions options_;
   Device device_;
-  std::shared_ptr<const data::Dataset> train_set_, test_set_;
-  data::Loader loader_, test_loader_;
-  std::unique_ptr<Module> model_;
-  std::unique_ptr<Sgd> sgd_;
-  int64_t steps_per_epoch_;
-  CosineSchedule schedule_;
-  RunState state_;
-  std::string metrics_;  // the content of metrics.jsonl
+  RunFolder folder_;
+  RunData data_;
+  Learner learner_;
   Progress progress_;
+  TrainingStep step_;
+  MetricsFiles metrics_;
+  int64_t batches_per_epoch_, steps_per_epoch_;
+  LearningRate schedule_;
+  RunState state_;
+  float rate_ = 0;  // of the latest step
 };
-
-void check_folder(const RunOptions& options) {
-  PLUME_CHECK(!options.out.empty(), "--out: the run folder is not given");
-  PLUME_CHECK(!(options.resume && options.overwrite), "--resume and --overwrite exclude each other");
-  const fs::path folder = options.out;
-  std::error_code error;
-  PLUME_CHECK(!fs::exists(folder, error) || fs::is_directory(folder, error), "--out {}: is not a folder",
-              options.out);
-  if (options.resume || options.overwrite) return;
-  for (const char* name : kFiles)
-    PLUME_CHECK(!fs::exists(folder / name, error),
-                "--out {}: holds a run already ({}); give --resume or --overwrite", options.out, name);
-}
-
-void make_folder(const RunOptions& options) {
-  std::error_code error;
-  fs::create_directories(options.out, error);
-  if (error) fail(ErrorKind::resource, "--out {}: cannot be made: {}", options.out, error.message());
-  if (!options.overwrite) return;
-  for (const char* name : kFiles) fs::remove(fs::path(options.out) / name, error);
-}
-
-// last.safetensors; or, when that is missing or damaged, best.safetensors, which is said.
-std::pair<std::string, RunDescription> newest_checkpoint(const std::string& folder) {
-  const std::string last = (fs::path(folder) / "last.safetensors").string();
-  const std::string best = (fs::path(folder) / "best.safetensors").string();
-  try {
-    return {last, describe_run(last)};
-  } catch (const Error& error) {
-    std::error_code ignored;
-    if (error.kind() != ErrorKind::bad_input || !fs::exists(best, ignored)) throw;
-    log_line(message("{}; goes on from {}", error.what(), best));
-    return {best, describe_run(best)};
-  }
-}
 
 }  // namespace
 
-int train(const Flags& flags, const Recipe& recipe, const RunOptions& options, Device device) {
-  check_folder(options);
-  if (!options.resume) {
-    Run run(recipe, options, device);
-    make_folder(options);
-    return run.run();
-  }
-  const auto [checkpoint, stored] = newest_checkpoint(options.out);
-  const Recipe wanted = overlay(stored.recipe, recipe, flags);
-  std::string changes;
-  for (const std::string& change : differences(stored.recipe, wanted))
-    changes += (changes.empty() ? "" : ", ") + change;
-  PLUME_CHECK(
-      changes.empty() || options.allow_changes,
-      "--resume: the run was started otherwise ({}); give --allow-changes to go on with the new values",
-      changes);
-  if (!changes.empty()) log_line("goes on with changes: " + changes);
-  Run run(wanted, options, device);
-  run.restore(checkpoint, stored.state);
-  return run.run();
+int train(const TrainingRequest& request, const RunFolder& folder) { return Run(request, folder).begin(); }
+
+int resume(const TrainingRequest& request, const RunFolder& folder, const std::string& checkpoint,
+           const RunState& state) {
+  return Run(request, folder).resume(checkpoint, state);
 }
 
 }  // namespace plume::tools

@@ -1,25 +1,28 @@
-// A training run: recipe in, run folder out.
+// A training run: recipe in, run folder out (tool_run_folder.h).
 //
-// The folder holds config.json (recipe and surroundings), metrics.jsonl (one line per epoch),
-// last.safetensors and best.safetensors (checkpoints, see tool_checkpoint.h). Batches, augmentation and the
-// schedule are pure functions of (recipe, epoch, step), so a run that is resumed anywhere continues bit for
-// bit.
+// Batches, augmentation and the schedule are pure functions of (recipe, epoch, step), so a run that is resumed
+// anywhere continues bit for bit.
 #pragma once
 #include <string>
 
-#include "tools/tool_config.h"
+#include "tools/tool_progress.h"
+#include "tools/tool_run_folder.h"
 
 namespace plume::tools {
 
-struct RunOptions {
-  std::string out;       // run folder
-  std::string data_dir;  // folder of the data set's files
-  int64_t workers = 2;   // loader threads
-  bool resume = false, overwrite = false, allow_changes = false;
+struct TrainingRequest {
+  Recipe recipe;  // of a resumed run: what was stored, with the changes that were asked for
+  RunOptions options;
+  Device device = Device::cpu;
+  bool graph = false;
+  Progress::Style style = Progress::Style::automatic;
 };
 
-// Returns the exit code: 0, or 128 + signal after an interruption that left a checkpoint. Throws numeric when
-// the loss is not finite; the last checkpoint then stays as it was.
-int train(const Flags& flags, const Recipe& recipe, const RunOptions& options, Device device);
+// Starts a run in an empty folder or goes on with the one that `checkpoint` is of. Returns the exit code: 0,
+// or 128 + signal after an interruption that left a checkpoint. Throws numeric when a loss or weight is not
+// finite; the checkpoints then stay as they were.
+int train(const TrainingRequest& request, const RunFolder& folder);
+int resume(const TrainingRequest& request, const RunFolder& folder, const std::string& checkpoint,
+           const RunState& state);
 
 }  // namespace plume::tools

@@ -7,20 +7,87 @@ namespace {
 
 using namespace plume;
 
-int run(tools::Flags& flags) {
+struct Wishes {
   tools::Recipe recipe;
   tools::RunOptions options;
-  tools::add_recipe_flags(flags, recipe);
-  flags.text("--data-dir", options.data_dir, "folder of the data set's files");
-  flags.text("--out", options.out, "run folder")->required();
-  flags.whole("--workers", options.workers, 0, 256, "loader threads; 0 loads between the steps");
-  flags.on("--resume", options.resume, "go on with the run in --out, with its own settings");
-  flags.on("--allow-changes", options.allow_changes, "let --resume change settings");
-  flags.on("--overwrite", options.overwrite, "replace the run in --out");
+  std::string out, config;
+  bool resume = false, overwrite = false, allow_changes = false;
+  bool graph = false, no_graph = false, quiet = false, json = false;
+};
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
+  return text;
+}
+
+tools::TrainingRequest request_of(const Wishes& w, Device device) {
+  using Style = tools::Progress::Style;
+  return {.recipe = {},
+          .options = {},
+          .device = device,
+          .graph = w.graph || (device == Device::cuda && !w.no_graph),
+          .style = w.json    ? Style::json
+                   : w.quiet ? Style::quiet
+                             : Style::automatic};
+}
+
+int start(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& folder,
+          tools::TrainingRequest request) {
+  if (!w.config.empty()) tools::read_config(w.config, request.recipe, request.options);
+  request.recipe = tools::overlay(tools::recipe_fields(), request.recipe, w.recipe, flags);
+  request.options = tools::overlay(tools::option_fields(), request.options, w.options, flags);
+  tools::check_recipe(request.recipe);
+  return tools::train(request, folder);
+}
+
+int go_on(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& folder,
+          tools::TrainingRequest request) {
+  tools::RunDescription stored;
+  std::vector<std::string> damaged;
+  const std::string checkpoint = folder.newest_checkpoint(stored, damaged);
+  for (const std::string& line : damaged) tools::log_line(message("{}; goes on from {}", line, checkpoint));
+  request.recipe = tools::overlay(tools::recipe_fields(), stored.recipe, w.recipe, flags);
+  const std::string changes =
+      joined(tools::differences(tools::recipe_fields(), stored.recipe, request.recipe));
+  PLUME_CHECK(
+      changes.empty() || w.allow_changes,
+      "--resume: the run was started otherwise ({}); give --allow-changes to go on with the new values",
+      changes);
+  tools::check_recipe(request.recipe);
+  // Where the data lies may have changed; what is not said is as it was.
+  tools::Recipe ignored;
+  tools::RunOptions options;
+  if (const std::string config = folder.file("config.json"); std::filesystem::exists(config))
+    tools::read_config(config, ignored, options);
+  request.options = tools::overlay(tools::option_fields(), options, w.options, flags);
+  if (!changes.empty()) tools::log_line("goes on with changes: " + changes);
+  return tools::resume(request, folder, checkpoint, stored.state);
+}
+
+int run(tools::Flags& flags) {
+  Wishes w;
+  flags.text("--config", w.config, "settings as JSON, a run's config.json for one; flags come on top");
+  tools::add_flags(flags, tools::recipe_fields(), w.recipe);
+  tools::add_flags(flags, tools::option_fields(), w.options);
+  flags.on("--graph", w.graph, "record a step once and replay it (default on cuda)");
+  flags.on("--no-graph", w.no_graph, "run every step call by call");
+  flags.text("--out", w.out, "run folder")->required();
+  flags.on("--resume", w.resume, "go on with the run in --out, with its own settings");
+  flags.on("--allow-changes", w.allow_changes, "let --resume change settings");
+  flags.on("--overwrite", w.overwrite, "replace the run in --out");
+  flags.on("--quiet", w.quiet, "say nothing but warnings and errors");
+  flags.on("--json", w.json, "one JSON line per epoch on stdout, nothing else");
   tools::DeviceFlags device(flags);
   flags.parse();
+  PLUME_CHECK(!(w.resume && w.overwrite), "--resume and --overwrite exclude each other");
+  PLUME_CHECK(!(w.resume && !w.config.empty()), "--resume and --config exclude each other");
+  PLUME_CHECK(!(w.graph && w.no_graph), "--graph and --no-graph exclude each other");
+  const tools::RunFolder folder(w.out);
+  folder.check_free(w.resume || w.overwrite);
   tools::catch_signals();
-  return tools::train(flags, recipe, options, device.open());
+  const tools::TrainingRequest request = request_of(w, device.open());
+  return w.resume ? go_on(flags, w, folder, request) : start(flags, w, folder, request);
 }
 
 }  // namespace

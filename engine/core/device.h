@@ -32,6 +32,8 @@ struct DeviceBackend {
   void (*synchronize)(void* stream);
   std::string (*describe)();  // "NVIDIA H100 80GB HBM3 (sm_90)", "AMD EPYC, 2 threads"
 
+  std::string (*libraries)() = nullptr;  // with versions: "CUDA 12.4, driver for CUDA 12.6, cuDNN 9.1.0"
+
   // Only where work can be recorded and replayed (see graph.h); all null elsewhere. What is launched on the
   // stream between the first two is recorded, not run.
   void (*begin_capture)(void* stream) = nullptr;

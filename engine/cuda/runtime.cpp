@@ -1,4 +1,7 @@
 // The cuda device: memory, copies, the stream, graph capture. Opened by engine/core/device.cpp.
+#include <cublasLt.h>
+#include <cudnn_graph.h>
+
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -61,6 +64,16 @@ std::string describe() {
   return message("{} (sm_{}{})", std::string(properties.name), properties.major, properties.minor);
 }
 
+std::string version(int number) { return message("{}.{}", number / 1000, number % 1000 / 10); }
+
+std::string libraries() {
+  int driver = 0, runtime = 0;
+  PLUME_CUDA(cudaDriverGetVersion, &driver);
+  PLUME_CUDA(cudaRuntimeGetVersion, &runtime);
+  return message("CUDA {}, driver for CUDA {}, cuDNN {}, cuBLASLt {}", version(runtime), version(driver),
+                 cudnnGetVersion(), cublasLtGetVersion());
+}
+
 void begin_capture(void* stream) {
   // Relaxed: the step may reach a size for the first time and call cudaMalloc.
   PLUME_CUDA(cudaStreamBeginCapture, as_stream(stream), cudaStreamCaptureModeRelaxed);
@@ -108,6 +121,7 @@ constexpr DeviceBackend kCuda = {
     .fill = fill,
     .synchronize = [](void* stream) { PLUME_CUDA(cudaStreamSynchronize, as_stream(stream)); },
     .describe = describe,
+    .libraries = libraries,
     .begin_capture = begin_capture,
     .end_capture = end_capture,
     .abandon_capture = abandon_capture,
@@ -126,8 +140,6 @@ constexpr DeviceBackend kCuda = {
     .begin_hold = [] { return allocator().begin_hold(); },
     .end_hold = [] { allocator().end_hold(); },
 };
-
-std::string version(int number) { return message("{}.{}", number / 1000, number % 1000 / 10); }
 
 // Each of several ranks on a machine sees one GPU, as number 0 and on every thread. A launcher that already
 // handed out a single one is believed. Before the first call of the runtime.

@@ -28,37 +28,59 @@ constexpr auto kPoll = std::chrono::milliseconds(2);
   _exit(127);
 }
 
-}  // namespace
+std::string path_of(const std::string& tool) { return std::string(PLUME_BINARY_DIR) + "/bin/" + tool; }
 
-ToolResult run_tool(const std::string& tool, const std::vector<std::string>& arguments, int signal,
-                    const std::function<bool(const std::string&)>& ready) {
+// Sends the signal when `due` says so.
+ToolResult run(std::vector<std::string> command, const std::vector<std::string>& arguments, int signal,
+               const std::function<bool(const std::string& out)>& due, bool& sent) {
   const TemporaryFolder folder;
   const std::string out = folder.file("out"), err = folder.file("err");
   write_file(out, "");
-  std::vector<std::string> command = {std::string(PLUME_BINARY_DIR) + "/bin/" + tool};
   command.insert(command.end(), arguments.begin(), arguments.end());
   const pid_t child = fork();
   if (child == 0) become(command, out, err);
   const auto start = std::chrono::steady_clock::now();
-  bool sent = !ready;
   int status = 0;
   while (waitpid(child, &status, WNOHANG) == 0) {
-    if (!sent && ready(read_file(out))) {
+    if (!sent && due && due(out)) {
       kill(child, signal);
       sent = true;
     }
     if (std::chrono::steady_clock::now() - start > kLongest) {
       kill(child, SIGKILL);
-      ADD_FAILURE() << tool << " does not end";
+      ADD_FAILURE() << command[0] << " does not end";
     }
     std::this_thread::sleep_for(kPoll);
   }
-  EXPECT_TRUE(sent) << tool << " ended before the signal was due";
   ToolResult result;
   result.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   result.out = read_file(out);
   result.err = read_file(err);
   return result;
+}
+
+}  // namespace
+
+ToolResult run_tool(const std::string& tool, const std::vector<std::string>& arguments, int signal,
+                    const std::function<bool(const std::string&)>& ready) {
+  bool sent = false;
+  const auto due = [&](const std::string& out) { return ready && ready(read_file(out)); };
+  const ToolResult result = run({path_of(tool)}, arguments, signal, due, sent);
+  EXPECT_TRUE(sent || !ready) << tool << " ended before the signal was due";
+  return result;
+}
+
+ToolResult run_tool_for(const std::string& tool, const std::vector<std::string>& arguments,
+                        std::chrono::milliseconds time) {
+  bool sent = false;
+  const auto start = std::chrono::steady_clock::now();
+  const auto due = [&](const std::string&) { return std::chrono::steady_clock::now() - start >= time; };
+  return run({path_of(tool)}, arguments, SIGKILL, due, sent);
+}
+
+ToolResult run_command(const std::string& program, const std::vector<std::string>& arguments) {
+  bool sent = false;
+  return run({program}, arguments, 0, {}, sent);
 }
 
 void expect_refusal(const ToolResult& result, int code, const std::vector<std::string>& words) {
