@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
+
 #include "tests/support/check_op.h"
+#include "tests/support/coverage.h"
 
 namespace plume::test {
 namespace {
@@ -63,14 +66,23 @@ TEST(GradientNormTest, IsNotFiniteWhenAGradientIsNot) {
   }
 }
 
-// One step's beginning on the device under test.
+// One step's beginning on the device under test, the same by each of its variants.
 StepControl begun(Device device, const StepControl& before, float learning_rate, float passes, float norm,
                   const StepRules& rules) {
-  Tensor control = Tensor::from_bytes(&before, {kStepNumbers}, DType::f32, device);
-  step_begin(context(device), Tensor::from(std::vector<float>{learning_rate, passes}, {2}, device),
-             Tensor::from(std::vector<float>{norm}, {1}, device), rules, control);
-  const Tensor host = control.to(Device::cpu);
-  return *control_of(host);
+  std::vector<StepControl> results;
+  for (int i = 0; i < step_begin.variant_count(device); ++i) {
+    const char* variant = step_begin.variant_name(device, i);
+    Tensor control = Tensor::from_bytes(&before, {kStepNumbers}, DType::f32, device);
+    step_begin.force(device, variant);
+    step_begin(context(device), Tensor::from(std::vector<float>{learning_rate, passes}, {2}, device),
+               Tensor::from(std::vector<float>{norm}, {1}, device), rules, control);
+    step_begin.force(device, "");
+    remember_run(step_begin.name(), device, variant);
+    const Tensor host = control.to(Device::cpu);
+    results.push_back(*control_of(host));
+    EXPECT_EQ(std::memcmp(&results.front(), &results.back(), sizeof(StepControl)), 0) << variant;
+  }
+  return results.front();
 }
 
 // The rule again, with vectors of what it should give.
