@@ -1,8 +1,11 @@
 #include "tools/tool_step.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "engine/autograd/tape.h"
+#include "engine/core/kernel_call.h"
+#include "engine/core/scope.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/layer_random.h"
 #include "engine/ops/softmax_cross_entropy.h"
@@ -21,6 +24,44 @@ int64_t count_correct(const Tensor& logits, const Tensor& labels) {
   }
   return correct;
 }
+
+bool all_finite(const Tensor& tensor) {
+  const std::vector<float> values = cast(Variable(tensor), DType::f32).value().to_vector<float>();
+  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+}
+
+// Looks at what kernels write, while alive.
+class FiniteWatch : public LaunchObserver {
+ public:
+  explicit FiniteWatch(Context& context) : context_(context), before_(context.observer()) {
+    context.set_observer(this);
+  }
+  ~FiniteWatch() override { context_.set_observer(before_); }
+  FiniteWatch(const FiniteWatch&) = delete;
+  FiniteWatch& operator=(const FiniteWatch&) = delete;
+
+  const std::string& found() const { return found_; }
+
+ private:
+  void begin(const KernelCall&) override {}
+  void end(const KernelCall& call) override {
+    if (!found_.empty() || looking_) return;
+    looking_ = true;  // a cast is a kernel too
+    call.for_each_operand([&](const Tensor& tensor, bool written) {
+      if (!written || !found_.empty() || !tensor.defined() || !is_floating(tensor.dtype())) return;
+      if (all_finite(tensor)) return;
+      const ScopeOwner* owner = current_scope().owner;
+      const std::string layer = owner ? owner->scope_name() : "";
+      found_ = layer.empty() ? call.slot() : message("{} ({})", layer, call.slot());
+    });
+    looking_ = false;
+  }
+
+  Context& context_;
+  LaunchObserver* before_;
+  bool looking_ = false;
+  std::string found_;
+};
 
 }  // namespace
 
@@ -77,25 +118,32 @@ void TrainingStep::start(const std::vector<data::Batch>& batches, int64_t step, 
   replay();
 }
 
+Variable TrainingStep::forward(Pass& pass, size_t number) {
+  Tensor images = pass.images;
+  Targets targets{pass.labels, {}};
+  CrossEntropyParams loss_params{params_.label_smoothing};
+  if (!mixers_.empty()) {
+    const Tensor& numbers = mixers_[number].state(device_);
+    images = mix_images(images, numbers);
+    targets = {{}, mix_targets(pass.labels, params_.classes, params_.label_smoothing, numbers)};
+    loss_params = {};
+  }
+  const Variable logits = (*learner_.model)(cast(Variable(images), params_.precision));
+  const Variable loss = softmax_cross_entropy(logits, targets, loss_params);
+  pass.loss = loss.value();
+  pass.logits = cast(logits, DType::f32).value();
+  return loss;
+}
+
 void TrainingStep::run() {
   learner_.optimizer->zero_grad();
-  for (size_t i = 0; i < passes_.size(); ++i) {
-    Pass& pass = passes_[i];
-    Tensor images = pass.images;
-    Targets targets{pass.labels, {}};
-    CrossEntropyParams loss_params{params_.label_smoothing};
-    if (!mixers_.empty()) {
-      const Tensor& numbers = mixers_[i].state(device_);
-      images = mix_images(images, numbers);
-      targets = {{}, mix_targets(pass.labels, params_.classes, params_.label_smoothing, numbers)};
-      loss_params = {};
-    }
-    const Variable logits = (*learner_.model)(cast(Variable(images), params_.precision));
-    const Variable loss = softmax_cross_entropy(logits, targets, loss_params);
-    pass.loss = loss.value();
-    pass.logits = cast(logits, DType::f32).value();
-    backward(loss, learner_.optimizer->loss_scale());
-  }
+  for (size_t i = 0; i < passes_.size(); ++i)
+    backward(forward(passes_[i], i), learner_.optimizer->loss_scale());
+  // Where the loss can be read without waiting, a step that went wrong leaves the weights as they were.
+  const bool readable = is_host(device_) && !learner_.optimizer->options().loss_scaling.enabled;
+  if (readable && !std::all_of(passes_.begin(), passes_.end(),
+                               [](const Pass& pass) { return std::isfinite(pass.loss.item()); }))
+    return;
   learner_.optimizer->apply();
   if (learner_.ema) learner_.ema->apply();
 }
@@ -114,6 +162,13 @@ void TrainingStep::replay() {
   if (!fresh_)
     for (size_t i = 0; i < counters_.size(); ++i) *counters_[i].data<int64_t>() += increments_[i];
   fresh_ = false;
+}
+
+std::string TrainingStep::first_bad_layer() {
+  const NoGrad no_grad;
+  FiniteWatch watch(context(device_));
+  for (size_t i = 0; i < passes_.size() && watch.found().empty(); ++i) forward(passes_[i], i);
+  return watch.found();
 }
 
 TrainingStep::Result TrainingStep::result() {

@@ -40,12 +40,17 @@ class TrainingStep {
   void start(const std::vector<data::Batch>& batches, int64_t step, float learning_rate);
   // Of the step that was started last; waits for the device.
   Result result();
+  // After a step whose loss is not finite: the first layer whose output is not, with the kernel's slot,
+  // "layer1.0.conv1 (conv2d.forward)". Empty when there is none. The weights are those before the step where the
+  // host computes, else those after it.
+  std::string first_bad_layer();
 
  private:
   struct Pass {
     Tensor images, labels;
     Tensor loss, logits;
   };
+  Variable forward(Pass& pass, size_t number);  // the loss
   bool fits_graph(const std::vector<data::Batch>& batches);
   void run();     // eagerly, over passes_
   void record();  // the same, to be replayed

@@ -215,12 +215,12 @@ class Run {
   }
 
   [[noreturn]] void stop_on(double loss) {
-    const std::string name = spoiled_tensor();
-    fail(ErrorKind::numeric, "the loss is {} at epoch {}, step {}; {}; try a learning rate below {}", loss,
-         state_.epoch + 1, state_.step + 1,
-         name.empty() ? "all parameters are finite: activations overflow"
-                      : "the first parameter that is not finite is " + name,
-         recipe_.lr);
+    const std::string spoiled = spoiled_tensor(), layer = step_.first_bad_layer();
+    const std::string where = !spoiled.empty() ? "the first weights that are not finite are " + spoiled
+                              : !layer.empty() ? "the first layer whose output is not finite is " + layer
+                                               : "weights and activations are finite";
+    fail(ErrorKind::numeric, "the loss is {} at epoch {}, step {}; {}; try a learning rate below {}",
+         std::isnan(loss) ? std::fabs(loss) : loss, state_.epoch + 1, state_.step + 1, where, recipe_.lr);
   }
 
   // The last step of an epoch has no loss after it that would tell.
@@ -267,6 +267,8 @@ class Run {
     std::string text =
         fmt::format("epoch {}/{}: loss {:.4f}", state_.epoch, recipe_.epochs, number("train_loss"));
     if (!mixed()) text += fmt::format(", top-1 {:.2f} %", 100 * number("train_top1"));
+    if (line.contains("skipped_steps"))
+      text += fmt::format(", {} steps skipped so far", line["skipped_steps"].get<int64_t>());
     return text +
            fmt::format(
                "; test loss {:.4f}, test top-1 {:.2f} %, macro F1 {:.4f}; lr {:.3g}, {:.0f} images/s, data "

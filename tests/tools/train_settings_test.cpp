@@ -2,6 +2,7 @@
 #include "tests/tools/training_run.h"
 #include "tools/tool_learner.h"
 #include "tools/tool_rate.h"
+#include "tools/tool_step.h"
 
 namespace plume::test {
 namespace {
@@ -188,6 +189,30 @@ TEST(TrainSettingsTest, FineTunesTheLastLayerAlone) {
     const bool same = std::memcmp(tensor.raw(), old.raw(), old.bytes()) == 0;
     EXPECT_EQ(same, !name.starts_with("fc.")) << name;
   }
+}
+
+TEST(TrainingStepTest, NamesTheFirstBadLayerAndLeavesTheWeights) {
+  tools::Learner learner = tools::make_learner({.model = "resnet18"}, 10, Device::cpu);
+  Tensor conv1;
+  for (const NamedParameter& p : learner.model->parameters()) {
+    Tensor value = p.variable.value();
+    if (p.name == "conv1.weight") conv1 = value;
+    if (p.name != "fc.weight") continue;
+    for (float& v : std::span(value.data<float>(), size_t(value.size()))) v = 3e38f;
+  }
+  const std::vector<float> before = conv1.to_vector<float>();
+  data::Batch batch;
+  RandomSequence random(1);
+  std::vector<float> pixels(2 * 32 * 32 * 3);
+  for (float& v : pixels) v = random.normal();
+  batch.images = Tensor::from(pixels, {2, 32, 32, 3});
+  batch.labels = Tensor::from(std::vector<int32_t>{1, 2}, {2});
+  batch.count = 2;
+  tools::TrainingStep step(learner, {.batch = 2}, Device::cpu, {});
+  step.start({batch}, 0, 0.1f);
+  EXPECT_FALSE(std::isfinite(step.result().loss_sum));
+  EXPECT_TRUE(step.first_bad_layer().starts_with("fc (linear.")) << step.first_bad_layer();
+  EXPECT_TRUE(conv1.to_vector<float>() == before);
 }
 
 TEST(LearnerTest, AnotherNumberOfClassesGetsANewLastLayer) {
