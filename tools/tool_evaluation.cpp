@@ -8,6 +8,7 @@
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/profiler/cost.h"
 #include "tools/tool_energy.h"
+#include "tools/tool_ranks.h"
 #include "tools/tool_signals.h"
 
 namespace plume::tools {
@@ -35,11 +36,12 @@ double percentile(const std::vector<double>& sorted, double p) {
 }  // namespace
 
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
-                               int64_t limit, int64_t image_size) {
+                               int64_t limit, int64_t image_size, bool shared) {
   data::LoaderParams params;
   params.batch_size = batch;
   params.workers = workers;
   params.sampler.limit = limit;
+  if (shared) share_samples(params.sampler);
   params.augment = data::evaluation_augmentation(dataset->statistics());
   if (image_size > 0) {
     const bool smaller = dataset->uniform() && std::max(dataset->height(), dataset->width()) <= image_size;

@@ -20,9 +20,9 @@ inline int64_t resized_side(int64_t image_size) { return (image_size * 256 + 112
 
 // A loader that sees every image once, in order, only normalised. limit: the first `limit` images; 0 for all.
 // image_size: 0 for images as they are. Larger images are resized and cropped as for torchvision's presets
-// (256 -> 224, in proportion), smaller ones resized.
+// (256 -> 224, in proportion), smaller ones resized. shared: this rank's part of the images (tool_ranks.h).
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
-                               int64_t limit, int64_t image_size = 0);
+                               int64_t limit, int64_t image_size = 0, bool shared = false);
 
 // Puts the model into evaluation mode, fuses it, and runs it over the loader's epoch 0. Stops early, with
 // what it has, when a signal asks to.

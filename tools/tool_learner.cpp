@@ -76,6 +76,7 @@ Learner make_learner(const Recipe& r, int classes, Device device) {
   head.rate_factor = float(r.head_lr_factor);
   learner.optimizer = std::make_unique<Optimizer>(
       std::vector<ParameterGroup>{std::move(head), std::move(backbone)}, optimizer_options(r));
+  learner.ranks = std::make_unique<TrainingRanks>(model, r.sync_bn);
   if (r.ema_decay > 0) learner.ema = std::make_unique<Ema>(model);
   return learner;
 }

@@ -8,6 +8,7 @@
 #include "engine/optim/optimizer.h"
 #include "models/registry.h"
 #include "tools/tool_config.h"
+#include "tools/tool_ranks.h"
 
 namespace plume::tools {
 
@@ -15,7 +16,8 @@ struct Learner {
   std::unique_ptr<Module> model;
   std::unique_ptr<Optimizer> optimizer;
   std::unique_ptr<Ema> ema;  // null when nothing is averaged
-  std::string note;          // on the weights to begin with; may be empty
+  std::unique_ptr<TrainingRanks> ranks;
+  std::string note;  // on the weights to begin with; may be empty
 
   // What is evaluated and kept in best.safetensors, and what a checkpoint holds besides.
   std::vector<NamedTensor> weights();

@@ -5,6 +5,7 @@
 #include "data/registry.h"
 #include "engine/ops/augment_images.h"
 #include "tools/tool_evaluation.h"
+#include "tools/tool_ranks.h"
 
 namespace plume::tools {
 namespace {
@@ -22,7 +23,8 @@ data::LoaderParams training_params(const Recipe& r, const RunOptions& options, c
   params.sampler.limit = r.limit_train;
   const int64_t images = r.limit_train ? std::min(r.limit_train, set.size()) : set.size();
   // A last batch of one image would leave batch norm without a variance.
-  params.sampler.drop_last = images >= r.batch;
+  share_samples(params.sampler);
+  params.sampler.drop_last = images >= r.batch * params.sampler.world;
   data::AugmentParams& augment = params.augment;
   augment.statistics = set.statistics();
   augment.seed = uint64_t(r.seed);
@@ -56,7 +58,7 @@ RunData open_run_data(const Recipe& r, const RunOptions& options, Device device)
               "--image-size: the images of {} are of different sizes: say which one the network takes",
               r.data);
   return {train_set, test_set, data::Loader(train_set, training_params(r, options, *train_set, device)),
-          evaluation_loader(test_set, r.batch, int(options.workers), r.limit_test, r.image_size),
+          evaluation_loader(test_set, r.batch, int(options.workers), r.limit_test, r.image_size, true),
           r.image_size > 0 ? r.image_size : train_set->height()};
 }
 

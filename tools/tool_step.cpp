@@ -67,7 +67,7 @@ class FiniteWatch : public LaunchObserver {
 
 TrainingStep::TrainingStep(Learner& learner, const StepParams& params, Device device,
                            std::function<void(const std::string&)> say)
-    : learner_(learner), params_(params), device_(device), say_(std::move(say)) {
+    : learner_(learner), ranks_(*learner.ranks), params_(params), device_(device), say_(std::move(say)) {
   if (params.mix.any()) mixers_.assign(size_t(params.passes), BatchMixer(params.mix, params.seed));
   for (const NamedTensor& entry : learner.model->state())
     if (entry.tensor->dtype() == DType::i64) counters_.push_back(*entry.tensor);
@@ -76,8 +76,9 @@ TrainingStep::TrainingStep(Learner& learner, const StepParams& params, Device de
 bool TrainingStep::fits_graph(const std::vector<data::Batch>& batches) {
   if (!params_.graph) return false;
   const bool whole = int64_t(batches.size()) == params_.passes &&
-                     std::all_of(batches.begin(), batches.end(),
-                                 [&](const data::Batch& b) { return b.count == params_.batch; });
+                     std::all_of(shares_.begin(), shares_.end(), [&](const SharedStep& s) {
+                       return s.samples == params_.batch * ranks_.size();
+                     });
   if (!whole && say_) {
     say_(message("a step of fewer than {} images is not replayed but runs call by call",
                  params_.batch * params_.passes));
@@ -88,7 +89,9 @@ bool TrainingStep::fits_graph(const std::vector<data::Batch>& batches) {
 
 void TrainingStep::start(const std::vector<data::Batch>& batches, int64_t step, float learning_rate) {
   layer_random().begin_step(step);
-  learner_.optimizer->prepare(learning_rate, int(batches.size()));
+  learner_.optimizer->prepare(learning_rate, int(batches.size()) * ranks_.size());
+  shares_.clear();
+  for (const data::Batch& b : batches) shares_.push_back(ranks_.begin_step(b.count));
   if (learner_.ema) learner_.ema->prepare(params_.ema_decay);
   for (size_t i = 0; i < mixers_.size() && i < batches.size(); ++i)
     mixers_[i].begin_step(step * params_.passes + int64_t(i), int(batches[i].images.dim(1)),
@@ -138,7 +141,8 @@ Variable TrainingStep::forward(Pass& pass, size_t number) {
 void TrainingStep::run() {
   learner_.optimizer->zero_grad();
   for (size_t i = 0; i < passes_.size(); ++i)
-    backward(forward(passes_[i], i), learner_.optimizer->loss_scale());
+    ranks_.backward(forward(passes_[i], i), learner_.optimizer->loss_scale(), shares_[i],
+                    i + 1 == passes_.size());
   // Where the loss can be read without waiting, a step that went wrong leaves the weights as they were.
   const bool readable = is_host(device_) && !learner_.optimizer->options().loss_scaling.enabled;
   if (readable && !std::all_of(passes_.begin(), passes_.end(),
@@ -179,7 +183,9 @@ TrainingStep::Result TrainingStep::result() {
     result.images += count;
     if (mixers_.empty()) result.correct += count_correct(pass.logits, pass.labels);
   }
-  return result;
+  double sums[] = {result.loss_sum, double(result.images), double(result.correct)};
+  ranks_.add_up(sums);
+  return {sums[0], int64_t(sums[1]), int64_t(sums[2])};
 }
 
 }  // namespace plume::tools

@@ -25,6 +25,7 @@ struct StepParams {
 
 class TrainingStep {
  public:
+  // Of all ranks.
   struct Result {
     double loss_sum = 0;  // over the images
     int64_t images = 0;
@@ -35,7 +36,7 @@ class TrainingStep {
   TrainingStep(Learner& learner, const StepParams& params, Device device,
                std::function<void(const std::string&)> say);
 
-  // Starts step number `step` over the batches, whose gradients are added up. The device may still be at work
+  // Starts step number `step` over this rank's batches, whose gradients are added up. The device may still be at work
   // when this returns; the batches must stay alive until result().
   void start(const std::vector<data::Batch>& batches, int64_t step, float learning_rate);
   // Of the step that was started last; waits for the device.
@@ -57,11 +58,13 @@ class TrainingStep {
   void replay();
 
   Learner& learner_;
+  TrainingRanks& ranks_;
   StepParams params_;
   Device device_;
   std::function<void(const std::string&)> say_;
   std::vector<BatchMixer> mixers_;  // one per pass
   std::vector<Pass> passes_;        // of the step under way
+  std::vector<SharedStep> shares_;  // what all ranks have in each of them
   std::vector<Pass> recorded_;      // of the graph: its inputs and outputs
   StepGraph graph_;
   bool warm_ = false, fresh_ = false;

@@ -34,14 +34,14 @@ class Run {
         folder_(folder),
         data_(open_run_data(recipe_, options_, device_)),
         learner_(make_learner(recipe_, data_.train_set->classes(), device_)),
-        progress_(request.style),
+        progress_(learner_.ranks->first() ? request.style : Progress::Style::quiet),
         step_(learner_, step_params(request), device_,
               [this](const std::string& line) { progress_.warning(line); }),
         metrics_(folder.path()),
         batches_per_epoch_(data_.train.batches_per_epoch()),
         steps_per_epoch_((batches_per_epoch_ + recipe_.accumulate - 1) / recipe_.accumulate),
         schedule_(recipe_, steps_per_epoch_) {
-    layer_random().seed(uint64_t(recipe_.seed));
+    layer_random().seed(seed_of_rank(uint64_t(recipe_.seed)));
     Context& ctx = context(device_);
     ctx.allow_tf32 = recipe_.tf32;
     ctx.deterministic = recipe_.deterministic;
@@ -52,7 +52,7 @@ class Run {
   }
 
   int begin() {
-    folder_.make();
+    if (learner_.ranks->first()) folder_.make();
     open_folder();
     if (!learner_.note.empty()) progress_.line(learner_.note);
     return run();
@@ -77,15 +77,17 @@ class Run {
     params.label_smoothing = float(recipe_.label_smoothing);
     params.precision = parse_precision(recipe_.precision);
     params.mix = {float(recipe_.mixup), float(recipe_.cutmix)};
-    params.seed = uint64_t(recipe_.seed);
+    params.seed = seed_of_rank(uint64_t(recipe_.seed));
     params.classes = data_.train_set->classes();
     if (learner_.ema)
-      params.ema_decay = scaled_ema_decay(recipe_.ema_decay, recipe_.batch * recipe_.accumulate, 1,
-                                          recipe_.epochs, data_.train.samples_per_epoch());
+      params.ema_decay =
+          scaled_ema_decay(recipe_.ema_decay, recipe_.batch * recipe_.accumulate * learner_.ranks->size(), 1,
+                           recipe_.epochs, data_.train.samples_per_epoch() * learner_.ranks->size());
     return params;
   }
 
   void open_folder() {
+    if (!learner_.ranks->first()) return;
     progress_.log_to(folder_.file("console.log"));
     write_file_atomically(folder_.file("config.json"), configuration().dump(2) + "\n");
     write_file_atomically(folder_.file("environment.json"), describe_environment(device_).dump(2) + "\n");
@@ -98,8 +100,9 @@ class Run {
     json["options"] = to_json(option_fields(), options_);
     const data::ChannelStatistics& statistics = data_.train_set->statistics();
     json["run"] = {{"data_fingerprint", state_.fingerprint},
-                   {"train_images", data_.train.samples_per_epoch()},
-                   {"test_images", data_.test.samples_per_epoch()},
+                   {"train_images", data_.train.samples_per_epoch() * learner_.ranks->size()},
+                   {"test_images", data_.test_set->size()},
+                   {"ranks", learner_.ranks->size()},
                    {"classes", data_.train_set->class_names()},
                    {"mean", statistics.mean},
                    {"std", statistics.std},
@@ -111,10 +114,11 @@ class Run {
 
   int run() {
     while (state_.epoch < recipe_.epochs && !stopped_early()) {
-      if (!train_epoch()) return interrupted();
+      if (const int signal = train_epoch()) return interrupted(signal);
       check_weights();
       const Evaluation evaluation = evaluate_epoch();
-      if (stop_signal()) return interrupted();  // the evaluation is repeated when the run is resumed
+      // The evaluation is repeated when the run is resumed.
+      if (const int signal = learner_.ranks->stop_signal()) return interrupted(signal);
       finish_epoch(evaluation);
     }
     if (stopped_early())
@@ -144,15 +148,15 @@ class Run {
     return batches;
   }
 
-  // False when a signal asked to stop; the state is then that after a whole step. The next batches are fetched
+  // The signal that asked to stop, or 0; the state is then that after a whole step. The next batches are fetched
   // while the device is at work.
-  bool train_epoch() {
+  int train_epoch() {
     learner_.model->train();
     Clock::time_point before = Clock::now();
     data_.train.start(state_.epoch, state_.batch);
     const double waited_before = data_.train.wait_seconds() - state_.wait_seconds;
     for (std::vector<data::Batch> batches = next_batches(); !batches.empty();) {
-      if (stop_signal()) return false;
+      if (const int signal = learner_.ranks->stop_signal()) return signal;
       rate_ = schedule_.at(state_.step);
       step_.start(batches, state_.step, rate_);
       std::vector<data::Batch> next = next_batches();
@@ -171,7 +175,7 @@ class Run {
       }
       batches = std::move(next);
     }
-    return !stop_signal();
+    return learner_.ranks->stop_signal();
   }
 
   void take(const TrainingStep::Result& result) {
@@ -234,7 +238,9 @@ class Run {
   Evaluation evaluate_epoch() try {
     std::optional<AveragedWeights> averaged;
     if (learner_.ema) averaged.emplace(*learner_.ema);
-    return evaluate(*learner_.model, data_.test, device_, parse_precision(recipe_.precision));
+    learner_.ranks->share_buffers();
+    return learner_.ranks->total(
+        evaluate(*learner_.model, data_.test, device_, parse_precision(recipe_.precision)));
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::numeric) throw;
     fail(ErrorKind::numeric, "evaluation after epoch {}, step {}: {}; try a learning rate below {}",
@@ -252,6 +258,7 @@ class Run {
     if (best) state_.best_accuracy = accuracy;
     schedule_.observe(accuracy);
     schedule_.store(state_);
+    if (!learner_.ranks->first()) return;
     const Json line = metrics_of(done, evaluation);
     // In this order, so that a run that is killed between two writes repeats the epoch and loses nothing.
     metrics_.add(line);
@@ -305,15 +312,16 @@ class Run {
   }
 
   void save() {
+    if (!learner_.ranks->first()) return;
     save_run(folder_.checkpoint(state_.step), {recipe_, state_}, learner_.weights(), learner_.rest(),
              context(device_));
     folder_.prune(state_.step, options_.keep_last);
   }
 
-  int interrupted() {
-    const int signal = stop_signal();
+  int interrupted(int signal) {
     check_weights();
     save();
+    learner_.ranks->barrier();  // a launcher ends the others when one has left
     progress_.warning(message("stopped by signal {} after step {}; saved {}; continue with --resume --out {}",
                               signal, state_.step, folder_.checkpoint(state_.step), folder_.path()));
     return 128 + signal;

@@ -1,4 +1,5 @@
 // train: trains a network on a data set and keeps checkpoints and metrics in a run folder.
+#include "engine/distributed/launch.h"
 #include "tools/tool_main.h"
 #include "tools/tool_signals.h"
 #include "tools/tool_training.h"
@@ -84,7 +85,8 @@ int run(tools::Flags& flags) {
   PLUME_CHECK(!(w.resume && !w.config.empty()), "--resume and --config exclude each other");
   PLUME_CHECK(!(w.graph && w.no_graph), "--graph and --no-graph exclude each other");
   const tools::RunFolder folder(w.out);
-  folder.check_free(w.resume || w.overwrite);
+  // By the first rank: another may come when it has written already.
+  if (launch().rank == 0) folder.check_free(w.resume || w.overwrite);
   tools::catch_signals();
   const tools::TrainingRequest request = request_of(w, device.open());
   return w.resume ? go_on(flags, w, folder, request) : start(flags, w, folder, request);
