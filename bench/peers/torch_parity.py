@@ -114,7 +114,8 @@ def main():
     torch.manual_seed(args.seed)
     if args.weights:
         state = {name: torch.from_numpy(array.copy()) for name, array in read_safetensors(args.weights).items()}
-        args.classes = len(list(state.values())[-1])
+        head = list(getattr(torchvision.models, args.model)().state_dict())[-1]  # the last layer's bias
+        args.classes = len(state[head])
         model = getattr(torchvision.models, args.model)(num_classes=args.classes)
         model.load_state_dict(state)
     else:
