@@ -2,7 +2,7 @@
 // pixel (backward); a block is up to 32 such packs times 8 or more pixels.
 //
 // Bytes: forward reads each input value as often as windows overlap, all but the first time from the caches,
-// and writes y and its argmax; backward reads dy and argmax and writes dx. One comparison per window element:
+// and writes y and, for training, its argmax; backward reads dy and argmax and writes dx. One comparison per window element:
 // the bound is memory bandwidth. Backward gathers: a thread asks the windows that cover its pixel which of
 // them it won, so there are no atomics.
 #include "engine/ops/max_pool2d.h"
@@ -54,8 +54,10 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     }
     const int64_t at = row * y.c + walk.channel;
     best.store(y.data + at);
+    if (argmax != nullptr) {
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) argmax[at + i] = place[i];
+      for (int i = 0; i < kWidth; ++i) argmax[at + i] = place[i];
+    }
   }
 }
 
@@ -97,7 +99,7 @@ void run_forward(Context& context, const Tensor& x, const MaxPool2dParams& param
       const RowTiling tiling(y.size() / y.dim(3), y.dim(3) / kWidth);
       simt::launch<max_pool2d_forward_pixels<T, kWidth>>(tiling.launch(context), view4<T>(x), params,
                                                          tiling.rows_per_slice, view4<T>(y),
-                                                         argmax.data<int32_t>());
+                                                         argmax.defined() ? argmax.data<int32_t>() : nullptr);
     });
   });
 }

@@ -51,51 +51,69 @@ class RowFinder {
       for (int i = 0; i < count; ++i) rows[i] = x_ + (first + i) * p_.channels;
       return;
     }
-    const Conv2dParams& c = p_.params;
-    const int64_t line = first / p_.out_width;
-    int64_t q = first % p_.out_width, row = line % p_.out_height;
-    const float* image = x_ + line / p_.out_height * p_.height * p_.width * p_.channels;
-    for (int i = 0; i < count; ++i) {
-      const int64_t h = row * c.stride - c.padding, w = q * c.stride - c.padding;
+    // Piece by piece of an output row.
+    for (int i = 0; i < count;) {
+      const int64_t line = (first + i) / p_.out_width, q = (first + i) % p_.out_width;
+      const int64_t row = line % p_.out_height;
+      const float* image = x_ + line / p_.out_height * p_.height * p_.width * p_.channels;
+      const int length = int(std::min<int64_t>(count - i, p_.out_width - q));
+      const int64_t h = row * p_.params.stride - p_.params.padding;
       if (p_.short_segments())
-        find_filter_rows(image, h, w, rows + i, count);
+        find_filter_rows(image, h, q, length, rows + i, count);
       else
-        find_taps(image, h, w, rows + i, count);
-      if (++q < p_.out_width) continue;
-      q = 0;
-      if (++row < p_.out_height) continue;
-      row = 0;
-      image += p_.height * p_.width * p_.channels;
+        find_taps(image, h, q, length, rows + i, count);
+      i += length;
     }
   }
 
  private:
   // A segment is a tap.
-  void find_taps(const float* image, int64_t h0, int64_t w0, const float** rows, int step) const {
+  void find_taps(const float* image, int64_t h0, int64_t q, int length, const float** rows, int step) const {
+    const int stride = p_.params.stride;
     for (int r = 0; r < p_.r; ++r)
       for (int s = 0; s < p_.s; ++s, rows += step) {
-        const int64_t h = h0 + r * p_.params.dilation, w = w0 + s * p_.params.dilation;
-        const bool inside = h >= 0 && h < p_.height && w >= 0 && w < p_.width;
-        *rows = inside ? image + (h * p_.width + w) * p_.channels : zeros_.data();
+        const int64_t h = h0 + r * p_.params.dilation;
+        const int64_t w = q * stride - p_.params.padding + s * p_.params.dilation;
+        const bool row_inside = h >= 0 && h < p_.height;
+        const float* pixel = image + (h * p_.width + w) * p_.channels;
+        if (row_inside && w >= 0 && w + (length - 1) * stride < p_.width) {
+          for (int i = 0; i < length; ++i) rows[i] = pixel + i * stride * p_.channels;
+          continue;
+        }
+        for (int i = 0; i < length; ++i) {
+          const bool inside = row_inside && w + i * stride >= 0 && w + i * stride < p_.width;
+          rows[i] = inside ? pixel + i * stride * p_.channels : zeros_.data();
+        }
       }
   }
   // A segment is a filter row; one that reaches over the image's edge is copied with its padding.
-  void find_filter_rows(const float* image, int64_t h0, int64_t w0, const float** rows, int step) {
-    const int64_t left = std::max<int64_t>(0, -w0), right = std::min<int64_t>(p_.s, p_.width - w0);
+  void find_filter_rows(const float* image, int64_t h0, int64_t q, int length, const float** rows, int step) {
+    const int stride = p_.params.stride;
+    const int64_t w0 = q * stride - p_.params.padding;
     for (int r = 0; r < p_.r; ++r, rows += step) {
       const int64_t h = h0 + r;
+      if (h < 0 || h >= p_.height) {
+        std::fill_n(rows, length, zeros_.data());
+        continue;
+      }
       const float* pixels = image + (h * p_.width + w0) * p_.channels;
-      if (h < 0 || h >= p_.height || right <= left) {
-        *rows = zeros_.data();
-      } else if (right - left == p_.s) {
-        *rows = pixels;
-      } else {
-        std::fill_n(next_edge_, depth_, 0.0f);
-        std::copy(pixels + left * p_.channels, pixels + right * p_.channels, next_edge_ + left * p_.channels);
-        *rows = next_edge_;
-        next_edge_ += depth_;
+      for (int i = 0; i < length; ++i) rows[i] = pixels + i * stride * p_.channels;
+      if (w0 >= 0 && w0 + (length - 1) * stride + p_.s <= p_.width) continue;
+      for (int i = 0; i < length; ++i) {
+        const int64_t w = w0 + i * stride;
+        if (w < 0 || w + p_.s > p_.width) rows[i] = padded_row(rows[i], w);
       }
     }
+  }
+  // The filter row from column w on, where `pixels` would lie, with zeros outside the image.
+  const float* padded_row(const float* pixels, int64_t w) {
+    const int64_t left = std::max<int64_t>(0, -w), right = std::min<int64_t>(p_.s, p_.width - w);
+    if (right <= left) return zeros_.data();
+    float* const row = next_edge_;
+    next_edge_ += depth_;
+    std::fill_n(row, depth_, 0.0f);
+    std::copy(pixels + left * p_.channels, pixels + right * p_.channels, row + left * p_.channels);
+    return row;
   }
 
   const Problem& p_;
@@ -126,7 +144,7 @@ void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params,
   const int64_t pitch = y.dim(3);
   const EpilogueView<float> finish(epilogue);
 
-  const PanelKernel& kernel = panel_kernel(p.filters);
+  const PanelKernel& kernel = panel_kernel();
   // A pixel of output touches about stride^2 pixels of input that its neighbours do not.
   const int64_t touched = p.channels * int64_t(sizeof(float)) * params.stride * params.stride;
   const int64_t most = std::clamp<int64_t>(kChunkBytes / touched, kernel.rows * 2, kernel.rows * 64);
@@ -141,7 +159,6 @@ void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params,
   parallel_for(chunks * groups, 1, [&](int64_t begin, int64_t end) {
     std::vector<const float*> rows(size_t(chunk * segments));
     RowFinder finder(p, in, chunk);
-    SumTile sums;
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t first = piece / groups * chunk, last = std::min(first + chunk, p.pixels);
       const int64_t group = piece % groups;
@@ -158,10 +175,8 @@ void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params,
         const int columns = int(std::min<int64_t>(kernel.columns, p.filters - k));
         const float* panels = filter.data() + k / kPanelColumns * panel_size;
         for_each_tile([&](int64_t pixel, int count, const float** pointers) {
-          kernel.multiply(count, columns, pointers, segments, depth, panels, panel_size, sums);
-          finish_rows(
-              sums[0], kTileColumns, count, finish, k, columns,
-              [&](int j) { return (pixel + j) * pitch + k; }, out);
+          kernel.multiply(count, columns, pointers, segments, depth, panels, panel_size,
+                          tile_output(finish, k, pixel * pitch + k, pitch, out));
         });
       }
     }

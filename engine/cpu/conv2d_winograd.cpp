@@ -4,26 +4,33 @@
 //   y_tile = A^T [ (G w G^T) . (B^T x_tile B) ] A,   6x6 input pixels -> 4x4 output pixels
 //
 // 36 products per channel pair instead of 144. The filter is transformed once (in double) and packed in
-// panels; tiles of input are transformed eight channels at a time, the sums over channels are 36 matrix
+// panels; tiles of input are transformed a vector of channels at a time (winograd_tile.h), the sums over channels are 36 matrix
 // products [tiles, C] x [C, K], and the transformation back applies the epilogue.
 //
 // Work per 4x4 outputs: 36 C K multiply-adds, and 144 C + 100 K additions or so for the transformations: they
-// matter less the more channels there are. The filter grows fourfold: with few tiles reading it is the bound,
-// and the variant does not fit. Numerically the transformations add about two decimal digits to the rounding
-// of a sum, relative to the largest value in a tile.
+// matter less the more channels there are. What is transformed must stay in the second-level cache of the core
+// that uses it: products are computed for 48 output channels at a time and transformed back at once, and with
+// tiles enough every thread takes its own chunk of them from input to output. The filter, fourfold as large, is
+// then read once per chunk; with few tiles it is the bound, so the threads share the tiles and split the filters.
+//
+// Numerically the transformations add about two decimal digits to the rounding of a sum, relative to the
+// largest value in a tile.
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "engine/cpu/own_conv2d.h"
 #include "engine/cpu/packed_layouts.h"
 #include "engine/cpu/panel_gemm.h"
 #include "engine/cpu/parallel.h"
+#include "engine/cpu/winograd_tile.h"
 
 namespace plume::cpu {
 namespace {
 
-constexpr int kIn = 6, kOut = 4, kPositions = kIn * kIn;
-constexpr int64_t kLeastTiles = 16, kLeastChannels = 16;
+constexpr int kIn = kWinogradIn, kOut = kWinogradOut, kPositions = kWinogradPositions;
+constexpr int64_t kLeastTiles = 16, kLeastChannels = 24;
+constexpr int64_t kBlock = 48;  // filters at a time: a tile's width of the widest kernel
 
 constexpr double kFilterTransform[kIn][3] = {{1.0 / 4, 0, 0},
                                              {-1.0 / 6, -1.0 / 6, -1.0 / 6},
@@ -31,28 +38,6 @@ constexpr double kFilterTransform[kIn][3] = {{1.0 / 4, 0, 0},
                                              {1.0 / 24, 1.0 / 12, 1.0 / 6},
                                              {1.0 / 24, -1.0 / 12, 1.0 / 6},
                                              {0, 0, 1}};
-
-// B^T x, for six values.
-inline void transform_input(const Vector8 (&x)[kIn], Vector8 (&v)[kIn]) {
-  const Vector8 even = x[4] - 4.0f * x[2], odd = x[3] - 4.0f * x[1];
-  const Vector8 even2 = x[4] - x[2], odd2 = 2.0f * (x[3] - x[1]);
-  v[0] = 4.0f * x[0] - 5.0f * x[2] + x[4];
-  v[1] = even + odd;
-  v[2] = even - odd;
-  v[3] = even2 + odd2;
-  v[4] = even2 - odd2;
-  v[5] = 4.0f * x[1] - 5.0f * x[3] + x[5];
-}
-
-// A^T m, for six values.
-inline void transform_output(const Vector8 (&m)[kIn], Vector8 (&y)[kOut]) {
-  const Vector8 sum1 = m[1] + m[2], difference1 = m[1] - m[2];
-  const Vector8 sum2 = m[3] + m[4], difference2 = m[3] - m[4];
-  y[0] = m[0] + sum1 + sum2;
-  y[1] = difference1 + 2.0f * difference2;
-  y[2] = sum1 + 4.0f * sum2;
-  y[3] = difference1 + 8.0f * difference2 + m[5];
-}
 
 // w [K, 3, 3, C] as [position][panel][C][16].
 std::vector<float> pack_filter(const float* w, int64_t filters, int64_t channels) {
@@ -95,123 +80,140 @@ struct Tile {
 // v[position][tile - first][channel]
 void transform_tile(const Sizes& s, const float* x, int64_t number, int64_t first, int64_t tiles, float* v) {
   const Tile tile(s, number);
-  const float* image = x + tile.n * s.height * s.width * s.channels;
-  const int64_t h0 = tile.p - s.padding, w0 = tile.q - s.padding;
-  for (int64_t c = 0; c < s.channels; c += 8) {
-    Vector8 columns[kIn][kIn];  // [w][transformed row]
-    for (int j = 0; j < kIn; ++j) {
-      Vector8 column[kIn];
-      for (int i = 0; i < kIn; ++i) {
-        const int64_t h = h0 + i, w = w0 + j;
-        const bool inside = h >= 0 && h < s.height && w >= 0 && w < s.width;
-        column[i] = inside ? load8(image + (h * s.width + w) * s.channels + c) : Vector8{};
-      }
-      transform_input(column, columns[j]);
-    }
-    for (int i = 0; i < kIn; ++i) {
-      Vector8 row[kIn], out[kIn];
-      for (int j = 0; j < kIn; ++j) row[j] = columns[j][i];
-      transform_input(row, out);
-      for (int j = 0; j < kIn; ++j)
-        store8(v + ((i * kIn + j) * tiles + number - first) * s.channels + c, out[j]);
-    }
-  }
+  const WinogradInput input{x + tile.n * s.height * s.width * s.channels,
+                            s.height,
+                            s.width,
+                            s.channels,
+                            tile.p - s.padding,
+                            tile.q - s.padding,
+                            v + (number - first) * s.channels,
+                            tiles * s.channels};
+#if defined(__x86_64__)
+  if (has_avx512() && s.channels >= 16) return winograd_input_avx512(input);
+#endif
+  winograd_input<Lanes8>(input);
 }
 
-// From m[position][tile - first][filter], filters padded to whole panels.
-void finish_tile(const Sizes& s, const float* m, int64_t number, int64_t first, int64_t tiles,
-                 const EpilogueView<float>& finish, float* y) {
+// From m[position][tile - first][kBlock], the filters from `k` on: `count` of them exist.
+void transform_back(const Sizes& s, const float* m, int64_t number, int64_t first, int64_t tiles, int64_t k,
+                    int64_t count, const EpilogueView<float>& e, float* y) {
   const Tile tile(s, number);
-  const int64_t stride = panel_count(s.filters) * kPanelColumns;
-  const int64_t rows = std::min<int64_t>(kOut, s.out_height - tile.p);
-  const int64_t columns = std::min<int64_t>(kOut, s.out_width - tile.q);
-  for (int64_t k = 0; k < s.filters; k += kPanelColumns) {
-    float values[kOut][kOut][kPanelColumns];
-    for (int half = 0; half < kPanelColumns; half += 8) {
-      Vector8 partial[kIn][kOut];  // [column][output row]
-      for (int j = 0; j < kIn; ++j) {
-        Vector8 column[kIn];
-        for (int i = 0; i < kIn; ++i)
-          column[i] = load8(m + ((i * kIn + j) * tiles + number - first) * stride + k + half);
-        transform_output(column, partial[j]);
-      }
-      for (int i = 0; i < kOut; ++i) {
-        Vector8 row[kIn], out[kOut];
-        for (int j = 0; j < kIn; ++j) row[j] = partial[j][i];
-        transform_output(row, out);
-        for (int j = 0; j < kOut; ++j) store8(values[i][j] + half, out[j]);
-      }
-    }
-    const int count = int(std::min<int64_t>(kPanelColumns, s.filters - k));
-    for (int64_t i = 0; i < rows; ++i) {
-      const int64_t pixel = (tile.n * s.out_height + tile.p + i) * s.out_width + tile.q;
-      finish_rows(
-          values[i][0], kPanelColumns, int(columns), finish, k, count,
-          [&](int j) { return (pixel + j) * s.pitch + k; }, y);
-    }
-  }
+  const int64_t at = ((tile.n * s.out_height + tile.p) * s.out_width + tile.q) * s.pitch + k;
+  const WinogradOutput output{m + (number - first) * kBlock,
+                              tiles * kBlock,
+                              count,
+                              int(std::min<int64_t>(kOut, s.out_height - tile.p)),
+                              int(std::min<int64_t>(kOut, s.out_width - tile.q)),
+                              y + at,
+                              s.pitch,
+                              s.out_width * s.pitch,
+                              e.scale ? e.scale + k : nullptr,
+                              e.shift ? e.shift + k : nullptr,
+                              e.residual ? e.residual + at : nullptr,
+                              e.activation};
+#if defined(__x86_64__)
+  if (has_avx512() && count >= 16) return winograd_output_avx512(output);
+#endif
+  winograd_output<Lanes8>(output);
 }
+
+// What the threads share.
+struct Job {
+  const Sizes& s;
+  const PanelKernel& kernel;
+  const float* x;
+  const float* filter;
+  const EpilogueView<float>& finish;
+  float* y;
+
+  int64_t blocks() const { return ceil_div(s.filters, kBlock); }
+
+  // Products of the tiles first..first+tiles-1 in v with the filters of one block, and their way back; m holds
+  // kPositions * tiles * kBlock values.
+  void multiply(const float* v, int64_t first, int64_t tiles, int64_t block, float* m) const {
+    const int64_t k = block * kBlock, count = std::min(kBlock, s.filters - k);
+    const int64_t panels = panel_count(s.filters), panel_size = s.channels * kPanelColumns;
+    const int64_t padded = panel_count(count) * kPanelColumns;
+    const float* rows[kMostPanelRows];
+    for (int64_t position = 0; position < kPositions; ++position)
+      for (int64_t c = 0; c < padded; c += kernel.columns) {
+        const float* panel = filter + (position * panels + (k + c) / kPanelColumns) * panel_size;
+        const int columns = int(std::min<int64_t>(kernel.columns, padded - c));
+        for (int64_t t = 0; t < tiles; t += kernel.rows) {
+          const int n = int(std::min<int64_t>(kernel.rows, tiles - t));
+          const int64_t row = position * tiles + t;
+          for (int r = 0; r < n; ++r) rows[r] = v + (row + r) * s.channels;
+          kernel.multiply(n, columns, rows, 1, s.channels, panel, panel_size, {m + row * kBlock + c, kBlock});
+        }
+      }
+    for (int64_t t = 0; t < tiles; ++t) transform_back(s, m, first + t, first, tiles, k, count, finish, y);
+  }
+};
 
 }  // namespace
 
 void winograd_4x4(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
                   Tensor& y, int64_t first_channel) {
   Sizes s{x.dim(1), x.dim(2), x.dim(3), w.dim(0), y.dim(1), y.dim(2), y.dim(3), params.padding, 0, 0, 0};
-  s.tile_rows = (s.out_height + kOut - 1) / kOut;
-  s.tile_columns = (s.out_width + kOut - 1) / kOut;
+  s.tile_rows = ceil_div(s.out_height, kOut);
+  s.tile_columns = ceil_div(s.out_width, kOut);
   s.tiles = x.dim(0) * s.tile_rows * s.tile_columns;
   std::vector<float>& filter = packed_layouts(*params.packed).winograd;
   if (filter.empty()) filter = pack_filter(w.data<float>(), s.filters, s.channels);
-
-  // A chunk of tiles is transformed, multiplied and transformed back before it leaves the cache; but each
-  // chunk reads the whole filter, so it is not too small either.
-  constexpr int64_t kChunkBytes = 1 << 20, kLeastChunk = 48;
-  const PanelKernel& kernel = panel_kernel(panel_count(s.filters) * kPanelColumns);
-  const int64_t panels = panel_count(s.filters), width = panels * kPanelColumns;
-  const int64_t widths = ceil_div(width, kernel.columns), panel_size = s.channels * kPanelColumns;
-  const int64_t tile_bytes = kPositions * (s.channels + width) * int64_t(sizeof(float));
-  const int64_t wanted = std::max(kLeastChunk, kChunkBytes / tile_bytes);
-  const int64_t chunks = (s.tiles + wanted - 1) / wanted, chunk = (s.tiles + chunks - 1) / chunks;
-  Tensor buffer =
-      Tensor::empty({kPositions * chunk * (s.channels + width)}, DType::f32, x.device(), "workspace");
-  float* const v = buffer.data<float>();
-  float* const m = v + kPositions * chunk * s.channels;
-  const float* in = x.data<float>();
-  float* out = y.data<float>() + first_channel;
   const EpilogueView<float> finish(epilogue);
+  const Job job{s, panel_kernel(), x.data<float>(), filter.data(), finish, y.data<float>() + first_channel};
 
-  for (int64_t first = 0; first < s.tiles; first += chunk) {
-    const int64_t tiles = std::min(chunk, s.tiles - first);
-    parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) transform_tile(s, in, first + t, first, tiles, v);
-    });
-    parallel_for(kPositions * widths, 1, [&](int64_t begin, int64_t end) {
-      SumTile sums;
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t position = i / widths, k = i % widths * kernel.columns;
-        const int columns = int(std::min<int64_t>(kernel.columns, width - k));
-        const float* panel = filter.data() + (position * panels + k / kPanelColumns) * panel_size;
-        for (int64_t t = 0; t < tiles; t += kernel.rows) {
-          const int count = int(std::min<int64_t>(kernel.rows, tiles - t));
-          const float* rows[kTileRows];
-          for (int r = 0; r < count; ++r) rows[r] = v + (position * tiles + t + r) * s.channels;
-          kernel.multiply(count, columns, rows, 1, s.channels, panel, panel_size, sums);
-          for (int r = 0; r < count; ++r)
-            std::copy_n(sums[r], columns, m + (position * tiles + t + r) * width + k);
-        }
-      }
-    });
-    parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) finish_tile(s, m, first + t, first, tiles, finish, out);
-    });
+  constexpr int64_t kChunkBytes = 512 << 10, kLeastChunk = 24;
+  const int64_t tile_bytes = kPositions * (s.channels + kBlock) * int64_t(sizeof(float));
+  const int64_t wanted = std::max(kLeastChunk, kChunkBytes / tile_bytes);
+  const bool share_tiles = s.tiles < kLeastChunk * max_threads();
+  int64_t chunks = ceil_div(s.tiles, wanted);
+  if (!share_tiles) chunks = ceil_div(chunks, max_threads()) * max_threads();
+  const int64_t chunk = ceil_div(s.tiles, chunks);
+  chunks = ceil_div(s.tiles, chunk);
+
+  const int64_t v_size = kPositions * chunk * s.channels, m_size = kPositions * chunk * kBlock;
+  const auto workspace = [&](int64_t size) {
+    return Tensor::empty({size}, DType::f32, x.device(), "workspace");
+  };
+  if (share_tiles) {
+    Tensor shared = workspace(v_size);
+    float* v = shared.data<float>();
+    for (int64_t first = 0; first < s.tiles; first += chunk) {
+      const int64_t tiles = std::min(chunk, s.tiles - first);
+      parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) transform_tile(s, job.x, first + t, first, tiles, v);
+      });
+      parallel_for(job.blocks(), 1, [&](int64_t begin, int64_t end) {
+        Tensor own = workspace(m_size);
+        for (int64_t i = begin; i < end; ++i) job.multiply(v, first, tiles, i, own.data<float>());
+      });
+    }
+    return;
   }
+  parallel_for(chunks, 1, [&](int64_t begin, int64_t end) {
+    Tensor own = workspace(v_size + m_size);
+    float *v = own.data<float>(), *m = v + v_size;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = i * chunk, tiles = std::min(chunk, s.tiles - first);
+      for (int64_t t = 0; t < tiles; ++t) transform_tile(s, job.x, first + t, first, tiles, v);
+      for (int64_t block = 0; block < job.blocks(); ++block) job.multiply(v, first, tiles, block, m);
+    }
+  });
 }
+
+namespace {
+// The last block of filters fills a vector.
+bool enough_filters(int64_t filters) { return filters % kBlock == 0 || filters % kBlock >= Lanes8::kCount; }
+}  // namespace
 
 bool fits_winograd_4x4(const Tensor& x, const Tensor& w, const Conv2dParams& p, const Tensor& y) {
   if (!p.packed || x.dtype() != DType::f32 || y.size() == 0) return false;
   if (w.dim(1) != 3 || w.dim(2) != 3 || p.stride != 1 || p.dilation != 1) return false;
-  if (x.dim(3) % 8 != 0 || x.dim(3) < kLeastChannels || w.dim(0) < kLeastChannels) return false;
-  return x.dim(0) * ((y.dim(1) + kOut - 1) / kOut) * ((y.dim(2) + kOut - 1) / kOut) >= kLeastTiles;
+  if (x.dim(3) < kLeastChannels || w.dim(0) < kLeastChannels || !enough_filters(w.dim(0))) return false;
+  const int64_t tiles = x.dim(0) * ceil_div(y.dim(1), kOut) * ceil_div(y.dim(2), kOut);
+  // Few tiles pay for their transformations only with many channels.
+  return tiles >= kLeastTiles && tiles * x.dim(3) >= kLeastTiles * 128;
 }
 
 namespace {

@@ -1,17 +1,9 @@
-// depthwise_conv2d in f32 for 3x3 and 5x5 filters and strides 1 and 2, eight channels by four or seven outputs
-// at a time.
-//
-// Neighbouring outputs of a row share most of their inputs: under one row of a 3x3 filter four of them read
-// six pixels instead of twelve, each once, and the three filter vectors serve all four. The sums stay in
-// registers. Per four outputs: 27 loads (3x3; 65 for 5x5) for 36 (100) fused multiply-adds of eight channels;
-// per seven, which divide the widths of a 224-pixel image's feature maps, 36 (80) for 63 (175). Loads and
-// arithmetic, two of each a cycle, balance; the bound is the second where the image row stays in the first
-// cache.
-//
-// Pixels in the padding are read from a row of zeros. The last channels of a pixel that do not fill a vector
-// are computed together with the ones before them, a second time.
+// depthwise_conv2d in f32 for 3x3 and 5x5 filters and strides 1 and 2. Forward: depthwise_row.h says how a row of
+// outputs is computed. Backward: the gradients of the input are convolutions too; those of the filter stay in
+// registers over a row.
 #include <algorithm>
 
+#include "engine/cpu/depthwise_row.h"
 #include "engine/cpu/own_conv2d.h"
 #include "engine/cpu/panel_gemm.h"
 #include "engine/cpu/parallel.h"
@@ -21,8 +13,14 @@ namespace plume::cpu {
 namespace {
 
 constexpr int kLanes = 8;
-constexpr int kFew = 4, kMany = 7;  // outputs at a time
 constexpr float kZeros[kLanes] = {};
+
+DepthwiseRowKernel* row_kernel(int filter, int stride, int columns, int64_t channels) {
+#if defined(__x86_64__)
+  if (has_avx512() && channels >= 16) return depthwise_row_avx512(filter, stride, columns);
+#endif
+  return depthwise_row_kernel<Lanes8>(filter, stride, columns);
+}
 
 // Calls f(first channel) so that vectors of eight cover all channels, the last one overlapping.
 template <class F>
@@ -36,114 +34,41 @@ struct Plane {
   int padding;
 };
 
-// The pixels that kColumns outputs from column q on read in one input row; null: padding.
-template <int kFilter, int kStride, int kColumns>
-struct Window {
-  static constexpr int kPixels = (kColumns - 1) * kStride + kFilter;
-  int64_t offset[kPixels];
-  bool inside[kPixels], whole = true;
-
-  Window(int64_t q, const Plane& g) {
-    for (int t = 0; t < kPixels; ++t) {
-      const int64_t w = q * kStride - g.padding + t;
-      inside[t] = w >= 0 && w < g.width;
-      offset[t] = w * g.channels;
-      whole = whole && inside[t];
-    }
-  }
-};
-
-// sums[column] = sum over filter rows r0..r1-1 and taps of x * w for the eight channels at `x`, `w`.
-template <int kFilter, int kStride, int kColumns, bool kWhole>
-inline void window_sums(const float* x, int64_t row_stride, const float* w, int64_t channels, int r0, int r1,
-                        const Window<kFilter, kStride, kColumns>& window, Vector8 (&sums)[kColumns]) {
-  constexpr int kPixels = Window<kFilter, kStride, kColumns>::kPixels;
-#pragma GCC unroll 7
-  for (int j = 0; j < kColumns; ++j) sums[j] = Vector8{};
-  for (int r = r0; r < r1; ++r) {
-    const float* row = x + (r - r0) * row_stride;
-    Vector8 tap[kFilter];
-#pragma GCC unroll 5
-    for (int s = 0; s < kFilter; ++s) tap[s] = load8(w + (r * kFilter + s) * channels);
-#pragma GCC unroll 17
-    for (int t = 0; t < kPixels; ++t) {
-      const Vector8 pixel = load8(kWhole || window.inside[t] ? row + window.offset[t] : kZeros);
-#pragma GCC unroll 7
-      for (int j = 0; j < kColumns; ++j) {
-        const int s = t - j * kStride;
-        if (s >= 0 && s < kFilter) sums[j] += pixel * tap[s];
-      }
-    }
-  }
-}
-
-// finish(sums, first channel, output pixel) for all outputs of row p of one image.
-template <int kFilter, int kStride, int kColumns, class Finish>
-void output_row(const Plane& g, const float* image, const float* w, int64_t p, const Finish& finish) {
-  const int64_t top = p * kStride - g.padding;
-  const int r0 = int(std::max<int64_t>(0, -top)), r1 = int(std::min<int64_t>(kFilter, g.height - top));
-  const int64_t row_stride = g.width * g.channels;
-  const float* first_row = image + (top + r0) * row_stride;
-  for (int64_t q = 0; q < g.out_width; q += kColumns) {
-    const Window<kFilter, kStride, kColumns> window(q, g);
-    const int columns = int(std::min<int64_t>(kColumns, g.out_width - q));
-    for_each_vector(g.channels, [&](int64_t c) {
-      Vector8 sums[kColumns];
-      if (window.whole)
-        window_sums<kFilter, kStride, kColumns, true>(first_row + c, row_stride, w + c, g.channels, r0, r1,
-                                                      window, sums);
-      else
-        window_sums<kFilter, kStride, kColumns, false>(first_row + c, row_stride, w + c, g.channels, r0, r1,
-                                                       window, sums);
-      finish(sums, columns, c, p * g.out_width + q);
-    });
-  }
-}
-
-// epilogue(sums) -> out[0..columns) of eight channels each.
-template <Activation kActivation>
-inline void store(const Vector8* sums, int columns, int64_t c, int64_t pixel, int64_t channels,
-                  const EpilogueView<float>& e, float* y) {
-  for (int j = 0; j < columns; ++j) {
-    const int64_t at = (pixel + j) * channels + c;
-    finish8<kActivation>(sums[j], e, c, at, y + at);
-  }
-}
-
 // Rows of one image that make a piece of work worth a thread.
 int64_t grain(const Plane& g, int filter) { return row_grain(g.out_width * g.channels * filter); }
 
-template <int kFilter, int kStride, int kColumns>
 void forward(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
              Tensor& y) {
   const Plane g{x.dim(1), x.dim(2), x.dim(3), y.dim(1), y.dim(2), params.padding};
+  const int filter = int(w.dim(0));
+  const int columns = g.out_width % kManyColumns == 0 ? kManyColumns : kFewColumns;
+  DepthwiseRowKernel* const kernel = row_kernel(filter, params.stride, columns, g.channels);
+  const std::vector<float> zeros(size_t(g.channels), 0.0f);
   const float *px = x.data<float>(), *pw = w.data<float>();
   float* py = y.data<float>();
-  const EpilogueView<float> view(epilogue);
-  dispatch_activation(epilogue.activation, [&](auto kind) {
-    parallel_for(y.dim(0) * g.out_height, grain(g, kFilter), [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        const int64_t n = row / g.out_height;
-        const int64_t first = n * g.out_height * g.out_width;
-        output_row<kFilter, kStride, kColumns>(
-            g, px + n * g.height * g.width * g.channels, pw, row % g.out_height,
-            [&](const Vector8* sums, int columns, int64_t c, int64_t pixel) {
-              store<kind>(sums, columns, c, first + pixel, g.channels, view, py);
-            });
-      }
-    });
+  const EpilogueView<float> e(epilogue);
+  parallel_for(y.dim(0) * g.out_height, grain(g, filter), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t n = row / g.out_height, top = row % g.out_height * params.stride - g.padding;
+      const int first_tap = int(std::max<int64_t>(0, -top));
+      const int last_tap = int(std::min<int64_t>(filter, g.height - top));
+      const int64_t at = row * g.out_width * g.channels;
+      kernel({px + (n * g.height + top + first_tap) * g.width * g.channels, g.width, g.channels, first_tap,
+              last_tap, g.padding, pw, zeros.data(), e.scale, e.shift, e.residual ? e.residual + at : nullptr,
+              e.activation, py + at, g.out_width});
+    }
   });
 }
 
 // Stride 1: the convolution of dy with the filter turned by 180 degrees.
-template <int kFilter>
 void backward_input(const Tensor& dy, const Tensor& w, const Conv2dParams& params, Tensor& dx) {
+  const int filter = int(w.dim(0)), taps = filter * filter;
   const int64_t channels = w.dim(2);
   Tensor turned = Tensor::empty(w.shape(), DType::f32, Device::cpu, "workspace");
-  for (int tap = 0; tap < kFilter * kFilter; ++tap)
+  for (int tap = 0; tap < taps; ++tap)
     std::copy_n(w.data<float>() + tap * channels, channels,
-                turned.data<float>() + (kFilter * kFilter - 1 - tap) * channels);
-  forward<kFilter, 1, kFew>(dy, turned, {1, kFilter - 1 - params.padding, 1}, {}, dx);
+                turned.data<float>() + (taps - 1 - tap) * channels);
+  forward(dy, turned, {1, filter - 1 - params.padding, 1}, {}, dx);
 }
 
 // Stride 2: the taps that reach input row h are those with r = h + padding (mod 2), and the same across.
@@ -163,11 +88,11 @@ void backward_input_stride2(const Tensor& dy, const Tensor& w, const Conv2dParam
                    const int first_r = int((h + params.padding) % 2);
                    for (int parity = 0; parity < 2; ++parity) {
                      const int first_s = (parity + params.padding) % 2;
-                     for (int64_t left = parity; left < width; left += 2 * kFew) {
+                     for (int64_t left = parity; left < width; left += 2 * kFewColumns) {
                        const int64_t q_of_tap0 = (left + params.padding) / 2;  // minus s / 2 for the others
-                       const int columns = int(std::min<int64_t>(kFew, (width - left + 1) / 2));
+                       const int columns = int(std::min<int64_t>(kFewColumns, (width - left + 1) / 2));
                        for_each_vector(channels, [&](int64_t c) {
-                         Vector8 sums[kFew] = {};
+                         Vector8 sums[kFewColumns] = {};
                          for (int r = first_r; r < kFilter; r += 2) {
                            const int64_t p = (h + params.padding - r) / 2;
                            if (h + params.padding < r || p >= out_height) continue;
@@ -176,7 +101,7 @@ void backward_input_stride2(const Tensor& dy, const Tensor& w, const Conv2dParam
                              const Vector8 tap = load8(pw + (r * kFilter + s) * channels + c);
                              const int64_t q = q_of_tap0 - s / 2;
 #pragma GCC unroll 4
-                             for (int j = 0; j < kFew; ++j) {
+                             for (int j = 0; j < kFewColumns; ++j) {
                                const bool inside = q + j >= 0 && q + j < out_width;
                                sums[j] += tap * load8(inside ? line + (q + j) * channels : kZeros);
                              }
@@ -290,7 +215,7 @@ void run_forward(Context&, const Tensor& x, const Tensor& w, const Conv2dParams&
 void run_backward_input(Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& params, Tensor& dx) {
   dispatch_filter(w.dim(0), params.stride, [&](auto filter, auto stride) {
     if constexpr (stride == 1)
-      backward_input<filter>(dy, w, params, dx);
+      backward_input(dy, w, params, dx);
     else
       backward_input_stride2<filter>(dy, w, params, dx);
   });
@@ -313,12 +238,7 @@ const bool registered =
 
 void depthwise_rows(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
                     Tensor& y) {
-  dispatch_filter(w.dim(0), params.stride, [&](auto filter, auto stride) {
-    if (y.dim(2) % kMany == 0)
-      forward<filter, stride, kMany>(x, w, params, epilogue, y);
-    else
-      forward<filter, stride, kFew>(x, w, params, epilogue, y);
-  });
+  forward(x, w, params, epilogue, y);
 }
 
 bool fits_depthwise_rows(const Shape& x, const Shape& w, const Conv2dParams& p) {

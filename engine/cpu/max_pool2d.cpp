@@ -1,54 +1,106 @@
 #include "engine/ops/max_pool2d.h"
 
+#include <memory>
+
+#include "engine/cpu/max_pool_row.h"
+#include "engine/cpu/panel_gemm.h"
 #include "engine/cpu/parallel.h"
 
 namespace plume::cpu {
 namespace {
 
+// The window of each output pixel, clipped to the image: f(pixel, first input pixel of its image, h0, h1, w0, w1).
+template <class F>
+void for_each_window(const Tensor& x, const MaxPool2dParams& params, const Tensor& y, const F& f) {
+  const int64_t height = x.dim(1), width = x.dim(2), out_height = y.dim(1), out_width = y.dim(2);
+  parallel_for(y.dim(0) * out_height, row_grain(out_width * y.dim(3)), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t top = row % out_height * params.stride - params.padding;
+      const int64_t h0 = std::max<int64_t>(top, 0), h1 = std::min(top + params.window, height);
+      for (int64_t q = 0; q < out_width; ++q) {
+        const int64_t left = q * params.stride - params.padding;
+        const int64_t w0 = std::max<int64_t>(left, 0), w1 = std::min(left + params.window, width);
+        f(row * out_width + q, row / out_height * height * width, h0, h1, w0, w1);
+      }
+    }
+  });
+}
+
+// Without places: max_pool_row.h.
+void run_columns(Context&, const Tensor& x, const MaxPool2dParams& params, Tensor& y, Tensor&) {
+  const int64_t height = x.dim(1), out_height = y.dim(1);
+  const int64_t line = x.dim(2) * x.dim(3), out_line = y.dim(2) * y.dim(3);
+  const float* in = x.data<float>();
+  float* out = y.data<float>();
+  const bool wide = has_avx512() && x.dim(3) >= 16;
+  parallel_for(y.dim(0) * out_height, row_grain(out_line), [&](int64_t begin, int64_t end) {
+    const auto columns = std::make_unique_for_overwrite<float[]>(size_t(line));
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t top = row % out_height * params.stride - params.padding;
+      const int64_t h0 = std::max<int64_t>(top, 0), h1 = std::min(top + params.window, height);
+      const MaxPoolRow pool{in + (row / out_height * height + h0) * line,
+                            h1 - h0,
+                            x.dim(2),
+                            x.dim(3),
+                            params.window,
+                            params.stride,
+                            params.padding,
+                            columns.get(),
+                            out + row * out_line,
+                            y.dim(2)};
+#if defined(__x86_64__)
+      if (wide) {
+        max_pool_row_avx512(pool);
+        continue;
+      }
+#endif
+      max_pool_row<Lanes8>(pool);
+    }
+  });
+}
+bool fits_columns(const Context&, const Tensor& x, const MaxPool2dParams&, Tensor& y, Tensor& argmax) {
+  return !argmax.defined() && x.dtype() == DType::f32 && x.dim(3) >= 8 && y.size() > 0;
+}
+
 void run_forward(Context&, const Tensor& x, const MaxPool2dParams& params, Tensor& y, Tensor& argmax) {
-  const int64_t height = x.dim(1), width = x.dim(2), channels = x.dim(3);
-  const int64_t out_height = y.dim(1), out_width = y.dim(2);
+  const int64_t width = x.dim(2), channels = x.dim(3);
   if (y.size() == 0) return;
-  int32_t* places = argmax.data<int32_t>();
+  int32_t* places = argmax.defined() ? argmax.data<int32_t>() : nullptr;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T* in = x.data<T>();
     T* out = y.data<T>();
-    const int64_t pixels = y.size() / channels;
-    parallel_for(pixels, row_grain(channels), [=, &params](int64_t begin, int64_t end) {
-      std::vector<float> best_of(static_cast<size_t>(channels));
-      float* best = best_of.data();
-      for (int64_t pixel = begin; pixel < end; ++pixel) {
-        const int64_t q = pixel % out_width, p = pixel / out_width % out_height;
-        const int64_t n = pixel / (out_width * out_height);
-        const int64_t top = p * params.stride - params.padding, left = q * params.stride - params.padding;
-        const int64_t h0 = std::max<int64_t>(top, 0), h1 = std::min(top + params.window, height);
-        const int64_t w0 = std::max<int64_t>(left, 0), w1 = std::min(left + params.window, width);
-        const T* image = in + n * height * width * channels;
-        int32_t* place = places + pixel * channels;
-        // Every window holds at least one input: padding is at most half of it.
-        const int32_t first = int32_t(h0 * width + w0);
-        for (int64_t c = 0; c < channels; ++c) {
-          best[c] = float(image[first * channels + c]);
-          place[c] = first;
-        }
-        for (int64_t h = h0; h < h1; ++h)
-          for (int64_t w = w0; w < w1; ++w) {
-            const int32_t here = int32_t(h * width + w);
-            const T* values = image + here * channels;
-            PLUME_SIMD
-            for (int64_t c = 0; c < channels; ++c) {
-              const float v = float(values[c]);
-              // True for a larger value and for the first NaN.
-              const bool wins = !(v <= best[c]) & (best[c] == best[c]);
-              best[c] = wins ? v : best[c];
-              place[c] = wins ? here : place[c];
-            }
-          }
-        T* row = out + pixel * channels;
-        for (int64_t c = 0; c < channels; ++c) row[c] = T(best[c]);
-      }
-    });
+    for_each_window(x, params, y,
+                    [=](int64_t pixel, int64_t image, int64_t h0, int64_t h1, int64_t w0, int64_t w1) {
+                      constexpr int64_t kBlock = 64;  // channels at a time
+                      float best[kBlock];
+                      int32_t place[kBlock];
+                      for (int64_t first = 0; first < channels; first += kBlock) {
+                        const int64_t count = std::min(kBlock, channels - first);
+                        const T* plane = in + image * channels + first;
+                        // Every window holds at least one input: padding is at most half of it.
+                        for (int64_t c = 0; c < count; ++c) {
+                          best[c] = float(plane[(h0 * width + w0) * channels + c]);
+                          place[c] = int32_t(h0 * width + w0);
+                        }
+                        for (int64_t h = h0; h < h1; ++h)
+                          for (int64_t w = w0; w < w1; ++w) {
+                            const int32_t here = int32_t(h * width + w);
+                            const T* values = plane + here * channels;
+                            PLUME_SIMD
+                            for (int64_t c = 0; c < count; ++c) {
+                              const float v = float(values[c]);
+                              // True for a larger value and for the first NaN.
+                              const bool wins = !(v <= best[c]) & (best[c] == best[c]);
+                              best[c] = wins ? v : best[c];
+                              place[c] = wins ? here : place[c];
+                            }
+                          }
+                        const int64_t at = pixel * channels + first;
+                        for (int64_t c = 0; c < count; ++c) out[at + c] = T(best[c]);
+                        if (places) std::copy_n(place, count, places + at);
+                      }
+                    });
   });
 }
 
@@ -90,7 +142,8 @@ void run_backward(Context&, const Tensor& dy, const Tensor& argmax, const MaxPoo
   });
 }
 
-const bool registered = max_pool2d_forward.add(Device::cpu, {{"loop", always, run_forward}}) &&
+const bool registered = max_pool2d_forward.add(Device::cpu, {{"columns", fits_columns, run_columns},
+                                                             {"loop", always, run_forward}}) &&
                         max_pool2d_backward.add(Device::cpu, {{"loop", always, run_backward}});
 
 }  // namespace

@@ -24,7 +24,7 @@ Shape max_pool2d_shape(const Shape& x, const MaxPool2dParams& p) {
 Variable max_pool2d(const Variable& x, const MaxPool2dParams& p) {
   const Shape shape = max_pool2d_shape(x.shape(), p);
   Tensor y = empty(shape, x.value());
-  Tensor argmax = Tensor::empty(shape, DType::i32, x.device());
+  Tensor argmax = needs_grad({x}) ? Tensor::empty(shape, DType::i32, x.device()) : Tensor();
   max_pool2d_forward(x.context(), x.value(), p, y, argmax);
   return record("max_pool2d", y, {x}, [argmax, p, shape = x.shape()](const Tensor& dy, Gradients& g) {
     Tensor dx = empty(shape, dy);

@@ -48,6 +48,25 @@ TEST(MaxPool2dTest, Forward) {
          .op = [p = c.params](Variables& v) { return max_pool2d(v["x"], p); }});
 }
 
+// Inference: no places are kept.
+TEST(MaxPool2dTest, ForwardWithoutPlaces) {
+  for (const PoolCase& c : cases())
+    check_op({.slot = max_pool2d_forward,
+              .label = c.label(),
+              .inputs = {{"x", c.x, distinct()}},
+              .outputs = {{"y", c.y()}},
+              .run =
+                  [p = c.params](Context& context, Tensors& t) {
+                    Tensor none;
+                    max_pool2d_forward(context, t["x"], p, t["y"], none);
+                  },
+              .reference =
+                  [c](Arrays& a) {
+                    Array places(c.y());
+                    reference::max_pool2d(a["x"], c.params, a["y"], places);
+                  }});
+}
+
 TEST(MaxPool2dTest, Backward) {
   for (const PoolCase& c : cases()) {
     // The winners of some forward pass.
@@ -74,22 +93,38 @@ TEST(MaxPool2dTest, Backward) {
 // Ties go to the first, NaN wins, and negative infinity beats padding.
 TEST(MaxPool2dTest, SpecialValues) {
   const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
-  const std::vector<double> x{5,    5,    1,   2,    //
-                              5,    5,    nan, 3,    //
-                              -inf, -inf, inf, inf,  //
-                              -inf, -inf, 0,   inf};
-  check_op({.slot = max_pool2d_forward,
-            .inputs = {{"x", {1, 4, 4, 1}, given(x)}},
-            .outputs = {{"y", {1, 2, 2, 1}}, {.name = "argmax", .shape = {1, 2, 2, 1}, .dtype = DType::i32}},
-            .run =
-                [](Context& context, Tensors& t) {
-                  max_pool2d_forward(context, t["x"], {2, 2, 0}, t["y"], t["argmax"]);
-                },
-            .reference =
-                [=](Arrays& a) {
-                  a["y"].values = {5, nan, -inf, inf};
-                  a["argmax"].values = {0, 6, 8, 10};
-                }});
+  const std::vector<double> one_channel{5,    5,    1,   2,    //
+                                        5,    5,    nan, 3,    //
+                                        -inf, -inf, inf, inf,  //
+                                        -inf, -inf, 0,   inf};
+  constexpr int64_t kChannels = 9;  // a vector and one more
+  const auto repeated = [](const std::vector<double>& values) {
+    std::vector<double> all;
+    for (const double v : values) all.insert(all.end(), kChannels, v);
+    return all;
+  };
+  const Shape shape{1, 2, 2, kChannels};
+  for (const bool with_places : {true, false}) {
+    OpCase check{
+        .slot = max_pool2d_forward,
+        .inputs = {{"x", {1, 4, 4, kChannels}, given(repeated(one_channel))}},
+        .outputs = {{"y", shape}},
+        .run =
+            [=](Context& context, Tensors& t) {
+              Tensor none;
+              max_pool2d_forward(context, t["x"], {2, 2, 0}, t["y"], with_places ? t["argmax"] : none);
+            },
+        .reference =
+            [=](Arrays& a) {
+              const auto set = [&](const char* name, const std::vector<double>& values) {
+                a[name].values.assign(values.begin(), values.end());
+              };
+              set("y", repeated({5, nan, -inf, inf}));
+              if (with_places) set("argmax", repeated({0, 6, 8, 10}));
+            }};
+    if (with_places) check.outputs.push_back({.name = "argmax", .shape = shape, .dtype = DType::i32});
+    check_op(check);
+  }
 }
 
 TEST(MaxPool2dTest, ShapeFollowsPyTorch) {
