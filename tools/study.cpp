@@ -133,7 +133,7 @@ void report(const tools::StudyPlan& plan, const tools::StudyOptions& options) {
 int run(tools::Flags& flags) {
   Request r;
   tools::StudyOptions& o = r.options;
-  flags.text("--recipe", r.recipe, "paper, quick, or a JSON file (tools/recipes has examples)");
+  flags.text("--recipe", r.recipe, "paper, cifar10, quick, or a JSON file (tools/recipes has examples)");
   flags.on("--quick", r.quick, "the recipe quick: the embedded data set, minutes on a CPU");
   flags.text("--out", o.out, "folder of the study")->required();
   flags.text("--data", o.data, "folder that holds the data sets' folders");
@@ -147,6 +147,8 @@ int run(tools::Flags& flags) {
   flags.on("--retry", o.retry, "run failed cells again");
   flags.on("--report-only", r.report_only, "run nothing, write the report of what is there");
   flags.on("--list", r.list, "print the cells and run nothing");
+  flags.whole("--pictures", o.explained_images, 0, 100,
+              "images per cell that the report shows, with what the network saw in them");
   flags.whole("--latency-batch", o.latency_batch, 1, 65'536, "images at once when a batch is timed");
   flags.number("--latency-seconds", o.latency_seconds, 0, 3600, "of timing per batch size");
   flags.whole("--workers", o.workers, 0, 256, "loader threads of train");

@@ -217,6 +217,7 @@ class CellRun {
   }
 
   Json explain(const data::Dataset& dataset) {
+    if (options_.explained_images == 0) return Json::array();
     Json all = Json::array();
     const std::vector<int64_t> chosen = chosen_images(dataset, options_.explained_images);
     if (chosen.empty()) return all;

@@ -567,6 +567,10 @@ class Reporter {
         for (Json& e : cell["explanations"])
           for (const char* key : {"image", "overlay"})
             e[key] = data_uri(fs::path(out_) / "cells" / planned.id / e.value(key, ""));
+      // The report may be read elsewhere: places are relative to the study's folder.
+      if (cell.contains("evaluation") && cell["evaluation"].contains("weights"))
+        cell["evaluation"]["weights"] =
+            fs::path(cell["evaluation"].value("weights", "")).lexically_proximate(fs::path(out_)).string();
       all.push_back(cell);
     }
     return all;
