@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
 # Installs what the build needs from Debian's packages, and only what is missing.
+#
+#   install_deps.sh [--browser]    --browser: also Chromium, in which a test looks at the study's page
 set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache pkg-config libdnnl-dev libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev
           nlohmann-json3-dev libfmt-dev libstb-dev libopenmpi-dev openmpi-bin)
+[ "${1:-}" = "--browser" ] && packages+=(chromium)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
