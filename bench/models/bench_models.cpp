@@ -20,6 +20,14 @@ std::vector<std::string> usual_workloads(Device device) {
   }
 }
 
+// mode:size:1, mode:size:2, mode:size:4 and so on.
+std::vector<std::string> over_batches(const std::string& mode_and_size, int64_t most) {
+  std::vector<std::string> workloads;
+  for (int64_t batch = 1; batch <= most; batch *= 2)
+    workloads.push_back(message("{}:{}", mode_and_size, batch));
+  return workloads;
+}
+
 int failures = 0;
 
 void time_passes(benchmark::State& state, const std::string& model, const tools::Workload& workload,
@@ -43,13 +51,20 @@ void time_passes(benchmark::State& state, const std::string& model, const tools:
 
 int run(tools::Flags& flags) {
   tools::DeviceFlags device_flags(flags);
-  std::vector<std::string> workloads, models, dtype_names;
+  std::vector<std::string> workloads, sweeps, models, dtype_names;
+  int64_t most_batch = 0;
   flags.list("--workload", workloads, "mode:size:batch, e.g. training:32:64; may be repeated");
+  flags.list("--sweep", sweeps,
+             "mode:size over batches of 1, 2, 4, ... images, e.g. inference:224; may be repeated");
+  flags.whole("--most", most_batch, 0, 65536, "the sweep's largest batch (0: 32, on cuda 512)");
   flags.list("--model", models, "network (default: all); may be repeated");
   flags.list("--dtype", dtype_names, "f32, bf16 or f16 (default: f32, on cuda also bf16); may be repeated");
   flags.parse();
   const Device device = device_flags.open();
   if (models.empty()) models = model_names();
+  if (most_batch == 0) most_batch = device == Device::cuda ? 512 : 32;
+  for (const std::string& sweep : sweeps)
+    for (const std::string& workload : over_batches(sweep, most_batch)) workloads.push_back(workload);
   if (workloads.empty()) workloads = usual_workloads(device);
   if (dtype_names.empty())
     dtype_names =

@@ -155,6 +155,10 @@ void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params,
   chunks = ceil_div(p.pixels, chunk);
   // Few chunks are also split by columns, a tile's width at a time, for enough pieces to share out.
   const int64_t widths = ceil_div(p.filters, kernel.columns);
+  // Whole panels, about as many in each width.
+  const auto first_filter = [&](int64_t width) {
+    return std::min(panel_count(p.filters) * width / widths * kPanelColumns, p.filters);
+  };
   const int64_t groups = std::clamp<int64_t>(4 * max_threads() / chunks, 1, widths);
   parallel_for(chunks * groups, 1, [&](int64_t begin, int64_t end) {
     std::vector<const float*> rows(size_t(chunk * segments));
@@ -171,8 +175,8 @@ void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params,
       for_each_tile(
           [&](int64_t pixel, int count, const float** pointers) { finder.find(pixel, count, pointers); });
       for (int64_t i = widths * group / groups; i < widths * (group + 1) / groups; ++i) {
-        const int64_t k = i * kernel.columns;
-        const int columns = int(std::min<int64_t>(kernel.columns, p.filters - k));
+        const int64_t k = first_filter(i);
+        const int columns = int(first_filter(i + 1) - k);
         const float* panels = filter.data() + k / kPanelColumns * panel_size;
         for_each_tile([&](int64_t pixel, int count, const float** pointers) {
           kernel.multiply(count, columns, pointers, segments, depth, panels, panel_size,

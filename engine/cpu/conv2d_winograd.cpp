@@ -4,8 +4,8 @@
 //   y_tile = A^T [ (G w G^T) . (B^T x_tile B) ] A,   6x6 input pixels -> 4x4 output pixels
 //
 // 36 products per channel pair instead of 144. The filter is transformed once (in double) and packed in
-// panels; tiles of input are transformed a vector of channels at a time (winograd_tile.h), the sums over channels are 36 matrix
-// products [tiles, C] x [C, K], and the transformation back applies the epilogue.
+// panels; tiles of input are transformed a vector of channels at a time (winograd_tile.h), the sums over
+// channels are 36 matrix products [tiles, C] x [C, K], and the transformation back applies the epilogue.
 //
 // Work per 4x4 outputs: 36 C K multiply-adds, and 144 C + 100 K additions or so for the transformations: they
 // matter less the more channels there are. What is transformed must stay in the second-level cache of the core
@@ -29,8 +29,8 @@ namespace plume::cpu {
 namespace {
 
 constexpr int kIn = kWinogradIn, kOut = kWinogradOut, kPositions = kWinogradPositions;
-constexpr int64_t kLeastTiles = 16, kLeastChannels = 24;
-constexpr int64_t kBlock = 48;  // filters at a time: a tile's width of the widest kernel
+constexpr int64_t kLeastTiles = 16, kLeastChannels = 16;
+constexpr int64_t kBlock = 48;  // most filters at a time: a tile's width of the widest kernel
 
 constexpr double kFilterTransform[kIn][3] = {{1.0 / 4, 0, 0},
                                              {-1.0 / 6, -1.0 / 6, -1.0 / 6},
@@ -127,11 +127,15 @@ struct Job {
   float* y;
 
   int64_t blocks() const { return ceil_div(s.filters, kBlock); }
+  // The first filter of a block: of whole panels, as many in each as can be.
+  int64_t first_filter(int64_t block) const {
+    return std::min(panel_count(s.filters) * block / blocks() * kPanelColumns, s.filters);
+  }
 
   // Products of the tiles first..first+tiles-1 in v with the filters of one block, and their way back; m holds
   // kPositions * tiles * kBlock values.
   void multiply(const float* v, int64_t first, int64_t tiles, int64_t block, float* m) const {
-    const int64_t k = block * kBlock, count = std::min(kBlock, s.filters - k);
+    const int64_t k = first_filter(block), count = first_filter(block + 1) - k;
     const int64_t panels = panel_count(s.filters), panel_size = s.channels * kPanelColumns;
     const int64_t padded = panel_count(count) * kPanelColumns;
     const float* rows[kMostPanelRows];
@@ -202,18 +206,11 @@ void winograd_4x4(const Tensor& x, const Tensor& w, const Conv2dParams& params, 
   });
 }
 
-namespace {
-// The last block of filters fills a vector.
-bool enough_filters(int64_t filters) { return filters % kBlock == 0 || filters % kBlock >= Lanes8::kCount; }
-}  // namespace
-
 bool fits_winograd_4x4(const Tensor& x, const Tensor& w, const Conv2dParams& p, const Tensor& y) {
   if (!p.packed || x.dtype() != DType::f32 || y.size() == 0) return false;
   if (w.dim(1) != 3 || w.dim(2) != 3 || p.stride != 1 || p.dilation != 1) return false;
-  if (x.dim(3) < kLeastChannels || w.dim(0) < kLeastChannels || !enough_filters(w.dim(0))) return false;
-  const int64_t tiles = x.dim(0) * ceil_div(y.dim(1), kOut) * ceil_div(y.dim(2), kOut);
-  // Few tiles pay for their transformations only with many channels.
-  return tiles >= kLeastTiles && tiles * x.dim(3) >= kLeastTiles * 128;
+  if (x.dim(3) < kLeastChannels || w.dim(0) < kLeastChannels) return false;
+  return x.dim(0) * ceil_div(y.dim(1), kOut) * ceil_div(y.dim(2), kOut) >= kLeastTiles;
 }
 
 namespace {

@@ -137,7 +137,14 @@ Linear::Linear(int in_features, int out_features, Init init)
   register_parameter("bias", bias);
 }
 
-Variable Linear::forward(const Variable& x) { return linear(x, cast(weight, x.dtype()), bias); }
+Variable Linear::forward(const Variable& x) {
+  if (constant_) return linear(x, constant_->in(x.dtype()), bias);
+  return linear(x, cast(weight, x.dtype()), bias);
+}
+
+void Linear::fuse_own(bool on) {
+  constant_ = on ? std::make_unique<ConstantFilter>(weight.value()) : nullptr;
+}
 
 void Linear::initialize_own(RandomSequence& random) {
   fill_weight(weight.value(), bias, init_, double(weight.dim(1)), double(weight.dim(0)), random);

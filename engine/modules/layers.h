@@ -18,7 +18,7 @@ enum class Init : uint8_t {
   fan_in_default,   // U(+- 1 / sqrt(fan_in)), bias too: PyTorch's default
 };
 
-// A convolution's weights once they are fixed: in the dtype that the network runs in, and in whatever layout
+// A layer's weights once they are fixed: in the dtype that the network runs in, and in whatever layout
 // the variant that uses them likes (conv2d.h).
 class ConstantFilter {
  public:
@@ -87,9 +87,11 @@ class Linear : public Module {
 
  protected:
   void initialize_own(RandomSequence& random) override;
+  void fuse_own(bool on) override;
 
  private:
   Init init_;
+  std::unique_ptr<ConstantFilter> constant_;  // once fused: 16-bit weights are converted once
 };
 
 // A convolution and the batch norm after it. They stay separate modules with their own names; this pair
