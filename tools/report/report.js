@@ -90,7 +90,8 @@ function ticks(low, high, count) {
 const tickText = (x) => Math.abs(x) >= 1e4 ? x.toExponential(0) : String(+x.toPrecision(6));
 
 function legend(entries, paper) {
-  const items = entries.map((name, i) => element("span", {}, element("i", {style: `background:${colour(i)}`}), name));
+  const items = entries.map((name, i) => element("span", {}, element("i", i < kColours
+    ? {style: `background:${colour(i)}`} : {style: `box-shadow: inset 0 0 0 2.5px ${colour(i)}`}), name));
   if (paper) items.push(element("span", {}, element("i", {class: "tick"}), "the paper"));
   return element("div", {class: "legend"}, ...items);
 }
@@ -221,7 +222,8 @@ function curveChart(title, cells, id) {
   axes(svg, frame, x, y, "epoch", "top-1 accuracy on the test images (%)");
   points.forEach((line, i) => {
     const path = line.map((p, k) => `${k ? "L" : "M"}${x.at(p.x).toFixed(1)} ${y.at(p.y).toFixed(1)}`).join("");
-    svg.append(shape("path", {d: path, fill: "none", stroke: colour(i), "stroke-width": 2, "stroke-linejoin": "round"}));
+    svg.append(shape("path", {d: path, fill: "none", stroke: colour(i), "stroke-width": 2, "stroke-linejoin": "round",
+      "stroke-dasharray": i < kColours ? "none" : "6 4"}));  // colours come round again
     for (const p of line) svg.append(shape("circle", {cx: x.at(p.x), cy: y.at(p.y), r: line.length > 30 ? 3 : 4,
       fill: colour(i), "fill-opacity": line.length > 30 ? 0 : 1,
       "data-tip": `${names[i]}\nepoch ${p.x}: ${p.y.toFixed(2)} %\ntraining loss ${p.loss.toFixed(4)}`}));
