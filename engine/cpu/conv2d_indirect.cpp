@@ -180,7 +180,7 @@ void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params,
         const float* panels = filter.data() + k / kPanelColumns * panel_size;
         for_each_tile([&](int64_t pixel, int count, const float** pointers) {
           kernel.multiply(count, columns, pointers, segments, depth, panels, panel_size,
-                          tile_output(finish, k, pixel * pitch + k, pitch, out));
+                          {channel_epilogue(finish, k, pixel * pitch + k), out + pixel * pitch + k, pitch});
         });
       }
     }

@@ -107,10 +107,7 @@ void transform_back(const Sizes& s, const float* m, int64_t number, int64_t firs
                               y + at,
                               s.pitch,
                               s.out_width * s.pitch,
-                              e.scale ? e.scale + k : nullptr,
-                              e.shift ? e.shift + k : nullptr,
-                              e.residual ? e.residual + at : nullptr,
-                              e.activation};
+                              channel_epilogue(e, k, at)};
 #if defined(__x86_64__)
   if (has_avx512() && count >= 16) return winograd_output_avx512(output);
 #endif
@@ -147,7 +144,8 @@ struct Job {
           const int n = int(std::min<int64_t>(kernel.rows, tiles - t));
           const int64_t row = position * tiles + t;
           for (int r = 0; r < n; ++r) rows[r] = v + (row + r) * s.channels;
-          kernel.multiply(n, columns, rows, 1, s.channels, panel, panel_size, {m + row * kBlock + c, kBlock});
+          kernel.multiply(n, columns, rows, 1, s.channels, panel, panel_size,
+                          {{}, m + row * kBlock + c, kBlock});
         }
       }
     for (int64_t t = 0; t < tiles; ++t) transform_back(s, m, first + t, first, tiles, k, count, finish, y);

@@ -15,7 +15,7 @@
 #pragma once
 #include <cstdint>
 
-#include "engine/math/activation.h"
+#include "engine/cpu/channel_epilogue.h"
 
 namespace plume::cpu {
 
@@ -26,11 +26,7 @@ struct DepthwiseRow {
   int padding;
   const float* w;      // [filter, filter, channels]
   const float* zeros;  // as many as channels
-  // The epilogue (engine/math/epilogue.h); null: without.
-  const float* scale;
-  const float* shift;
-  const float* residual;  // like out
-  Activation activation;
+  ChannelEpilogue epilogue;
   float* out;  // [out_width, channels]
   int64_t out_width;
 };
@@ -99,11 +95,7 @@ void depthwise_row(const DepthwiseRow& j) {
       for (int column = 0; column < kColumns; ++column) {
         if (column == columns) break;
         const int64_t at = (q + column) * j.channels + c;
-        Vector v = sums[column];
-        if (j.scale) v *= Lanes::load(j.scale + c);
-        if (j.shift) v += Lanes::load(j.shift + c);
-        if (j.residual) v += Lanes::load(j.residual + at);
-        Lanes::store(j.out + at, activate(kActivation, v));
+        finish_channels<Lanes, kActivation>(sums[column], j.epilogue, c, at, j.out);
       }
     }
   }
@@ -111,7 +103,7 @@ void depthwise_row(const DepthwiseRow& j) {
 
 template <class Lanes, int kFilter, int kStride, int kColumns>
 void depthwise_row_with_activation(const DepthwiseRow& j) {
-  dispatch_activation(j.activation,
+  dispatch_activation(j.epilogue.activation,
                       [&](auto kind) { depthwise_row<Lanes, kFilter, kStride, kColumns, kind>(j); });
 }
 

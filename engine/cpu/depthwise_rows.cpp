@@ -54,8 +54,7 @@ void forward(const Tensor& x, const Tensor& w, const Conv2dParams& params, const
       const int last_tap = int(std::min<int64_t>(filter, g.height - top));
       const int64_t at = row * g.out_width * g.channels;
       kernel({px + (n * g.height + top + first_tap) * g.width * g.channels, g.width, g.channels, first_tap,
-              last_tap, g.padding, pw, zeros.data(), e.scale, e.shift, e.residual ? e.residual + at : nullptr,
-              e.activation, py + at, g.out_width});
+              last_tap, g.padding, pw, zeros.data(), channel_epilogue(e, 0, at), py + at, g.out_width});
     }
   });
 }

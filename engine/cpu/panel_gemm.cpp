@@ -44,6 +44,29 @@ void multiply8(const float* const* rows, int segments, int64_t depth, const floa
     for (int v = 0; v < kVectors; ++v) store8(sums[r] + 8 * v, sum[r][v]);
 }
 
+// The epilogue of sums[i * pitch + c] for i < rows, c < columns.
+void finish_tile(const float* sums, int pitch, int rows, int columns, const TileOutput& o) {
+  dispatch_activation(o.activation, [&](auto kind) {
+    int c = 0;
+    for (; c + 8 <= columns; c += 8) {
+      const Vector8 scale = o.scale ? load8(o.scale + c) : broadcast8(1.0f);
+      const Vector8 shift = o.shift ? load8(o.shift + c) : Vector8{};
+      for (int i = 0; i < rows; ++i) {
+        const int64_t at = i * o.pitch + c;
+        Vector8 v = load8(sums + i * pitch + c) * scale + shift;
+        if (o.residual) v += load8(o.residual + at);
+        store8(o.out + at, activate(kind(), v));
+      }
+    }
+    for (; c < columns; ++c)
+      for (int i = 0; i < rows; ++i) {
+        const int64_t at = i * o.pitch + c;
+        const float v = sums[i * pitch + c] * (o.scale ? o.scale[c] : 1.0f) + (o.shift ? o.shift[c] : 0.0f);
+        o.out[at] = activate(kind(), v + (o.residual ? o.residual[at] : 0.0f));
+      }
+  });
+}
+
 void run8(int count, int columns, const float* const* rows, int segments, int64_t depth, const float* panel,
           int64_t, const TileOutput& output) {
   float sums[kRows8][kPanelColumns];
@@ -91,28 +114,6 @@ std::vector<float> pack_panels(const float* w, int64_t columns, int64_t depth) {
 const std::vector<PanelKernel>& panel_kernels() {
   static const std::vector<PanelKernel> all = find_kernels();
   return all;
-}
-
-void finish_tile(const float* sums, int pitch, int rows, int columns, const TileOutput& o) {
-  dispatch_activation(o.activation, [&](auto kind) {
-    int c = 0;
-    for (; c + 8 <= columns; c += 8) {
-      const Vector8 scale = o.scale ? load8(o.scale + c) : broadcast8(1.0f);
-      const Vector8 shift = o.shift ? load8(o.shift + c) : Vector8{};
-      for (int i = 0; i < rows; ++i) {
-        const int64_t at = i * o.pitch + c;
-        Vector8 v = load8(sums + i * pitch + c) * scale + shift;
-        if (o.residual) v += load8(o.residual + at);
-        store8(o.out + at, activate(kind(), v));
-      }
-    }
-    for (; c < columns; ++c)
-      for (int i = 0; i < rows; ++i) {
-        const int64_t at = i * o.pitch + c;
-        const float v = sums[i * pitch + c] * (o.scale ? o.scale[c] : 1.0f) + (o.shift ? o.shift[c] : 0.0f);
-        o.out[at] = activate(kind(), v + (o.residual ? o.residual[at] : 0.0f));
-      }
-  });
 }
 
 }  // namespace plume::cpu

@@ -37,18 +37,10 @@ const std::vector<PanelKernel>& panel_kernels();
 
 inline const PanelKernel& panel_kernel() { return panel_kernels().front(); }
 
-// The part of y from `index` on as a tile's place, for channels from `first` on.
-inline TileOutput tile_output(const EpilogueView<float>& e, int64_t first, int64_t index, int64_t pitch,
-                              float* y) {
-  return {y + index,
-          pitch,
-          e.scale ? e.scale + first : nullptr,
-          e.shift ? e.shift + first : nullptr,
-          e.residual ? e.residual + index : nullptr,
-          e.activation};
+// The epilogue from channel `first` and the output's element `index` on.
+inline ChannelEpilogue channel_epilogue(const EpilogueView<float>& e, int64_t first, int64_t index) {
+  return {e.scale ? e.scale + first : nullptr, e.shift ? e.shift + first : nullptr,
+          e.residual ? e.residual + index : nullptr, e.activation};
 }
-
-// The epilogue of sums[i * pitch + c] for i < rows, c < columns.
-void finish_tile(const float* sums, int pitch, int rows, int columns, const TileOutput& output);
 
 }  // namespace plume::cpu

@@ -38,20 +38,14 @@ inline void finish(__m512 (&sum)[kR][kP], int columns, const TileOutput& o) {
   __mmask16 mask[kP];
 #pragma GCC unroll 3
   for (int p = 0; p < kP; ++p) mask[p] = kWhole || p + 1 < kP ? __mmask16(0xffff) : lanes(columns, p);
-  if (o.scale)
 #pragma GCC unroll 3
-    for (int p = 0; p < kP; ++p) {
-      const __m512 scale = _mm512_maskz_loadu_ps(mask[p], o.scale + p * kLanes);
+  for (int p = 0; p < kP; ++p) {
+    const __m512 scale =
+        o.scale ? _mm512_maskz_loadu_ps(mask[p], o.scale + p * kLanes) : _mm512_set1_ps(1.0f);
+    const __m512 shift = o.shift ? _mm512_maskz_loadu_ps(mask[p], o.shift + p * kLanes) : _mm512_setzero_ps();
 #pragma GCC unroll 8
-      for (int r = 0; r < kR; ++r) sum[r][p] = _mm512_mul_ps(sum[r][p], scale);
-    }
-  if (o.shift)
-#pragma GCC unroll 3
-    for (int p = 0; p < kP; ++p) {
-      const __m512 shift = _mm512_maskz_loadu_ps(mask[p], o.shift + p * kLanes);
-#pragma GCC unroll 8
-      for (int r = 0; r < kR; ++r) sum[r][p] = _mm512_add_ps(sum[r][p], shift);
-    }
+    for (int r = 0; r < kR; ++r) sum[r][p] = _mm512_fmadd_ps(sum[r][p], scale, shift);
+  }
   if (o.residual)
 #pragma GCC unroll 8
     for (int r = 0; r < kR; ++r)

@@ -4,7 +4,7 @@
 #pragma once
 #include <cstdint>
 
-#include "engine/math/activation.h"
+#include "engine/cpu/channel_epilogue.h"
 
 namespace plume::cpu {
 
@@ -13,14 +13,10 @@ inline constexpr int kMostPanelRows = 8;  // of any kernel
 
 // Where a tile goes, and what happens to its sums:
 //   out[r * pitch + c] = activation(sum[r][c] * scale[c] + shift[c] + residual[r * pitch + c])
-// All pointers are those of the tile's first column; null stands for an absent part.
-struct TileOutput {
+// All pointers are those of the tile's first column.
+struct TileOutput : ChannelEpilogue {
   float* out;
   int64_t pitch;
-  const float* scale = nullptr;
-  const float* shift = nullptr;
-  const float* residual = nullptr;
-  Activation activation = Activation::identity;
 };
 
 struct PanelKernel {

@@ -5,7 +5,7 @@
 #pragma once
 #include <cstdint>
 
-#include "engine/math/activation.h"
+#include "engine/cpu/channel_epilogue.h"
 
 namespace plume::cpu {
 
@@ -27,11 +27,7 @@ struct WinogradOutput {
   int rows, columns;  // of the tile that lie in the image
   float* out;         // the tile's first pixel; pixels of a row are `pitch` apart, rows `row_pitch`
   int64_t pitch, row_pitch;
-  // The epilogue (engine/math/epilogue.h) at the first filter; null: without.
-  const float* scale;
-  const float* shift;
-  const float* residual;  // like out
-  Activation activation;
+  ChannelEpilogue epilogue;
 };
 
 #if defined(__x86_64__)
@@ -131,11 +127,7 @@ void winograd_output_filters(const WinogradOutput& t) {
       for (int j = 0; j < kOut; ++j) {
         if (j == t.columns) break;
         const int64_t at = i * t.row_pitch + j * t.pitch + c;
-        Vector v = out[j];
-        if (t.scale) v *= Lanes::load(t.scale + c);
-        if (t.shift) v += Lanes::load(t.shift + c);
-        if (t.residual) v += Lanes::load(t.residual + at);
-        Lanes::store(t.out + at, activate(kActivation, v));
+        finish_channels<Lanes, kActivation>(out[j], t.epilogue, c, at, t.out);
       }
     }
   }
@@ -144,7 +136,7 @@ void winograd_output_filters(const WinogradOutput& t) {
 // For at least Lanes::kCount filters.
 template <class Lanes>
 void winograd_output(const WinogradOutput& t) {
-  dispatch_activation(t.activation, [&](auto kind) { winograd_output_filters<Lanes, kind>(t); });
+  dispatch_activation(t.epilogue.activation, [&](auto kind) { winograd_output_filters<Lanes, kind>(t); });
 }
 
 }  // namespace plume::cpu

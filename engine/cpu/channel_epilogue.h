@@ -1,0 +1,28 @@
+// The epilogue (engine/math/epilogue.h) of a vector of channels, for loops that are compiled for several processors:
+// as depthwise_row.h, this holds plain pointers and templates over `Lanes` only.
+#pragma once
+#include <cstdint>
+
+#include "engine/math/activation.h"
+
+namespace plume::cpu {
+
+// Pointers at the loop's first channel and output; null stands for an absent part.
+struct ChannelEpilogue {
+  const float* scale = nullptr;
+  const float* shift = nullptr;
+  const float* residual = nullptr;  // like the output
+  Activation activation = Activation::identity;
+};
+
+// out[at...] = epilogue(v) for the channels from c on.
+template <class Lanes, Activation kActivation>
+inline void finish_channels(typename Lanes::Vector v, const ChannelEpilogue& e, int64_t c, int64_t at,
+                            float* out) {
+  if (e.scale) v *= Lanes::load(e.scale + c);
+  if (e.shift) v += Lanes::load(e.shift + c);
+  if (e.residual) v += Lanes::load(e.residual + at);
+  Lanes::store(out + at, activate(kActivation, v));
+}
+
+}  // namespace plume::cpu
