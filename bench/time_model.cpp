@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "models/registry.h"
-#include "tools/tool_main.h"
-#include "tools/tool_workload.h"
+#include "tools/cli/main.h"
+#include "tools/profiling/workload.h"
 
 namespace {
 

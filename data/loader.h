@@ -10,7 +10,7 @@
 #include <memory>
 #include <optional>
 
-#include "data/augment.h"
+#include "data/augment/augment.h"
 #include "data/dataset.h"
 #include "data/sampler.h"
 #include "engine/core/tensor.h"

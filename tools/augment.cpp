@@ -3,14 +3,14 @@
 #include <cmath>
 #include <cstdio>
 
+#include "data/images/png.h"
 #include "data/loader.h"
-#include "data/png.h"
-#include "data/registry.h"
+#include "data/sets/registry.h"
+#include "engine/files/atomic_file.h"
 #include "engine/ops/augment_images.h"
 #include "engine/ops/mix_batch.h"
-#include "engine/serialization/atomic_file.h"
-#include "tools/tool_main.h"
-#include "tools/tool_sheet.h"
+#include "tools/cli/main.h"
+#include "tools/pictures/sheet.h"
 
 namespace {
 

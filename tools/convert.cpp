@@ -6,15 +6,15 @@
 #include <filesystem>
 #include <set>
 
+#include "engine/files/input_file.h"
 #include "engine/serialization/checkpoint.h"
 #include "engine/serialization/crc64.h"
-#include "engine/serialization/input_file.h"
 #include "engine/serialization/safetensors_header.h"
 #include "engine/serialization/state_dict.h"
 #include "engine/serialization/timm_names.h"
 #include "engine/serialization/weights.h"
 #include "models/registry.h"
-#include "tools/tool_main.h"
+#include "tools/cli/main.h"
 
 namespace {
 

@@ -4,14 +4,14 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
-#include "data/registry.h"
-#include "engine/serialization/atomic_file.h"
+#include "data/sets/registry.h"
+#include "engine/files/atomic_file.h"
 #include "models/registry.h"
-#include "tools/tool_checkpoint.h"
-#include "tools/tool_evaluation.h"
-#include "tools/tool_main.h"
-#include "tools/tool_model.h"
-#include "tools/tool_signals.h"
+#include "tools/cli/main.h"
+#include "tools/cli/model.h"
+#include "tools/cli/signals.h"
+#include "tools/training/checkpoint.h"
+#include "tools/training/evaluation.h"
 
 namespace {
 

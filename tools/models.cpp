@@ -9,8 +9,8 @@
 #include "engine/memory/allocator.h"
 #include "engine/profiler/cost.h"
 #include "models/registry.h"
-#include "tools/tool_evaluation.h"
-#include "tools/tool_main.h"
+#include "tools/cli/main.h"
+#include "tools/training/evaluation.h"
 
 namespace {
 

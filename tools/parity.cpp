@@ -10,9 +10,9 @@
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/optim/sgd.h"
 #include "engine/serialization/state_dict.h"
-#include "tools/tool_main.h"
-#include "tools/tool_model.h"
-#include "tools/tool_tensors.h"
+#include "tools/cli/main.h"
+#include "tools/cli/model.h"
+#include "tools/cli/tensors.h"
 
 namespace {
 

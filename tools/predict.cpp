@@ -7,22 +7,22 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "data/cifar.h"
-#include "data/imagenet_labels.h"
-#include "data/png.h"
-#include "data/registry.h"
+#include "data/images/png.h"
+#include "data/sets/cifar.h"
+#include "data/sets/imagenet_labels.h"
+#include "data/sets/registry.h"
 #include "engine/autograd/tape.h"
-#include "engine/serialization/atomic_file.h"
+#include "engine/files/atomic_file.h"
 #include "engine/serialization/checkpoint.h"
 #include "models/grad_cam.h"
 #include "models/registry.h"
-#include "tools/tool_checkpoint.h"
-#include "tools/tool_main.h"
-#include "tools/tool_model.h"
-#include "tools/tool_overlay.h"
-#include "tools/tool_preprocessing.h"
-#include "tools/tool_signals.h"
-#include "tools/tool_tensors.h"
+#include "tools/cli/main.h"
+#include "tools/cli/model.h"
+#include "tools/cli/preprocessing.h"
+#include "tools/cli/signals.h"
+#include "tools/cli/tensors.h"
+#include "tools/pictures/overlay.h"
+#include "tools/training/checkpoint.h"
 
 namespace {
 

@@ -2,13 +2,13 @@
 // can do at most; or which kernel variants there are.
 #include <cstdio>
 
+#include "engine/files/atomic_file.h"
 #include "engine/profiler/trace.h"
-#include "engine/serialization/atomic_file.h"
 #include "models/registry.h"
-#include "tools/tool_main.h"
-#include "tools/tool_profile.h"
-#include "tools/tool_profile_plots.h"
-#include "tools/tool_profile_text.h"
+#include "tools/cli/main.h"
+#include "tools/profiling/plots.h"
+#include "tools/profiling/profile.h"
+#include "tools/profiling/text.h"
 
 namespace {
 

@@ -7,14 +7,14 @@
 #include <filesystem>
 #include <thread>
 
-#include "data/files.h"
+#include "engine/files/read_file.h"
 #include "models/registry.h"
-#include "tools/tool_main.h"
-#include "tools/tool_report_page.h"
-#include "tools/tool_signals.h"
-#include "tools/tool_study_cell.h"
-#include "tools/tool_study_plan.h"
-#include "tools/tool_study_report.h"
+#include "tools/cli/main.h"
+#include "tools/cli/signals.h"
+#include "tools/study/cell.h"
+#include "tools/study/embedded.h"
+#include "tools/study/plan.h"
+#include "tools/study/report.h"
 
 namespace {
 

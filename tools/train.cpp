@@ -1,8 +1,8 @@
 // train: trains a network on a data set and keeps checkpoints and metrics in a run folder.
 #include "engine/distributed/launch.h"
-#include "tools/tool_main.h"
-#include "tools/tool_signals.h"
-#include "tools/tool_training.h"
+#include "tools/cli/main.h"
+#include "tools/cli/signals.h"
+#include "tools/training/training.h"
 
 namespace {
 

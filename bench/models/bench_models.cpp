@@ -3,8 +3,8 @@
 #include <benchmark/benchmark.h>
 
 #include "models/registry.h"
-#include "tools/tool_main.h"
-#include "tools/tool_workload.h"
+#include "tools/cli/main.h"
+#include "tools/profiling/workload.h"
 
 namespace plume::bench {
 namespace {

@@ -1,7 +1,7 @@
 #include "engine/ops/augment_images.h"
 
 #include "bench/support/slot_bench.h"
-#include "data/augment.h"
+#include "data/augment/augment.h"
 
 namespace plume {
 

@@ -10,9 +10,9 @@
 #include "bench/support/slot_bench.h"
 #include "engine/core/graph.h"
 #include "models/registry.h"
-#include "tools/tool_ceilings.h"
-#include "tools/tool_main.h"
-#include "tools/tool_workload.h"
+#include "tools/cli/main.h"
+#include "tools/profiling/ceilings.h"
+#include "tools/profiling/workload.h"
 
 namespace plume::bench {
 namespace {

@@ -3,9 +3,9 @@
 // registers over a row.
 #include <algorithm>
 
+#include "engine/cpu/conv/own_conv2d.h"
+#include "engine/cpu/conv/panel_gemm.h"
 #include "engine/cpu/depthwise_row.h"
-#include "engine/cpu/own_conv2d.h"
-#include "engine/cpu/panel_gemm.h"
 #include "engine/cpu/parallel.h"
 #include "engine/ops/depthwise_conv2d.h"
 

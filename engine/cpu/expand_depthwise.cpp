@@ -5,7 +5,7 @@
 // first, and read), memory sees x + d. The arithmetic stays the same.
 #include <algorithm>
 
-#include "engine/cpu/own_conv2d.h"
+#include "engine/cpu/conv/own_conv2d.h"
 #include "engine/cpu/parallel.h"
 #include "engine/ops/mbconv.h"
 

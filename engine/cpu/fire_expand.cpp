@@ -1,6 +1,6 @@
 // fire_expand for constant filters: both convolutions write their channels of the output, so that nothing is
 // concatenated.
-#include "engine/cpu/own_conv2d.h"
+#include "engine/cpu/conv/own_conv2d.h"
 #include "engine/ops/fire.h"
 
 namespace plume::cpu {

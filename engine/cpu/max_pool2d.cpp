@@ -2,8 +2,8 @@
 
 #include <memory>
 
+#include "engine/cpu/conv/panel_gemm.h"
 #include "engine/cpu/max_pool_row.h"
-#include "engine/cpu/panel_gemm.h"
 #include "engine/cpu/parallel.h"
 
 namespace plume::cpu {

@@ -1,6 +1,6 @@
 // linear by oneDNN's matrix product in f32; 16-bit tensors are widened first. The epilogue is a second, short
 // pass: outputs are few beside the products that make them.
-#include "engine/cpu/onednn.h"
+#include "engine/cpu/conv/onednn.h"
 #include "engine/ops/linear.h"
 
 #if PLUME_HAVE_ONEDNN

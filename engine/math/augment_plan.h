@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include "engine/core/tensor.h"
-#include "engine/math/image_ops.h"
+#include "engine/math/pixel_ops.h"
 
 namespace plume {
 

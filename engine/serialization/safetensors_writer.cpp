@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "engine/serialization/atomic_file.h"
+#include "engine/files/atomic_file.h"
 #include "engine/serialization/crc64.h"
 #include "engine/serialization/safetensors.h"
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/serialization/input_file.h"
+#include "engine/files/input_file.h"
 #include "engine/serialization/pickle.h"
 #include "engine/serialization/safetensors.h"
 #include "engine/serialization/zip_archive.h"

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/serialization/input_file.h"
+#include "engine/files/input_file.h"
 
 namespace plume {
 

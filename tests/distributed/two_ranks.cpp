@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "data/loader.h"
-#include "data/registry.h"
-#include "data/synthetic.h"
+#include "data/sets/registry.h"
+#include "data/sets/synthetic.h"
 #include "engine/distributed/data_parallel.h"
 #include "engine/modules/layers.h"
 #include "engine/ops/add.h"

@@ -2,7 +2,7 @@
 #include <cstdio>
 
 #include "data/loader.h"
-#include "data/registry.h"
+#include "data/sets/registry.h"
 #include "engine/modules/layers.h"
 #include "engine/ops/global_avg_pool.h"
 #include "engine/ops/softmax_cross_entropy.h"

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "data/augment.h"
+#include "data/augment/augment.h"
 #include "tests/support/check_op.h"
 #include "tests/support/coverage.h"
 #include "tests/support/drawn_images.h"

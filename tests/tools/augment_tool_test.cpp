@@ -3,11 +3,11 @@
 
 #include <filesystem>
 
-#include "data/image.h"
+#include "data/images/image.h"
 #include "engine/core/error.h"
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
-#include "tools/tool_sheet.h"
+#include "tools/pictures/sheet.h"
 
 namespace plume::test {
 namespace {

@@ -9,15 +9,15 @@
 #include <nlohmann/json.hpp>
 
 #include "data/dataset.h"
-#include "data/imagenet_labels.h"
-#include "data/png.h"
-#include "data/resize.h"
+#include "data/images/png.h"
+#include "data/images/resize.h"
+#include "data/sets/imagenet_labels.h"
 #include "engine/autograd/tape.h"
 #include "engine/serialization/state_dict.h"
 #include "models/registry.h"
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
-#include "tools/tool_tensors.h"
+#include "tools/cli/tensors.h"
 
 namespace plume::test {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
-#include "tools/tool_tensors.h"
+#include "tools/cli/tensors.h"
 
 #ifndef PLUME_MPIEXEC
 #define PLUME_MPIEXEC ""

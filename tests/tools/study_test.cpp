@@ -9,8 +9,8 @@
 #include "engine/core/error.h"
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
-#include "tools/tool_paper.h"
-#include "tools/tool_study_plan.h"
+#include "tools/study/paper.h"
+#include "tools/study/plan.h"
 
 namespace plume::test {
 namespace {

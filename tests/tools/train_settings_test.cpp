@@ -1,8 +1,8 @@
 // What the settings of a run do to it.
 #include "tests/tools/training_run.h"
-#include "tools/tool_learner.h"
-#include "tools/tool_rate.h"
-#include "tools/tool_step.h"
+#include "tools/training/learner.h"
+#include "tools/training/rate.h"
+#include "tools/training/step.h"
 
 namespace plume::test {
 namespace {

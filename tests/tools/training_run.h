@@ -10,7 +10,7 @@
 
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
-#include "tools/tool_tensors.h"
+#include "tools/cli/tensors.h"
 
 namespace plume::test {
 

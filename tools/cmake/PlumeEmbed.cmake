@@ -22,7 +22,7 @@ foreach(path ${study_recipes})
   list(APPEND names ${name})
 endforeach()
 list(JOIN names ", " names)
-set(content "#include \"tools/tool_report_page.h\"
+set(content "#include \"tools/study/embedded.h\"
 
 namespace plume::tools {
 

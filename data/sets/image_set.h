@@ -1,0 +1,33 @@
+// Sets of image files, decoded once: into a file of packed pixels that later runs map into memory.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "data/sets/image_source.h"
+
+namespace plume::data {
+
+struct ImageSetParams {
+  int64_t skip_bad = 0;      // so many unreadable images are left out, and named; the next one is an error
+  int64_t shorter_side = 0;  // resized to this (Pillow's bilinear, as torchvision's Resize); 0: as they are
+  std::string cache_dir;     // of the packed file; default $XDG_CACHE_HOME/plume or ~/.cache/plume
+  int threads = 0;           // that decode; 0 for one per core
+  // Gets a line when images are packed or kept in memory, and why, and for each image that is left out;
+  // stderr without it.
+  std::function<void(const std::string&)> log;
+};
+
+// The packed file is used when it is whole and made from the very same files (paths, sizes, times of change)
+// and parameters, and written anew otherwise: atomically, by one process at a time. Where no file can be
+// written the images are kept in memory.
+//
+// Throws bad_input, naming path and reason, on the first unreadable image that is not to be skipped; resource
+// when the disk is full; usage on parameters out of range or a cache_dir inside the source's folder.
+std::shared_ptr<const Dataset> open_image_set(const ImageSource& source, const ImageSetParams& params = {});
+
+// Where the packed file lies; empty when there is no cache_dir and no home.
+std::string packed_path(const ImageSource& source, const ImageSetParams& params);
+
+}  // namespace plume::data

@@ -1,0 +1,35 @@
+// Data sets by name.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/dataset.h"
+#include "data/sets/synthetic.h"
+
+namespace plume::data {
+
+// "synthetic" (the embedded set), "cifar10", "cifar100", "tiny-imagenet", "imagefolder".
+const std::vector<std::string>& dataset_names();
+
+struct OpenOptions {
+  int64_t count = 0;  // images of the embedded set; 0 for its own number. Others are always opened whole.
+  uint64_t seed = 1;  // of the embedded set
+  // Of sets of image files:
+  int64_t skip_bad = 0;  // so many unreadable images are left out (Dataset::skipped()); the next is an error
+  int64_t shorter_side = 0;  // "imagefolder": resized to this while packing; 0: as they are
+  std::string cache_dir;     // see image_set.h
+  int threads = 0;           // that draw or decode; 0 for one per core
+  std::function<void(const std::string&)> log;  // see image_set.h; stderr without it
+};
+
+// `dir` is the folder of the files; the embedded set has none and ignores it. Throws usage on an unknown name
+// (with the nearest one), a missing dir or an option out of range, bad_input on missing or damaged files,
+// resource on a full disk.
+std::shared_ptr<const Dataset> open_dataset(std::string_view name, const std::string& dir, Split split,
+                                            const OpenOptions& options = {});
+
+}  // namespace plume::data

@@ -1,0 +1,144 @@
+// The panel product for AVX-512 (panel_gemm.h); this file alone is compiled for it.
+//
+// Scale, shift, residual and ReLU are applied to the sums in their registers, so that a tile is stored once. Other
+// activations walk over the stored tile again, which lies in the first cache.
+#include "engine/cpu/conv/panel_kernel.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <type_traits>
+
+namespace plume::cpu {
+namespace {
+
+constexpr int kRows = 8, kPanels = 3, kLanes = 16;
+static_assert(kLanes == kPanelColumns);
+
+// The lanes of a row's vector number `panel` that exist.
+inline __mmask16 lanes(int columns, int panel) {
+  const int count = columns - panel * kLanes;
+  return count >= kLanes ? __mmask16(0xffff) : __mmask16((1u << count) - 1);
+}
+
+template <Activation kActivation>
+void activate_rows(int rows, int columns, float* out, int64_t pitch) {
+  using Vector16 = float __attribute__((vector_size(64)));
+  for (int r = 0; r < rows; ++r, out += pitch)
+    for (int p = 0; p * kLanes < columns; ++p) {
+      const __mmask16 mask = lanes(columns, p);
+      const Vector16 v = _mm512_maskz_loadu_ps(mask, out + p * kLanes);
+      _mm512_mask_storeu_ps(out + p * kLanes, mask, activate(kActivation, v));
+    }
+}
+
+// kWhole: the last panel has all its columns. Stores with masks are slow on some processors.
+template <bool kWhole, int kR, int kP>
+inline void finish(__m512 (&sum)[kR][kP], int columns, const TileOutput& o) {
+  __mmask16 mask[kP];
+#pragma GCC unroll 3
+  for (int p = 0; p < kP; ++p) mask[p] = kWhole || p + 1 < kP ? __mmask16(0xffff) : lanes(columns, p);
+#pragma GCC unroll 3
+  for (int p = 0; p < kP; ++p) {
+    const __m512 scale =
+        o.scale ? _mm512_maskz_loadu_ps(mask[p], o.scale + p * kLanes) : _mm512_set1_ps(1.0f);
+    const __m512 shift = o.shift ? _mm512_maskz_loadu_ps(mask[p], o.shift + p * kLanes) : _mm512_setzero_ps();
+#pragma GCC unroll 8
+    for (int r = 0; r < kR; ++r) sum[r][p] = _mm512_fmadd_ps(sum[r][p], scale, shift);
+  }
+  if (o.residual)
+#pragma GCC unroll 8
+    for (int r = 0; r < kR; ++r)
+#pragma GCC unroll 3
+      for (int p = 0; p < kP; ++p)
+        sum[r][p] =
+            _mm512_add_ps(sum[r][p], _mm512_maskz_loadu_ps(mask[p], o.residual + r * o.pitch + p * kLanes));
+  if (o.activation == Activation::relu)
+#pragma GCC unroll 8
+    for (int r = 0; r < kR; ++r)
+#pragma GCC unroll 3
+      for (int p = 0; p < kP; ++p)
+        sum[r][p] = _mm512_max_ps(sum[r][p], _mm512_setzero_ps());  // NaN becomes 0
+#pragma GCC unroll 8
+  for (int r = 0; r < kR; ++r)
+#pragma GCC unroll 3
+    for (int p = 0; p < kP; ++p) {
+      float* out = o.out + r * o.pitch + p * kLanes;
+      if (kWhole || p + 1 < kP)
+        _mm512_storeu_ps(out, sum[r][p]);
+      else
+        _mm512_mask_storeu_ps(out, mask[p], sum[r][p]);
+    }
+}
+
+// kHalf: of the last panel only the first eight columns are wanted, and computed.
+template <int kR, int kP, bool kHalf>
+void multiply(int columns, const float* const* rows, int segments, int64_t depth, const float* panel,
+              int64_t panel_size, const TileOutput& output) {
+  constexpr int kWhole = kHalf ? kP - 1 : kP;
+  __m512 sum[kR][kP];
+  __m256 half[kR];
+#pragma GCC unroll 8
+  for (int r = 0; r < kR; ++r) {
+    half[r] = _mm256_setzero_ps();
+#pragma GCC unroll 3
+    for (int p = 0; p < kP; ++p) sum[r][p] = _mm512_setzero_ps();
+  }
+  for (int segment = 0; segment < segments; ++segment, rows += kR) {
+    const float* a[kR];
+#pragma GCC unroll 8
+    for (int r = 0; r < kR; ++r) a[r] = rows[r];
+    for (int64_t d = 0; d < depth; ++d, panel += kPanelColumns) {
+      __m512 b[kP];
+#pragma GCC unroll 3
+      for (int p = 0; p < kWhole; ++p) b[p] = _mm512_loadu_ps(panel + p * panel_size);
+      const __m256 b_half = kHalf ? _mm256_loadu_ps(panel + kWhole * panel_size) : __m256{};
+#pragma GCC unroll 8
+      for (int r = 0; r < kR; ++r) {
+        const __m512 value = _mm512_set1_ps(a[r][d]);
+#pragma GCC unroll 3
+        for (int p = 0; p < kWhole; ++p) sum[r][p] = _mm512_fmadd_ps(value, b[p], sum[r][p]);
+        if (kHalf) half[r] = _mm256_fmadd_ps(_mm512_castps512_ps256(value), b_half, half[r]);
+      }
+    }
+  }
+  if (kHalf)
+#pragma GCC unroll 8
+    for (int r = 0; r < kR; ++r) sum[r][kP - 1] = _mm512_zextps256_ps512(half[r]);
+  if (columns == kP * kLanes)
+    finish<true>(sum, columns, output);
+  else
+    finish<false>(sum, columns, output);
+}
+
+// Calls f(integral constant n) for 1 <= n <= kMost.
+template <int kMost, class F>
+inline void with_constant(int n, F&& f) {
+  if constexpr (kMost > 1)
+    if (n < kMost) return with_constant<kMost - 1>(n, f);
+  f(std::integral_constant<int, kMost>{});
+}
+
+void run(int count, int columns, const float* const* rows, int segments, int64_t depth, const float* panel,
+         int64_t panel_size, const TileOutput& output) {
+  const int panels = (columns + kLanes - 1) / kLanes;
+  const bool half = columns % kLanes != 0 && columns % kLanes <= kLanes / 2;
+  with_constant<kRows>(count, [&](auto r) {
+    with_constant<kPanels>(panels, [&](auto p) {
+      if (half)
+        multiply<r, p, true>(columns, rows, segments, depth, panel, panel_size, output);
+      else
+        multiply<r, p, false>(columns, rows, segments, depth, panel, panel_size, output);
+    });
+  });
+  if (output.activation == Activation::identity || output.activation == Activation::relu) return;
+  dispatch_activation(output.activation,
+                      [&](auto kind) { activate_rows<kind>(count, columns, output.out, output.pitch); });
+}
+
+}  // namespace
+
+const PanelKernel panel_kernel_avx512{"avx512", kRows, kPanels* kLanes, run};
+
+}  // namespace plume::cpu
+#endif

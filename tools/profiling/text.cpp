@@ -1,0 +1,325 @@
+#include "tools/profiling/text.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <numeric>
+
+namespace plume::tools {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr double kPercent = 100, kMillion = 1e-6, kGiga = 1e-9, kMicro = 1e6, kMilli = 1e3;
+
+// Nothing rather than a zero that would be read as one.
+std::string number(double value, int width, int decimals) {
+  if (value <= 0) return fmt::format("{:>{}}", "-", width);
+  return fmt::format("{:>{}.{}f}", value, width, decimals);
+}
+std::string percent(double share, int width) { return number(share * kPercent, width, 1); }
+
+std::string clipped(const std::string& text, size_t width) {
+  if (text.size() <= width) return text;
+  return fmt::format("{}~", text.substr(0, width - 1));
+}
+
+std::string with_separators(int64_t value) {
+  std::string text = std::to_string(value);
+  for (int place = int(text.size()) - 3; place > 0; place -= 3) text.insert(text.begin() + place, ',');
+  return text;
+}
+
+void print_line(const std::string& line) { std::printf("%s\n", line.c_str()); }
+
+void print_classes(const ProfileReport& report, const Ceilings& ceilings) {
+  const Profile& profile = report.profile;
+  const bool launches = profile.device_times;
+  print_line(fmt::format("\n{:<20} {:>6} {:>10} {:>6} {:>11} {:>9} {:>7} {:>9} {:>7}{}", "class", "calls",
+                         "ms", "%step", "MMACs", "MB", "GB/s", "GFLOP/s", "%limit",
+                         launches ? " launches" : ""));
+  const auto sums = sums_by_class(profile, ceilings);
+  std::vector<CallClass> order;
+  for (const auto& [kind, sum] : sums) order.push_back(kind);
+  std::sort(order.begin(), order.end(),
+            [&](CallClass a, CallClass b) { return sums.at(a).seconds > sums.at(b).seconds; });
+  ProfileSum all;
+  const auto line = [&](const char* name, const ProfileSum& s) {
+    print_line(fmt::format("{:<20} {:>6} {:>10.3f} {:>6} {} {} {} {} {}{}", name, s.calls, s.seconds * kMilli,
+                           percent(s.seconds / profile.step_seconds, 6), number(s.macs * kMillion, 11, 2),
+                           number(s.bytes * kMillion, 9, 2), number(s.bytes / s.seconds * kGiga, 7, 1),
+                           number(2 * s.macs / s.seconds * kGiga, 9, 1),
+                           percent(s.limited_seconds > 0 ? s.least_seconds / s.limited_seconds : 0, 7),
+                           launches ? fmt::format(" {:>8.0f}", s.launches) : ""));
+  };
+  for (const CallClass kind : order) line(label(kind), sums.at(kind));
+  for (const ProfileRow& row : profile.rows) all.add(row, ceilings);
+  print_line(fmt::format("{:<20} {:>6} {:>10.3f} {:>6}", "outside operations", "",
+                         profile.outside_seconds * kMilli,
+                         percent(profile.outside_seconds / profile.step_seconds, 6)));
+  all.seconds = profile.step_seconds;
+  line("step", all);
+}
+
+std::string row_header(bool launches) {
+  return fmt::format("{:<23} {:<31} {:<21} {:>9} {:>5} {:>8} {:>6} {:>6} {:>6} {:>6}{}", "layer",
+                     "operation/variant", "shapes", "us", "%step", "MMACs", "MB", "GB/s", "GF/s", "%limit",
+                     launches ? "  n" : "");
+}
+
+std::string row_line(const ProfileRow& row, const ProfileReport& report, const Ceilings& ceilings) {
+  const Achieved got = achieved(row.call.cost, row.seconds, row.call.dtype(), ceilings);
+  const std::string layer = fmt::format("{:{}}{}", "", 2 * row.call.depth, layer_label(row.call.scope));
+  return fmt::format("{:<23} {:<31} {:<21} {:>9.1f} {} {} {} {} {} {}{}", clipped(layer, 23),
+                     clipped(operation_label(row.call), 31),
+                     clipped(shape_label(row.call, report.request.workload.batch), 21), row.seconds * kMicro,
+                     percent(row.seconds / report.profile.step_seconds, 5),
+                     number(row.call.cost.macs * kMillion, 8, 2),
+                     number(row.call.cost.bytes * kMillion, 6, 2), number(got.bytes_per_second * kGiga, 6, 1),
+                     number(got.flops_per_second * kGiga, 6, 1), percent(got.share_of_limit, 6),
+                     report.profile.device_times ? fmt::format(" {:>2.0f}", row.launches) : "");
+}
+
+ordered_json rounded_limit(double share) {
+  return share > 0 ? ordered_json(share * kPercent) : ordered_json(nullptr);
+}
+
+ordered_json operands_json(const ProfileCall& call) {
+  ordered_json all = ordered_json::array();
+  for (const ProfileOperand& o : call.operands)
+    all.push_back({{"dtype", name(o.dtype)},
+                   {"shape", std::vector<int64_t>(o.shape.begin(), o.shape.end())},
+                   {"written", o.written}});
+  return all;
+}
+
+// "f32:1x56x56x16 f32:3x3x16 >f32:1x56x56x16"; lists of many tensors are counted.
+std::string operands_text(const ProfileCall& call) {
+  constexpr size_t kMost = 16;
+  if (call.operands.size() > kMost) return fmt::format("{} tensors", call.operands.size());
+  std::string text;
+  for (const ProfileOperand& o : call.operands) {
+    if (!text.empty()) text += ' ';
+    text += fmt::format("{}{}", o.written ? ">" : "", name(o.dtype));
+    for (int i = 0; i < o.shape.rank(); ++i) text += fmt::format("{}{}", i ? "x" : ":", o.shape[i]);
+  }
+  return text;
+}
+
+}  // namespace
+
+const char* label(CallClass kind) {
+  switch (kind) {
+    case CallClass::pointwise:
+      return "1x1";
+    case CallClass::fused:
+      return "fused blocks";
+    case CallClass::batch_norm:
+      return "batch norm";
+    case CallClass::squeeze_excitation:
+      return "squeeze-excitation";
+    default:
+      return name(kind);
+  }
+}
+
+std::string layer_label(const std::string& scope) { return scope.empty() ? "(network)" : scope; }
+
+std::string operation_label(const ProfileCall& call) {
+  std::string slot = call.slot;
+  constexpr std::string_view kForward = ".forward";
+  if (slot.ends_with(kForward)) slot.resize(slot.size() - kForward.size());
+  return fmt::format("{}/{}", slot, call.variant);
+}
+
+std::string shape_label(const ProfileCall& call, int64_t batch) {
+  const auto text = [&](const Shape& shape) {
+    std::string extents;
+    const bool skip = shape.rank() > 1 && shape[0] == batch;
+    for (int i = skip ? 1 : 0; i < shape.rank(); ++i)
+      extents += fmt::format("{}{}", extents.empty() ? "" : "x", shape[i]);
+    return extents.empty() ? std::string("1") : extents;
+  };
+  const ProfileOperand *from = nullptr, *to = nullptr;
+  for (const ProfileOperand& o : call.operands) {
+    if (!o.written && !from) from = &o;
+    if (o.written && (!to || o.shape.elements() > to->shape.elements())) to = &o;
+  }
+  if (call.cost.kind == CallClass::optimizer) return std::to_string(call.operands.size()) + " tensors";
+  if (!from || !to) return to ? text(to->shape) : std::string();
+  return fmt::format("{}>{}", text(from->shape), text(to->shape));
+}
+
+std::string describe(const ProfileRequest& r) {
+  const char* mode = r.workload.training ? "training step"
+                     : r.options.fuse    ? "inference"
+                                         : "inference, unfused";
+  return fmt::format("{}, {}, {}x{}, batch {}, {} on {}{}", r.model, mode, r.workload.size, r.workload.size,
+                     r.workload.batch, name(r.dtype), name(r.device), r.options.graph ? ", graph" : "");
+}
+
+void print_ceilings(const Ceilings& ceilings, const std::string& machine, Device device) {
+  print_line(machine);
+  if (ceilings.copy_bytes_per_second <= 0) {
+    print_line("ceilings  not measured");
+    return;
+  }
+  std::string line = fmt::format("ceilings  copy {:.1f} GB/s", ceilings.copy_bytes_per_second * kGiga);
+  for (const auto& [dtype, flops] : ceilings.flops_per_second)
+    line += fmt::format("; {} {} {:.0f} GFLOP/s, balanced at {:.1f} FLOP/byte",
+                        is_host(device) ? "multiply-adds" : "matrix products", name(dtype), flops * kGiga,
+                        flops / ceilings.copy_bytes_per_second);
+  print_line(line);
+}
+
+void print_report(const ProfileReport& report, const Ceilings& ceilings, size_t most) {
+  const Profile& profile = report.profile;
+  print_line(fmt::format("\n{}", describe(report.request)));
+  print_line(fmt::format("network   {} parameters, {} multiply-adds per image",
+                         with_separators(report.parameters), with_separators(report.macs_per_image)));
+  print_line(fmt::format(
+      "step      {:.3f} ms watched, {:.3f} ms alone (ratio {:.3f}), {:.0f} images/s; faster half of {} turns",
+      profile.step_seconds * kMilli, report.alone_seconds * kMilli,
+      profile.step_seconds / report.alone_seconds,
+      double(report.request.workload.batch) / report.alone_seconds, profile.passes));
+  if (profile.waits_around_calls)
+    print_line("          no CUPTI: the device is waited for around every call, so the step takes longer");
+  std::string memory = fmt::format("memory    peak {:.1f} MB", double(report.memory.peak) * kMillion);
+  for (const auto& [tag, bytes] : report.memory.peak_by_tag)
+    if (bytes > 0) memory += fmt::format(", {} {:.1f}", tag, double(bytes) * kMillion);
+  print_line(memory);
+  print_classes(report, ceilings);
+
+  std::vector<size_t> order(profile.rows.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  if (most > 0 && most < order.size()) {
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return profile.rows[a].seconds > profile.rows[b].seconds; });
+    order.resize(most);
+    print_line(
+        fmt::format("\nslowest {} of {} calls (--all shows every one, in order)", most, profile.rows.size()));
+  } else {
+    print_line("");
+  }
+  print_line(row_header(profile.device_times));
+  double shown = 0;
+  for (const size_t i : order) {
+    print_line(row_line(profile.rows[i], report, ceilings));
+    shown += profile.rows[i].seconds;
+  }
+  print_line(fmt::format("{:<77} {:>9.1f} {}", order.size() < profile.rows.size() ? "these" : "all calls",
+                         shown * kMicro, percent(shown / profile.step_seconds, 5)));
+}
+
+void print_comparison(const ProfileReport& a, const ProfileReport& b, const std::string& slot) {
+  const Profile &pa = a.profile, &pb = b.profile;
+  print_line(fmt::format("\n{}", describe(a.request)));
+  print_line(fmt::format("\n{:<26} {:<21} {:>16} {:>10} {:>16} {:>10} {:>8}", "layer", "shapes", "variant",
+                         "us", "variant", "us", "ratio"));
+  // Nested calls may differ between variants: the calls of the slot itself are the same, in order.
+  const auto rows_of = [&](const Profile& p) {
+    std::vector<const ProfileRow*> rows;
+    for (const ProfileRow& row : p.rows)
+      if (slot == row.call.slot) rows.push_back(&row);
+    return rows;
+  };
+  const auto rows_a = rows_of(pa), rows_b = rows_of(pb);
+  PLUME_CHECK(rows_a.size() == rows_b.size(),
+              "compare: {} is called {} times with one variant, {} with the other", slot, rows_a.size(),
+              rows_b.size());
+  PLUME_CHECK(!rows_a.empty(), "compare: {} does not call {}", describe(a.request), slot);
+  double sum_a = 0, sum_b = 0;
+  for (size_t i = 0; i < rows_a.size(); ++i) {
+    const ProfileRow &x = *rows_a[i], &y = *rows_b[i];
+    print_line(fmt::format(
+        "{:<26} {:<21} {:>16} {:>10.1f} {:>16} {:>10.1f} {:>8.2f}", clipped(layer_label(x.call.scope), 26),
+        clipped(shape_label(x.call, a.request.workload.batch), 21), clipped(x.call.variant, 16),
+        x.seconds * kMicro, clipped(y.call.variant, 16), y.seconds * kMicro, y.seconds / x.seconds));
+    sum_a += x.seconds, sum_b += y.seconds;
+  }
+  const auto total = [&](const char* what, double x, double y) {
+    print_line(
+        fmt::format("{:<65} {:>10.1f} {:>16} {:>10.1f} {:>8.2f}", what, x * kMicro, "", y * kMicro, y / x));
+  };
+  total(slot.c_str(), sum_a, sum_b);
+  total("step", a.alone_seconds, b.alone_seconds);
+}
+
+ordered_json to_json(const ProfileReport& report, const Ceilings& ceilings) {
+  const ProfileRequest& request = report.request;
+  const Profile& profile = report.profile;
+  ordered_json j;
+  j["model"] = request.model;
+  j["mode"] = request.workload.training ? "training" : "inference";
+  j["fused"] = !request.workload.training && request.options.fuse;
+  j["size"] = request.workload.size;
+  j["batch"] = request.workload.batch;
+  j["classes"] = report.classes;
+  j["dtype"] = name(request.dtype);
+  j["device"] = name(request.device);
+  j["machine"] = report.machine;
+  j["graph"] = request.options.graph;
+  j["parameters"] = report.parameters;
+  j["macs_per_image"] = report.macs_per_image;
+  j["ceilings"]["copy_bytes_per_second"] = ceilings.copy_bytes_per_second;
+  j["ceilings"]["flops_per_second"] = ordered_json::object();
+  for (const auto& [dtype, flops] : ceilings.flops_per_second)
+    j["ceilings"]["flops_per_second"][name(dtype)] = flops;
+  j["passes"] = profile.passes;
+  j["times"] = profile.device_times ? "kernels" : "calls";
+  j["step_seconds"] = profile.step_seconds;
+  j["alone_seconds"] = report.alone_seconds;
+  j["outside_seconds"] = profile.outside_seconds;
+  j["peak_bytes"] = report.memory.peak;
+  j["peak_bytes_by_tag"] = ordered_json::object();
+  for (const auto& [tag, bytes] : report.memory.peak_by_tag) j["peak_bytes_by_tag"][tag] = bytes;
+  j["classes_of_work"] = ordered_json::object();
+  for (const auto& [kind, sum] : sums_by_class(profile, ceilings))
+    j["classes_of_work"][name(kind)] = {
+        {"calls", sum.calls}, {"seconds", sum.seconds}, {"macs", sum.macs}, {"bytes", sum.bytes}};
+  j["rows"] = ordered_json::array();
+  for (const ProfileRow& row : profile.rows) {
+    const Achieved got = achieved(row.call.cost, row.seconds, row.call.dtype(), ceilings);
+    j["rows"].push_back(
+        {{"layer", row.call.scope},
+         {"pass", row.call.backward ? "backward" : "forward"},
+         {"slot", row.call.slot},
+         {"variant", row.call.variant},
+         {"class", name(row.call.cost.kind)},
+         {"nested", row.call.depth},
+         {"operands", operands_json(row.call)},
+         {"seconds", row.seconds},
+         {"percent_of_step", row.seconds / profile.step_seconds * kPercent},
+         {"macs", row.call.cost.macs},
+         {"bytes", row.call.cost.bytes},
+         {"bytes_per_second", got.bytes_per_second},
+         {"flops_per_second", got.flops_per_second},
+         {"percent_of_limit", rounded_limit(got.share_of_limit)},
+         {"launches", row.launches < 0 ? ordered_json(nullptr) : ordered_json(row.launches)}});
+  }
+  return j;
+}
+
+std::string to_csv(const ProfileReport& report, const Ceilings& ceilings) {
+  const Profile& profile = report.profile;
+  std::string csv =
+      "layer,pass,slot,variant,class,nested,operands,microseconds,percent_of_step,macs,bytes,gb_per_second,"
+      "gflop_per_second,percent_of_limit,launches\n";
+  const auto optional = [](double value) { return value > 0 ? fmt::format("{:.4g}", value) : std::string(); };
+  for (const ProfileRow& row : profile.rows) {
+    const Achieved got = achieved(row.call.cost, row.seconds, row.call.dtype(), ceilings);
+    const std::string operands = operands_text(row.call);
+    csv += fmt::format("{},{},{},{},{},{},{},{:.3f},{:.3f},{:.0f},{:.0f},{},{},{},{}\n", row.call.scope,
+                       row.call.backward ? "backward" : "forward", row.call.slot, row.call.variant,
+                       name(row.call.cost.kind), row.call.depth, operands, row.seconds * kMicro,
+                       row.seconds / profile.step_seconds * kPercent, row.call.cost.macs, row.call.cost.bytes,
+                       optional(got.bytes_per_second * kGiga), optional(got.flops_per_second * kGiga),
+                       optional(got.share_of_limit * kPercent),
+                       row.launches < 0 ? std::string() : fmt::format("{:.0f}", row.launches));
+  }
+  csv += fmt::format("outside operations,,,,,,,{:.3f},{:.3f},,,,,,\n", profile.outside_seconds * kMicro,
+                     profile.outside_seconds / profile.step_seconds * kPercent);
+  return csv;
+}
+
+}  // namespace plume::tools

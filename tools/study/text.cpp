@@ -1,0 +1,137 @@
+#include <filesystem>
+
+#include "engine/core/error.h"
+#include "engine/files/atomic_file.h"
+#include "tools/study/embedded.h"
+#include "tools/study/report.h"
+
+namespace plume::tools {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// As the page's script prints it.
+std::string printed_value(const Json& row, const Json& column) {
+  const auto value = row.find(column["key"].get<std::string>());
+  if (value == row.end() || value->is_null()) return "–";
+  if (value->is_string()) return *value;
+  const std::string kind = column["kind"];
+  char text[64];
+  std::snprintf(text, sizeof text, kind == "difference" ? "%+.*f" : "%.*f", column.value("digits", 0),
+                value->get<double>());
+  return text;
+}
+
+std::string heading(const Json& column) {
+  const std::string title = column["title"], unit = column.value("unit", "");
+  return unit.empty() ? title : title + " (" + unit + ")";
+}
+
+std::string markdown_cell(std::string text) {
+  for (size_t at = 0; (at = text.find_first_of("|\n", at)) != std::string::npos; at += 2)
+    text.replace(at, 1, text[at] == '|' ? "\\|" : "; ");
+  return text;
+}
+
+std::string csv_cell(const std::string& text) {
+  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+std::string markdown_table(const Json& table) {
+  std::string out =
+      "## " + table["title"].get<std::string>() + "\n\n" + table["note"].get<std::string>() + "\n\n|";
+  std::string rule = "|";
+  for (const Json& column : table["columns"]) {
+    out += message(" {} |", markdown_cell(heading(column)));
+    rule += column["kind"] == "text" ? "---|" : "---:|";
+  }
+  out += message("\n{}\n", rule);
+  for (const Json& row : table["rows"]) {
+    out += "|";
+    for (const Json& column : table["columns"])
+      out += message(" {} |", markdown_cell(printed_value(row, column)));
+    out += "\n";
+  }
+  return out + "\n";
+}
+
+// Inside <script type="application/json"> only "</" and "<!--" could end or change the element.
+std::string inline_json(const Json& json) {
+  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  for (size_t at = 0; (at = text.find('<', at)) != std::string::npos; at += 6) text.replace(at, 1, "\\u003c");
+  return text;
+}
+
+void fill(std::string& page, const std::string& mark, const std::string& content) {
+  const size_t at = page.find(mark);
+  PLUME_CHECK(at != std::string::npos, "report: the page has no {}", mark);
+  page.replace(at, mark.size(), content);
+}
+
+}  // namespace
+
+std::string report_as_markdown(const Json& report) {
+  std::string out = message("# {}\n\n", report["title"].get<std::string>());
+  for (const Json& d : report["devices"])
+    out += message("Measured on {} ({}), {}.\n", d["name"].get<std::string>(), d["device"].get<std::string>(),
+                   d["precision"].get<std::string>());
+  const Json& counts = report["counts"];
+  out += message("{} of {} cells are done, {} failed, {} lack weights, {} are still to be run.\n\n",
+                 counts["done"].get<int>(), counts["planned"].get<int>(), counts["failed"].get<int>(),
+                 counts["weights missing"].get<int>(), counts["not run yet"].get<int>());
+  for (const Json& table : report["tables"]) out += markdown_table(table);
+  return out;
+}
+
+std::string report_as_csv(const Json& report) {
+  constexpr const char *kCell[] = {"id",          "model",       "data",     "start",  "state",
+                                   "native_size", "macs_native", "macs_224", "seconds"},
+                       *kEvaluation[] = {"device", "device_name", "precision", "images",     "top1",
+                                         "top5",   "macro_f1",    "loss",      "parameters", "size_mb"};
+  const auto text = [](const Json& from, const char* key) {
+    const Json value = from.is_object() ? from.value(key, Json()) : Json();
+    return value.is_null() ? "" : csv_cell(value.is_string() ? value.get<std::string>() : value.dump());
+  };
+  std::string out;
+  for (const char* key : kCell) out += std::string(key) + ",";
+  for (const char* key : kEvaluation) out += std::string(key) + ",";
+  out +=
+      "single_ms,batch,batch_ms_per_image,energy_mj_per_image,peak_train_bytes,peak_evaluate_bytes,epochs,"
+      "error\n";
+  for (const Json& cell : report["cells"]) {
+    const Json evaluation = cell.value("evaluation", Json::object()),
+               peak = cell.value("peak_memory_bytes", Json::object());
+    const Json latency = evaluation.value("latency", Json::array());
+    for (const char* key : kCell) out += text(cell, key) + ",";
+    for (const char* key : kEvaluation) out += text(evaluation, key) + ",";
+    const Json first = latency.empty() ? Json() : latency.front(),
+               last = latency.empty() ? Json() : latency.back();
+    out += text(first, "median_ms") + "," + text(last, "batch") + "," + text(last, "median_ms_per_image") +
+           "," + text(peak, "train") + "," + text(peak, "evaluate") + "," +
+           std::to_string(cell.value("curve", Json::array()).size()) + "," + text(cell, "error") + "\n";
+  }
+  return out;
+}
+
+std::string report_as_page(const Json& report) {
+  std::string page(kReportPage);
+  fill(page, "<!--style-->", "<style>\n" + std::string(kReportStyle) + "</style>");
+  fill(page, "<!--script-->", "<script>\n" + std::string(kReportScript) + "</script>");
+  fill(page, "<!--data-->",
+       "<script type=\"application/json\" id=\"data\">" + inline_json(report) + "</script>");
+  return page;
+}
+
+void write_report(const Json& report, const std::string& out) {
+  const auto file = [&](const char* name) { return (std::filesystem::path(out) / name).string(); };
+  write_file_atomically(file("study.json"),
+                        report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomically(file("report.md"), report_as_markdown(report));
+  write_file_atomically(file("cells.csv"), report_as_csv(report));
+  write_file_atomically(file("report.html"), report_as_page(report));
+}
+
+}  // namespace plume::tools

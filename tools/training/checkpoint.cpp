@@ -1,0 +1,105 @@
+#include "tools/training/checkpoint.h"
+
+#include "engine/core/context.h"
+#include "engine/serialization/checkpoint.h"
+
+namespace plume::tools {
+namespace {
+
+// The position is described as the settings are. What the numbers can be is checked whatever the checksum says.
+const Fields<RunState>& state_fields() {
+  using S = RunState;
+  constexpr int64_t kAny = INT64_MAX;
+  constexpr double kHuge = 1e300;
+  static const Fields<RunState> fields = {
+      {"epoch", WholeField<S>{&S::epoch, 0, 100'000}, ""},
+      {"batch", WholeField<S>{&S::batch, 0, kAny}, ""},
+      {"step", WholeField<S>{&S::step, 0, kAny}, ""},
+      {"loss_sum", NumberField<S>{&S::loss_sum, 0, kHuge}, ""},
+      {"images", WholeField<S>{&S::images, 0, kAny}, ""},
+      {"correct", WholeField<S>{&S::correct, 0, kAny}, ""},
+      {"seconds", NumberField<S>{&S::seconds, 0, kHuge}, ""},
+      {"wait_seconds", NumberField<S>{&S::wait_seconds, 0, kHuge}, ""},
+      {"best_accuracy", NumberField<S>{&S::best_accuracy, -1, 1}, ""},
+      {"epochs_since_best", WholeField<S>{&S::epochs_since_best, 0, 100'000}, ""},
+      {"plateau_rate", NumberField<S>{&S::plateau_rate, 0, 1e6}, ""},
+      {"plateau_best", NumberField<S>{&S::plateau_best, -1, 1}, ""},
+      {"plateau_bad", WholeField<S>{&S::plateau_bad, 0, 100'000}, ""},
+      {"fingerprint", TextField<S>{&S::fingerprint}, ""},
+      {"image_size", WholeField<S>{&S::image_size, 1, 65'536}, ""},
+      {"classes", WholeField<S>{&S::classes, 1, 1'000'000}, ""},
+  };
+  return fields;
+}
+
+Json describe(const RunDescription& run) {
+  Json json;
+  json["recipe"] = to_json(recipe_fields(), run.recipe);
+  json["state"] = to_json(state_fields(), run.state);
+  return json;
+}
+
+Json parse(const CheckpointFile& file) {
+  // Copying and printing deep values would need as deep a stack.
+  constexpr int kMostDepth = 8;
+  const auto shallow = [&](int depth, Json::parse_event_t, Json&) {
+    if (depth > kMostDepth)
+      fail(ErrorKind::bad_input, "{}: holds no training run: nested too deep", file.path());
+    return true;
+  };
+  Json json = Json::parse(file.state(), shallow, false);
+  if (!json.is_object() || !json.contains("recipe") || !json.contains("state"))
+    fail(ErrorKind::bad_input, "{}: holds no training run", file.path());
+  return json;
+}
+
+RunDescription describe(const CheckpointFile& file) {
+  const Json json = parse(file);
+  RunDescription run{from_complete_json(recipe_fields(), json["recipe"], file.path()),
+                     from_complete_json(state_fields(), json["state"], file.path())};
+  if (run.state.epoch > run.recipe.epochs)
+    fail(ErrorKind::bad_input, "{}: 'epoch' is {} of {}, which no run has", file.path(), run.state.epoch,
+         run.recipe.epochs);
+  return run;
+}
+
+}  // namespace
+
+void save_weights(const std::string& path, const RunDescription& run,
+                  const std::vector<NamedTensor>& weights) {
+  save_checkpoint(path, describe(run).dump(), {{"", weights}});
+}
+
+void save_run(const std::string& path, const RunDescription& run, const std::vector<NamedTensor>& weights,
+              const std::vector<NamedTensor>& rest, const Context& context) {
+  Json json = describe(run);
+  json["random"] = {{"seed", context.seed}, {"next_counter", context.next_counter}};
+  save_checkpoint(path, json.dump(), {{"", weights}, {kOptimizerPrefix, rest}});
+}
+
+RunDescription describe_run(const std::string& path) { return describe(CheckpointFile(path)); }
+
+void load_weights(const std::string& path, Module& model) {
+  const CheckpointFile file(path);
+  describe(file);
+  file.load({{"", model.state()}}, kOptimizerPrefix);
+  model.train(model.training());
+}
+
+void load_run(const std::string& path, const std::vector<NamedTensor>& weights,
+              const std::vector<NamedTensor>& rest, Context& context) {
+  const CheckpointFile file(path);
+  describe(file);
+  const Json json = parse(file);
+  const Json random = json.value("random", Json());
+  const bool complete = random.is_object() && random.contains("seed") && random.contains("next_counter") &&
+                        random["seed"].is_number_unsigned() && random["next_counter"].is_number_unsigned();
+  if (!complete)
+    fail(ErrorKind::bad_input, "{}: holds weights, but not all that --resume needs (no random counters)",
+         path);
+  file.load({{"", weights}, {kOptimizerPrefix, rest}});
+  context.seed = random["seed"];
+  context.next_counter = random["next_counter"];
+}
+
+}  // namespace plume::tools

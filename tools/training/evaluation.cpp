@@ -1,0 +1,127 @@
+#include "tools/training/evaluation.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "engine/autograd/tape.h"
+#include "engine/ops/cast.h"
+#include "engine/ops/softmax_cross_entropy.h"
+#include "engine/profiler/cost.h"
+#include "tools/cli/signals.h"
+#include "tools/profiling/energy.h"
+#include "tools/training/ranks.h"
+
+namespace plume::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+Tensor random_images(int64_t batch, int height, int width, uint64_t seed, Device device) {
+  RandomSequence random(seed);
+  std::vector<float> values(size_t(batch * height * width * data::kChannels));
+  for (float& v : values) v = random.uniform(-2.0f, 2.0f);
+  return Tensor::from(values, {batch, height, width, data::kChannels}, device);
+}
+
+// Nearest rank.
+double percentile(const std::vector<double>& sorted, double p) {
+  const size_t rank = size_t(p * double(sorted.size()) + 0.999999);
+  return sorted[std::clamp<size_t>(rank, 1, sorted.size()) - 1];
+}
+
+}  // namespace
+
+data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
+                               int64_t limit, int64_t image_size, bool shared) {
+  data::LoaderParams params;
+  params.batch_size = batch;
+  params.workers = workers;
+  params.sampler.limit = limit;
+  if (shared) share_samples(params.sampler);
+  params.augment = data::evaluation_augmentation(dataset->statistics());
+  if (image_size > 0) {
+    const bool smaller = dataset->uniform() && std::max(dataset->height(), dataset->width()) <= image_size;
+    if (!smaller) params.augment.resize_shorter = int(resized_side(image_size));
+    params.augment.output_height = params.augment.output_width = int(image_size);
+  }
+  return data::Loader(std::move(dataset), params);
+}
+
+Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType precision) {
+  const NoGrad no_grad;
+  model.eval();
+  model.fuse();
+  Evaluation result{ClassificationMetrics(loader.dataset().classes())};
+  const Clock::time_point start = Clock::now();
+  double loss = 0;
+  loader.start(0);
+  while (const std::optional<data::Batch> batch = loader.next()) {
+    if (stop_signal()) break;
+    const Variable images = cast(Variable(batch->images.to(device)), precision);
+    const Variable logits = cast(model(images), DType::f32);
+    const Variable mean = softmax_cross_entropy(logits, {batch->labels.to(device), {}});
+    const std::vector<float> values = logits.value().to_vector<float>();
+    result.metrics.add(values, batch->labels.to_vector<int32_t>());
+    loss += double(mean.value().item()) * double(batch->count);
+  }
+  result.seconds = seconds_since(start);
+  if (result.metrics.count()) result.loss = loss / double(result.metrics.count());
+  return result;
+}
+
+Latency measure_latency(Module& model, Device device, int64_t batch, int height, int width, double seconds,
+                        DType precision) {
+  constexpr double kWarmUpSeconds = 1.0;
+  constexpr int kFewest = 10;
+  const NoGrad no_grad;
+  model.eval();
+  model.fuse();
+  std::vector<Tensor> inputs;
+  for (uint64_t i = 0; i < 4; ++i)
+    inputs.push_back(cast(Variable(random_images(batch, height, width, i, device)), precision).value());
+  Context& ctx = context(device);
+  size_t turn = 0;
+  const auto pass = [&] {
+    const Clock::time_point start = Clock::now();
+    const Variable logits = model(Variable(inputs[turn++ % inputs.size()]));
+    ctx.synchronize();
+    return seconds_since(start);
+  };
+  const Clock::time_point warm_up = Clock::now();
+  do pass();
+  while (seconds_since(warm_up) < kWarmUpSeconds && !stop_signal());
+  std::vector<double> times;
+  const std::optional<double> joules_before = energy_counter(device);
+  const Clock::time_point start = Clock::now();
+  while ((int(times.size()) < kFewest || seconds_since(start) < seconds) && !stop_signal())
+    times.push_back(pass() * 1e3);
+  std::optional<double> joules = energy_counter(device);
+  if (joules && joules_before && !times.empty())
+    *joules = (*joules - *joules_before) / double(times.size()) / double(batch);
+  else
+    joules.reset();
+  if (times.empty()) times.push_back(0);
+  std::sort(times.begin(), times.end());
+  return {batch, int(times.size()), percentile(times, 0.5), percentile(times, 0.95), percentile(times, 0.99),
+          joules};
+}
+
+int64_t count_model_macs(Module& model, Device device, int height, int width) {
+  const NoGrad no_grad;
+  model.eval();
+  CostCounter counter;
+  model(Variable(random_images(1, height, width, 0, device)));
+  return counter.macs();
+}
+
+int64_t state_bytes(Module& model) {
+  int64_t bytes = 0;
+  for (const NamedTensor& entry : model.state()) bytes += int64_t(entry.tensor->bytes());
+  return bytes;
+}
+
+}  // namespace plume::tools

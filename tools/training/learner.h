@@ -1,0 +1,36 @@
+// What is trained: a network, its optimiser and its averaged weights, made as a recipe says.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/optim/ema.h"
+#include "engine/optim/optimizer.h"
+#include "models/registry.h"
+#include "tools/training/config.h"
+#include "tools/training/ranks.h"
+
+namespace plume::tools {
+
+struct Learner {
+  std::unique_ptr<Module> model;
+  std::unique_ptr<Optimizer> optimizer;
+  std::unique_ptr<Ema> ema;  // null when nothing is averaged
+  std::unique_ptr<TrainingRanks> ranks;
+  std::string note;  // on the weights to begin with; may be empty
+
+  // What is evaluated and kept in best.safetensors, and what a checkpoint holds besides.
+  std::vector<NamedTensor> weights();
+  std::vector<NamedTensor> rest();
+};
+
+Learner make_learner(const Recipe& recipe, int classes, Device device);
+
+// The prefix of the last layer's parameters: "fc.", "classifier.3.".
+std::string head_prefix(Module& model);
+
+// Weights of any file (torchvision's names), except that a last layer with another number of classes is left
+// as it is. Returns what was done, for people. Throws bad_input.
+std::string load_pretrained(const std::string& path, Module& model);
+
+}  // namespace plume::tools

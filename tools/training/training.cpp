@@ -1,0 +1,354 @@
+#include "tools/training/training.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <ctime>
+#include <optional>
+
+#include "engine/files/atomic_file.h"
+#include "engine/memory/allocator.h"
+#include "engine/ops/layer_random.h"
+#include "tools/cli/environment.h"
+#include "tools/cli/model.h"
+#include "tools/cli/signals.h"
+#include "tools/training/evaluation.h"
+#include "tools/training/metrics.h"
+#include "tools/training/rate.h"
+#include "tools/training/run_data.h"
+#include "tools/training/step.h"
+
+namespace plume::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+class Run {
+ public:
+  Run(const TrainingRequest& request, const RunFolder& folder)
+      : recipe_(request.recipe),
+        options_(request.options),
+        device_(request.device),
+        folder_(folder),
+        data_(open_run_data(recipe_, options_, device_)),
+        learner_(make_learner(recipe_, data_.train_set->classes(), device_)),
+        progress_(learner_.ranks->first() ? request.style : Progress::Style::quiet),
+        step_(learner_, step_params(request), device_,
+              [this](const std::string& line) { progress_.warning(line); }),
+        metrics_(folder.path()),
+        batches_per_epoch_(data_.train.batches_per_epoch()),
+        steps_per_epoch_((batches_per_epoch_ + recipe_.accumulate - 1) / recipe_.accumulate),
+        schedule_(recipe_, steps_per_epoch_) {
+    layer_random().seed(seed_of_rank(uint64_t(recipe_.seed)));
+    Context& ctx = context(device_);
+    ctx.allow_tf32 = recipe_.tf32;
+    ctx.deterministic = recipe_.deterministic;
+    state_.fingerprint = data_.train_set->fingerprint();
+    state_.image_size = data_.image_size;
+    state_.classes = data_.train_set->classes();
+    schedule_.store(state_);
+  }
+
+  int begin() {
+    if (learner_.ranks->first()) folder_.make();
+    open_folder();
+    if (!learner_.note.empty()) progress_.line(learner_.note);
+    return run();
+  }
+
+  int resume(const std::string& checkpoint, const RunState& state) {
+    if (state.fingerprint != state_.fingerprint)
+      fail(ErrorKind::bad_input, "{}: was trained on other data (fingerprint {}, this data has {})",
+           checkpoint, state.fingerprint, state_.fingerprint);
+    load_run(checkpoint, learner_.weights(), learner_.rest(), context(device_));
+    state_ = state;
+    if (recipe_.schedule == "plateau") schedule_.restore(state);
+    metrics_.restore(state.epoch);
+    open_folder();
+    progress_.line(message("resumes {} at epoch {}, step {}", checkpoint, state.epoch + 1, state.step));
+    return run();
+  }
+
+ private:
+  StepParams step_params(const TrainingRequest& request) const {
+    StepParams params{.batch = recipe_.batch, .passes = recipe_.accumulate, .graph = request.graph};
+    params.label_smoothing = float(recipe_.label_smoothing);
+    params.precision = parse_precision(recipe_.precision);
+    params.mix = {float(recipe_.mixup), float(recipe_.cutmix)};
+    params.seed = seed_of_rank(uint64_t(recipe_.seed));
+    params.classes = data_.train_set->classes();
+    if (learner_.ema)
+      params.ema_decay =
+          scaled_ema_decay(recipe_.ema_decay, recipe_.batch * recipe_.accumulate * learner_.ranks->size(), 1,
+                           recipe_.epochs, data_.train.samples_per_epoch() * learner_.ranks->size());
+    return params;
+  }
+
+  void open_folder() {
+    if (!learner_.ranks->first()) return;
+    progress_.log_to(folder_.file("console.log"));
+    write_file_atomically(folder_.file("config.json"), configuration().dump(2) + "\n");
+    write_file_atomically(folder_.file("environment.json"), describe_environment(device_).dump(2) + "\n");
+    metrics_.write();
+  }
+
+  Json configuration() {
+    Json json;
+    json["recipe"] = to_json(recipe_fields(), recipe_);
+    json["options"] = to_json(option_fields(), options_);
+    const data::ChannelStatistics& statistics = data_.train_set->statistics();
+    json["run"] = {{"data_fingerprint", state_.fingerprint},
+                   {"train_images", data_.train.samples_per_epoch() * learner_.ranks->size()},
+                   {"test_images", data_.test_set->size()},
+                   {"ranks", learner_.ranks->size()},
+                   {"classes", data_.train_set->class_names()},
+                   {"mean", statistics.mean},
+                   {"std", statistics.std},
+                   {"image_size", data_.image_size},
+                   {"steps_per_epoch", steps_per_epoch_},
+                   {"parameters", learner_.model->parameter_count()}};
+    return json;
+  }
+
+  int run() {
+    while (state_.epoch < recipe_.epochs && !stopped_early()) {
+      if (const int signal = train_epoch()) return interrupted(signal);
+      check_weights();
+      const Evaluation evaluation = evaluate_epoch();
+      // The evaluation is repeated when the run is resumed.
+      if (const int signal = learner_.ranks->stop_signal()) return interrupted(signal);
+      finish_epoch(evaluation);
+    }
+    if (stopped_early())
+      progress_.line(fmt::format("stopped early: {} epochs without a better test top-1 than {:.2f} %",
+                                 state_.epochs_since_best, 100 * state_.best_accuracy));
+    progress_.line(
+        message("wrote {} and {}", folder_.file("last.safetensors"), folder_.file("best.safetensors")));
+    return 0;
+  }
+
+  bool stopped_early() const {
+    return recipe_.early_stopping > 0 && state_.epochs_since_best >= recipe_.early_stopping;
+  }
+
+  // Whether an image shows more than its label, so that a training accuracy would say little.
+  bool mixed() const { return recipe_.mixup > 0 || recipe_.cutmix > 0; }
+
+  // The batches of the next step; none at the end of the epoch.
+  std::vector<data::Batch> next_batches() {
+    std::vector<data::Batch> batches;
+    while (int64_t(batches.size()) < recipe_.accumulate) {
+      std::optional<data::Batch> batch = data_.train.next();
+      if (!batch) break;
+      make_images(*batch, device_);
+      batches.push_back(std::move(*batch));
+    }
+    return batches;
+  }
+
+  // The signal that asked to stop, or 0; the state is then that after a whole step. The next batches are fetched
+  // while the device is at work.
+  int train_epoch() {
+    learner_.model->train();
+    Clock::time_point before = Clock::now();
+    data_.train.start(state_.epoch, state_.batch);
+    const double waited_before = data_.train.wait_seconds() - state_.wait_seconds;
+    for (std::vector<data::Batch> batches = next_batches(); !batches.empty();) {
+      if (const int signal = learner_.ranks->stop_signal()) return signal;
+      rate_ = schedule_.at(state_.step);
+      step_.start(batches, state_.step, rate_);
+      std::vector<data::Batch> next = next_batches();
+      take(step_.result());
+      state_.batch += int64_t(batches.size());
+      ++state_.step;
+      const Clock::time_point now = Clock::now();
+      state_.seconds += std::chrono::duration<double>(now - before).count();
+      before = now;
+      state_.wait_seconds = data_.train.wait_seconds() - waited_before;
+      report();
+      const bool last = next.empty();
+      if (!last && options_.checkpoint_steps > 0 && state_.step % options_.checkpoint_steps == 0) {
+        check_weights();
+        save();
+      }
+      batches = std::move(next);
+    }
+    return learner_.ranks->stop_signal();
+  }
+
+  void take(const TrainingStep::Result& result) {
+    const double loss = result.loss_sum / double(result.images);
+    // With loss scaling such a step is skipped, unless there are too many.
+    if (learner_.optimizer->options().loss_scaling.enabled)
+      learner_.optimizer->check();
+    else if (!std::isfinite(loss))
+      stop_on(loss);
+    if (!std::isfinite(loss)) return;
+    state_.loss_sum += result.loss_sum;
+    state_.images += result.images;
+    if (result.correct >= 0) state_.correct += result.correct;
+  }
+
+  void report() {
+    if (!progress_.due()) return;
+    const int64_t left = recipe_.epochs * steps_per_epoch_ - state_.step;
+    const int64_t done = state_.step - state_.epoch * steps_per_epoch_;
+    progress_.update({.label = message("epoch {}/{}", state_.epoch + 1, recipe_.epochs),
+                      .done = done,
+                      .total = steps_per_epoch_,
+                      .seconds_left = double(left) * state_.seconds / double(std::max<int64_t>(done, 1)),
+                      .loss = state_.loss_sum / double(state_.images),
+                      .accuracy = mixed() ? -1 : double(state_.correct) / double(state_.images),
+                      .learning_rate = double(rate_),
+                      .images_per_second = double(state_.images) / state_.seconds,
+                      .wait_share = state_.wait_seconds / state_.seconds,
+                      .memory = device_allocator(device_).statistics().peak});
+  }
+
+  // The first parameter or buffer that holds an infinity or a NaN; empty when there is none.
+  std::string spoiled_tensor() {
+    for (const NamedTensor& entry : learner_.model->state()) {
+      if (entry.tensor->dtype() != DType::f32) continue;
+      const std::vector<float> values = entry.tensor->to_vector<float>();
+      if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
+        return entry.name;
+    }
+    return "";
+  }
+
+  [[noreturn]] void stop_on(double loss) {
+    const std::string spoiled = spoiled_tensor(), layer = step_.first_bad_layer();
+    const std::string where = !spoiled.empty() ? "the first weights that are not finite are " + spoiled
+                              : !layer.empty() ? "the first layer whose output is not finite is " + layer
+                                               : "weights and activations are finite";
+    fail(ErrorKind::numeric, "the loss is {} at epoch {}, step {}; {}; try a learning rate below {}",
+         std::isnan(loss) ? std::fabs(loss) : loss, state_.epoch + 1, state_.step + 1, where, recipe_.lr);
+  }
+
+  // The last step of an epoch has no loss after it that would tell.
+  void check_weights() {
+    const std::string name = spoiled_tensor();
+    if (!name.empty())
+      fail(ErrorKind::numeric, "{} is not finite after epoch {}, step {}; try a learning rate below {}", name,
+           state_.epoch + 1, state_.step, recipe_.lr);
+  }
+
+  Evaluation evaluate_epoch() try {
+    std::optional<AveragedWeights> averaged;
+    if (learner_.ema) averaged.emplace(*learner_.ema);
+    learner_.ranks->share_buffers();
+    return learner_.ranks->total(
+        evaluate(*learner_.model, data_.test, device_, parse_precision(recipe_.precision)));
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::numeric) throw;
+    fail(ErrorKind::numeric, "evaluation after epoch {}, step {}: {}; try a learning rate below {}",
+         state_.epoch + 1, state_.step, error.what(), recipe_.lr);
+  }
+
+  void finish_epoch(const Evaluation& evaluation) {
+    const RunState done = state_;
+    ++state_.epoch;
+    state_.batch = state_.images = state_.correct = 0;
+    state_.loss_sum = state_.seconds = state_.wait_seconds = 0;
+    const double accuracy = evaluation.metrics.accuracy();
+    const bool best = accuracy > state_.best_accuracy;
+    state_.epochs_since_best = best ? 0 : state_.epochs_since_best + 1;
+    if (best) state_.best_accuracy = accuracy;
+    schedule_.observe(accuracy);
+    schedule_.store(state_);
+    if (!learner_.ranks->first()) return;
+    const Json line = metrics_of(done, evaluation);
+    // In this order, so that a run that is killed between two writes repeats the epoch and loses nothing.
+    metrics_.add(line);
+    if (best) save_weights(folder_.file("best.safetensors"), {recipe_, state_}, learner_.weights());
+    save_weights(folder_.file("last.safetensors"), {recipe_, state_}, learner_.weights());
+    save();
+    progress_.line(summary(line));
+    progress_.json(line.dump());
+  }
+
+  std::string summary(const Json& line) const {
+    const auto number = [&](const char* key) { return line[key].get<double>(); };
+    std::string text =
+        fmt::format("epoch {}/{}: loss {:.4f}", state_.epoch, recipe_.epochs, number("train_loss"));
+    if (!mixed()) text += fmt::format(", top-1 {:.2f} %", 100 * number("train_top1"));
+    if (line.contains("skipped_steps"))
+      text += fmt::format(", {} steps skipped so far", line["skipped_steps"].get<int64_t>());
+    return text +
+           fmt::format(
+               "; test loss {:.4f}, test top-1 {:.2f} %, macro F1 {:.4f}; lr {:.3g}, {:.0f} images/s, data "
+               "wait {:.1f} %",
+               number("test_loss"), 100 * number("test_top1"), number("test_macro_f1"),
+               number("learning_rate"), number("images_per_second"), number("data_wait_percent"));
+  }
+
+  Json metrics_of(const RunState& done, const Evaluation& evaluation) const {
+    const double images = double(done.images);
+    Json line;
+    line["epoch"] = done.epoch + 1;
+    line["step"] = done.step;
+    line["train_loss"] = done.loss_sum / images;
+    line["train_top1"] = mixed() ? Json() : Json(double(done.correct) / images);
+    line["test_loss"] = evaluation.loss;
+    line["test_top1"] = evaluation.metrics.accuracy();
+    line["test_macro_f1"] = evaluation.metrics.macro_f1();
+    line["best_top1"] = state_.best_accuracy;
+    line["learning_rate"] = double(rate_);
+    line["images_per_second"] = images / done.seconds;
+    line["data_wait_seconds"] = done.wait_seconds;
+    line["data_wait_percent"] = 100 * done.wait_seconds / done.seconds;
+    line["train_seconds"] = done.seconds;
+    line["test_seconds"] = evaluation.seconds;
+    line["peak_memory_bytes"] = device_allocator(device_).statistics().peak;
+    if (learner_.optimizer->options().loss_scaling.enabled) {
+      const StepControl control = learner_.optimizer->status();
+      line["skipped_steps"] = int64_t(control.skipped);
+      line["loss_scale"] = control.loss_scale;
+    }
+    line["unix_time"] = std::time(nullptr);
+    return line;
+  }
+
+  void save() {
+    if (!learner_.ranks->first()) return;
+    save_run(folder_.checkpoint(state_.step), {recipe_, state_}, learner_.weights(), learner_.rest(),
+             context(device_));
+    folder_.prune(state_.step, options_.keep_last);
+  }
+
+  int interrupted(int signal) {
+    check_weights();
+    save();
+    learner_.ranks->barrier();  // a launcher ends the others when one has left
+    progress_.warning(message("stopped by signal {} after step {}; saved {}; continue with --resume --out {}",
+                              signal, state_.step, folder_.checkpoint(state_.step), folder_.path()));
+    return 128 + signal;
+  }
+
+  Recipe recipe_;
+  RunOptions options_;
+  Device device_;
+  RunFolder folder_;
+  RunData data_;
+  Learner learner_;
+  Progress progress_;
+  TrainingStep step_;
+  MetricsFiles metrics_;
+  int64_t batches_per_epoch_, steps_per_epoch_;
+  LearningRate schedule_;
+  RunState state_;
+  float rate_ = 0;  // of the latest step
+};
+
+}  // namespace
+
+int train(const TrainingRequest& request, const RunFolder& folder) { return Run(request, folder).begin(); }
+
+int resume(const TrainingRequest& request, const RunFolder& folder, const std::string& checkpoint,
+           const RunState& state) {
+  return Run(request, folder).resume(checkpoint, state);
+}
+
+}  // namespace plume::tools
