@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/ops/reference.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {

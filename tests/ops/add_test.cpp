@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/ops/reference.h"
+#include "tests/ops/reference/elementwise.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {

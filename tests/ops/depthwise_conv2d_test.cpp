@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/ops/reference.h"
+#include "tests/ops/reference/convolution.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {

@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "tests/ops/reference.h"
+#include "tests/ops/reference/pooling.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/ops/depthwise_conv2d.h"
-#include "tests/ops/reference.h"
+#include "tests/ops/reference/convolution.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {

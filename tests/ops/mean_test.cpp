@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/ops/softmax_cross_entropy.h"
-#include "tests/ops/reference.h"
+#include "tests/ops/reference/elementwise.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {

@@ -3,7 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/ops/reference.h"
+#include "tests/ops/reference/elementwise.h"
+#include "tests/ops/reference/loss.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {

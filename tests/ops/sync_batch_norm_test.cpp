@@ -4,7 +4,7 @@
 
 #include "engine/autograd/tape.h"
 #include "engine/core/random.h"
-#include "tests/ops/reference.h"
+#include "tests/ops/reference/batch_norm.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {
