@@ -11,20 +11,40 @@
 
 namespace plume {
 
-InputFile::InputFile(const std::string& path) : path_(path) {
-  // Non-blocking: opening a pipe that nobody writes to would wait for ever.
+namespace {
+
+const char* kind_of_file(mode_t mode) {
+  if (S_ISDIR(mode)) return "a folder";
+  if (S_ISFIFO(mode)) return "a pipe";
+  if (S_ISSOCK(mode)) return "a socket";
+  if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
+  return "not a regular file";
+}
+
+}  // namespace
+
+InputFile::InputFile(const std::string& path, const std::string& expected) : path_(path) {
+  const std::string wanted = expected.empty() ? "" : ", expected " + expected;
+  struct stat status {};
+  const auto check_regular = [&] {
+    if (!S_ISREG(status.st_mode))
+      fail(ErrorKind::bad_input, "{}: is {}{}", path, kind_of_file(status.st_mode), wanted);
+  };
+  // The kind is looked at before opening: opening a device may do something, opening a pipe may wait.
+  if (::stat(path.c_str(), &status) != 0)
+    fail(ErrorKind::bad_input, "{}: cannot be opened: {}{}", path, std::strerror(errno), wanted);
+  check_regular();
   file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file_ < 0) fail(ErrorKind::bad_input, "{}: cannot be opened: {}", path, std::strerror(errno));
-  struct stat status {};
-  const bool known = ::fstat(file_, &status) == 0;
-  const int error = errno;
-  if (known && S_ISREG(status.st_mode)) {
-    size_ = uint64_t(status.st_size);
-    return;
+  try {
+    if (::fstat(file_, &status) != 0)
+      fail(ErrorKind::bad_input, "{}: cannot be examined: {}", path, std::strerror(errno));
+    check_regular();  // what is open now, should it have been swapped in between
+  } catch (...) {
+    ::close(file_);
+    throw;
   }
-  ::close(file_);
-  if (!known) fail(ErrorKind::bad_input, "{}: cannot be read: {}", path, std::strerror(error));
-  fail(ErrorKind::bad_input, "{}: is {}", path, S_ISDIR(status.st_mode) ? "a folder" : "not a regular file");
+  size_ = uint64_t(status.st_size);
 }
 
 InputFile::~InputFile() { ::close(file_); }

@@ -1,74 +1,27 @@
 #include "engine/files/read_file.h"
 
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <string_view>
-#include <utility>
 
 #include "engine/core/error.h"
+#include "engine/files/input_file.h"
 
-namespace plume::data {
+namespace plume {
 namespace {
 
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  ~Descriptor() {
-    if (number_ >= 0) close(number_);
-  }
-  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
-  int number() const { return number_; }
-
- private:
-  int number_;
-};
-
-const char* kind_of_file(mode_t mode) {
-  if (S_ISDIR(mode)) return "a folder";
-  if (S_ISFIFO(mode)) return "a pipe";
-  if (S_ISSOCK(mode)) return "a socket";
-  if (S_ISCHR(mode) || S_ISBLK(mode)) return "a device";
-  return "not a regular file";
+void check_filled(const InputFile& file, const std::string& wanted) {
+  if (file.size() == 0) fail(ErrorKind::bad_input, "{}: is empty, expected {}", file.path(), wanted);
 }
 
-void read_fully(const Descriptor& file, const std::string& path, uint8_t* to, size_t bytes) {
-  for (size_t done = 0; done < bytes;) {
-    const ssize_t n = read(file.number(), to + done, bytes - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0)
-      fail(ErrorKind::bad_input, "{}: reading at byte {} failed: {}", path, done, std::strerror(errno));
-    if (n == 0) fail(ErrorKind::bad_input, "{}: ends at byte {}, expected {} bytes", path, done, bytes);
-    done += size_t(n);
-  }
-}
-
-// Opens a regular file and tells its size; `wanted` completes "expected ...".
-Descriptor open_regular(const std::string& path, const std::string& wanted, int64_t& size) {
-  struct stat status {};
-  const auto check_regular = [&] {
-    if (!S_ISREG(status.st_mode))
-      fail(ErrorKind::bad_input, "{}: is {}, expected {}", path, kind_of_file(status.st_mode), wanted);
-  };
-  // The kind is looked at before opening: opening a device may do something, opening a pipe may wait.
-  if (stat(path.c_str(), &status) != 0)
-    fail(ErrorKind::bad_input, "{}: {}, expected {}", path, std::strerror(errno), wanted);
-  check_regular();
-  Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.number() < 0) fail(ErrorKind::bad_input, "{}: cannot be opened: {}", path, std::strerror(errno));
-  if (fstat(file.number(), &status) != 0)
-    fail(ErrorKind::bad_input, "{}: cannot be examined: {}", path, std::strerror(errno));
-  check_regular();  // what is open now, should it have been swapped in between
-  size = status.st_size;
-  if (size == 0) fail(ErrorKind::bad_input, "{}: is empty, expected {}", path, wanted);
-  return file;
+std::vector<uint8_t> first_bytes(const InputFile& file, uint64_t count) {
+  std::vector<uint8_t> bytes(std::min(count, file.size()));
+  file.read(0, bytes.data(), bytes.size());
+  return bytes;
 }
 
 }  // namespace
@@ -92,40 +45,34 @@ const char* familiar_content(std::span<const uint8_t> bytes) {
 
 std::vector<uint8_t> read_sized_file(const std::string& path, int64_t size, const std::string& expected) {
   const std::string wanted = message("{} bytes of {}", size, expected);
-  int64_t found = 0;
-  const Descriptor file = open_regular(path, wanted, found);
-  if (found != size) {
-    std::vector<uint8_t> head(size_t(std::min<int64_t>(found, 256)));
-    read_fully(file, path, head.data(), head.size());
-    if (const char* content = familiar_content(head))
-      fail(ErrorKind::bad_input, "{}: holds {} ({} bytes), expected {}", path, content, found, wanted);
-    fail(ErrorKind::bad_input, "{}: has {} bytes, expected {}", path, found, wanted);
+  const InputFile file(path, wanted);
+  check_filled(file, wanted);
+  if (file.size() != uint64_t(size)) {
+    if (const char* content = familiar_content(first_bytes(file, 256)))
+      fail(ErrorKind::bad_input, "{}: holds {} ({} bytes), expected {}", path, content, file.size(), wanted);
+    fail(ErrorKind::bad_input, "{}: has {} bytes, expected {}", path, file.size(), wanted);
   }
-  std::vector<uint8_t> bytes(size_t(size), 0);
-  read_fully(file, path, bytes.data(), bytes.size());
-  return bytes;
+  return first_bytes(file, uint64_t(size));
 }
 
 std::vector<uint8_t> read_small_file(const std::string& path, int64_t most, const std::string& expected) {
-  int64_t found = 0;
-  const Descriptor file = open_regular(path, expected, found);
-  if (found > most)
-    fail(ErrorKind::bad_input, "{}: has {} bytes, expected {} of at most {} bytes", path, found, expected,
-         most);
-  std::vector<uint8_t> bytes(size_t(found), 0);
-  read_fully(file, path, bytes.data(), bytes.size());
-  return bytes;
+  const InputFile file(path, expected);
+  check_filled(file, expected);
+  if (file.size() > uint64_t(most))
+    fail(ErrorKind::bad_input, "{}: has {} bytes, expected {} of at most {} bytes", path, file.size(),
+         expected, most);
+  return first_bytes(file, file.size());
 }
 
 MappedFile map_file(const std::string& path, const std::string& expected) {
-  int64_t found = 0;
-  const Descriptor file = open_regular(path, expected, found);
-  const size_t size = size_t(found);
-  void* const start = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.number(), 0);
+  const InputFile file(path, expected);
+  check_filled(file, expected);
+  const size_t size = size_t(file.size());
+  void* const start = mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (start == MAP_FAILED)
     fail(ErrorKind::resource, "{}: {} bytes cannot be mapped: {}", path, size, std::strerror(errno));
   return {{static_cast<const uint8_t*>(start), size},
           std::shared_ptr<const void>(start, [size](const void* p) { munmap(const_cast<void*>(p), size); })};
 }
 
-}  // namespace plume::data
+}  // namespace plume

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace plume::data {
+namespace plume {
 
 // The bytes of a regular file of exactly this size. Throws bad_input, naming the path, what was found and
 // what was expected: nothing there, a folder, pipe or device (not waited for), an empty file, another size,
@@ -28,4 +28,4 @@ MappedFile map_file(const std::string& path, const std::string& expected);
 // What the first bytes say the content is, for messages; null when they are not familiar.
 const char* familiar_content(std::span<const uint8_t> bytes);
 
-}  // namespace plume::data
+}  // namespace plume

@@ -1,14 +1,10 @@
 #include "engine/serialization/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstring>
+#include <tuple>
 
 #include "engine/serialization/crc64.h"
 #include "engine/serialization/safetensors_header.h"
@@ -78,52 +74,35 @@ std::string in_quotes(const std::string& name) {
   return text + (name.size() > kLongest ? "...'" : "'");
 }
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
-  // Non-blocking: opening a pipe that nobody writes to would wait for ever.
-  file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file_ < 0) fail(ErrorKind::bad_input, "{}: cannot be opened: {}", path, std::strerror(errno));
-  try {
-    struct stat status {};
-    if (::fstat(file_, &status) != 0)
-      fail(ErrorKind::bad_input, "{}: cannot be read: {}", path, std::strerror(errno));
-    if (!S_ISREG(status.st_mode))
-      fail(ErrorKind::bad_input, "{}: is {}", path,
-           S_ISDIR(status.st_mode) ? "a folder" : "not a regular file");
-    size_ = uint64_t(status.st_size);
-    read_header();
-    validate();
-  } catch (...) {
-    ::close(file_);
-    throw;
-  }
+SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
+  read_header();
+  validate();
 }
 
-SafetensorsFile::~SafetensorsFile() { ::close(file_); }
-
 void SafetensorsFile::read_header() {
-  if (size_ < 8)
-    fail(ErrorKind::bad_input, "{}: HeaderTooSmall: {} bytes, expected at least 8", path_, size_);
+  if (size() < 8)
+    fail(ErrorKind::bad_input, "{}: HeaderTooSmall: {} bytes, expected at least 8", path(), size());
   uint64_t length = 0;
-  read_bytes(0, &length, 8);
+  file_.read(0, &length, 8);
   if (length > kMaxHeader) {
     char first[8];
     std::memcpy(first, &length, 8);
-    fail(ErrorKind::bad_input, "{}: HeaderTooLarge: header of {} bytes, at most {} are allowed{}", path_,
+    fail(ErrorKind::bad_input, "{}: HeaderTooLarge: header of {} bytes, at most {} are allowed{}", path(),
          length, kMaxHeader, guess(first));
   }
-  if (length > size_ - 8)
-    fail(ErrorKind::bad_input, "{}: InvalidHeaderLength: header of {} bytes in a file of {} bytes", path_,
-         length, size_);
+  if (length > size() - 8)
+    fail(ErrorKind::bad_input, "{}: InvalidHeaderLength: header of {} bytes in a file of {} bytes", path(),
+         length, size());
   header_.resize(length);
-  read_bytes(8, header_.data(), length);
-  SafetensorsHeader header = parse_safetensors_header(header_, path_);
+  file_.read(8, header_.data(), length);
+  SafetensorsHeader header = parse_safetensors_header(header_, path());
   tensors_ = std::move(header.tensors);
   metadata_ = std::move(header.metadata);
 }
 
 void SafetensorsFile::validate() {
   const auto refuse = [this](const char* kind, const TensorInfo& t, const std::string& what) {
-    fail(ErrorKind::bad_input, "{}: {}: tensor {} {}", path_, kind, in_quotes(t.name), what);
+    fail(ErrorKind::bad_input, "{}: {}: tensor {} {}", path(), kind, in_quotes(t.name), what);
   };
   std::sort(tensors_.begin(), tensors_.end(), [](const TensorInfo& a, const TensorInfo& b) {
     return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
@@ -146,9 +125,9 @@ void SafetensorsFile::validate() {
       refuse("TensorInvalidInfo", t,
              message("has {} bytes, expected {} for {}", t.end - t.begin, bits / 8, t.describe()));
   }
-  const uint64_t stored = size_ - 8 - header_.size();
+  const uint64_t stored = size() - 8 - header_.size();
   if (next != stored)
-    fail(ErrorKind::bad_input, "{}: MetadataIncompleteBuffer: {} bytes of tensors, expected {}", path_,
+    fail(ErrorKind::bad_input, "{}: MetadataIncompleteBuffer: {} bytes of tensors, expected {}", path(),
          stored, next);
   for (size_t i = 0; i < tensors_.size(); ++i) index_[tensors_[i].name] = i;
 }
@@ -160,12 +139,12 @@ const TensorInfo* SafetensorsFile::find(const std::string& name) const {
 
 Tensor SafetensorsFile::read(const TensorInfo& info) const {
   if (!info.type->dtype)
-    fail(ErrorKind::bad_input, "{}: UnsupportedDtype: tensor {} is {}", path_, in_quotes(info.name),
+    fail(ErrorKind::bad_input, "{}: UnsupportedDtype: tensor {} is {}", path(), in_quotes(info.name),
          info.describe());
   int64_t extents[Shape::kMaxRank] = {};
   for (size_t i = 0; i < info.shape.size(); ++i) {
     if (info.shape[i] > uint64_t{1} << 62)
-      fail(ErrorKind::bad_input, "{}: UnsupportedShape: tensor {} is {}", path_, in_quotes(info.name),
+      fail(ErrorKind::bad_input, "{}: UnsupportedShape: tensor {} is {}", path(), in_quotes(info.name),
            info.describe());
     extents[i] = int64_t(info.shape[i]);
   }
@@ -173,26 +152,12 @@ Tensor SafetensorsFile::read(const TensorInfo& info) const {
   try {
     shape = Shape(extents, int(info.shape.size()));
   } catch (const Error& error) {
-    fail(ErrorKind::bad_input, "{}: UnsupportedShape: tensor {}: {}", path_, in_quotes(info.name),
+    fail(ErrorKind::bad_input, "{}: UnsupportedShape: tensor {}: {}", path(), in_quotes(info.name),
          error.what());
   }
   Tensor tensor = Tensor::empty(shape, *info.type->dtype, Device::cpu, "file");
-  read_bytes(8 + header_.size() + info.begin, tensor.raw(), tensor.bytes());
+  file_.read(8 + header_.size() + info.begin, tensor.raw(), tensor.bytes());
   return tensor;
-}
-
-void SafetensorsFile::read_bytes(uint64_t offset, void* to, uint64_t bytes) const {
-  char* next = static_cast<char*>(to);
-  while (bytes > 0) {
-    const ssize_t n = ::pread(file_, next, bytes, off_t(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0)
-      fail(ErrorKind::bad_input, "{}: cannot be read at byte {}: {}", path_, offset, std::strerror(errno));
-    if (n == 0) fail(ErrorKind::bad_input, "{}: ends at byte {}, expected {} more", path_, offset, bytes);
-    next += n;
-    offset += uint64_t(n);
-    bytes -= uint64_t(n);
-  }
 }
 
 }  // namespace plume

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/core/tensor.h"
+#include "engine/files/input_file.h"
 
 namespace plume {
 
@@ -44,12 +45,9 @@ struct TensorInfo {
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::string& path);
-  ~SafetensorsFile();
-  SafetensorsFile(const SafetensorsFile&) = delete;
-  SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
-  const std::string& path() const { return path_; }
-  uint64_t size() const { return size_; }
+  const std::string& path() const { return file_.path(); }
+  uint64_t size() const { return file_.size(); }
   const std::string& header() const { return header_; }                // the JSON text; it begins at byte 8
   const std::vector<TensorInfo>& tensors() const { return tensors_; }  // in the order of their bytes
   const TensorInfo* find(const std::string& name) const;               // null when absent
@@ -59,15 +57,14 @@ class SafetensorsFile {
   // UnsupportedShape for what this engine cannot hold).
   Tensor read(const TensorInfo& info) const;
   // Bytes of the file. Throws bad_input when it has become shorter.
-  void read_bytes(uint64_t offset, void* to, uint64_t bytes) const;
+  void read_bytes(uint64_t offset, void* to, uint64_t bytes) const { file_.read(offset, to, bytes); }
 
  private:
   void read_header();
   void validate();
 
-  std::string path_, header_;
-  uint64_t size_ = 0;
-  int file_ = -1;
+  InputFile file_;
+  std::string header_;
   std::vector<TensorInfo> tensors_;
   std::map<std::string, size_t> index_;
   std::map<std::string, std::string> metadata_;

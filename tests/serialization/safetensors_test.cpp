@@ -212,9 +212,9 @@ TEST_F(Safetensors, RefusesWhatIsNoFile) {
   };
   refuse_path(folder_.file("absent"), "No such file");
   refuse_path(folder_.path().string(), "a folder");
-  refuse_path("/dev/zero", "not a regular file");
+  refuse_path("/dev/zero", "is a device");
   ASSERT_EQ(::mkfifo(folder_.file("pipe").c_str(), 0600), 0);
-  refuse_path(folder_.file("pipe"), "not a regular file");
+  refuse_path(folder_.file("pipe"), "is a pipe");
 }
 
 TEST_F(Safetensors, AcceptsEmptyFiles) {
