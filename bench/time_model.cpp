@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "models/registry.h"
+#include "tools/cli/json.h"
 #include "tools/cli/main.h"
 #include "tools/profiling/workload.h"
 
@@ -67,7 +67,7 @@ int run(tools::Flags& flags) {
                             {"median_ms", quantile(0.5)},
                             {"min_ms", times.front()},
                             {"p95_ms", quantile(0.95)}};
-  std::printf("%s\n", line.dump().c_str());
+  std::printf("%s\n", tools::to_text(line).c_str());
   return 0;
 }
 

@@ -79,7 +79,7 @@ int run(tools::Flags& flags) {
   flags.choice("--data", r.data, data::dataset_names(), "data set");
   flags.text("--data-dir", r.data_dir, "folder of the data set's files");
   flags.choice("--split", r.split, {"train", "test"}, "of the data set");
-  flags.text("--out", r.out, "the picture, a PNG file")->required();
+  flags.text("--out", r.out, "the picture, a PNG file").required();
   flags.whole("--count", r.count, 1, kMostSamples, "samples of an epoch");
   flags.whole("--repeat", r.repeat, 1, kMostSamples,
               "epochs: each sample is shown so many times, side by side");

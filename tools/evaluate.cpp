@@ -2,11 +2,11 @@
 #include <fmt/core.h>
 
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "data/sets/registry.h"
 #include "engine/files/atomic_file.h"
 #include "models/registry.h"
+#include "tools/cli/json.h"
 #include "tools/cli/main.h"
 #include "tools/cli/model.h"
 #include "tools/cli/signals.h"
@@ -16,7 +16,7 @@
 namespace {
 
 using namespace plume;
-using Json = nlohmann::ordered_json;
+using tools::Json;
 
 struct Subject {
   std::string checkpoint, model, stem = "imagenet", weights;
@@ -186,7 +186,7 @@ int run(tools::Flags& flags) {
   }
   print_report(report, e.metrics, dataset->class_names());
   if (!json_path.empty()) {
-    write_file_atomically(json_path, report.dump(2) + "\n");
+    write_file_atomically(json_path, tools::to_text(report, 2) + "\n");
     std::printf("\nwrote %s\n", json_path.c_str());
   }
   return 0;

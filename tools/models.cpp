@@ -3,19 +3,19 @@
 // Parameters, multiply-adds by kind of layer and the memory of activations are counted while the network
 // runs, so that they are true of this code and not of a table.
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "engine/autograd/tape.h"
 #include "engine/memory/allocator.h"
 #include "engine/profiler/cost.h"
 #include "models/registry.h"
+#include "tools/cli/json.h"
 #include "tools/cli/main.h"
 #include "tools/training/evaluation.h"
 
 namespace {
 
 using namespace plume;
-using nlohmann::ordered_json;
+using tools::Json;
 
 // A square input and the number of classes that data sets of this size have.
 struct Setting {
@@ -53,7 +53,7 @@ Activations measure_activations(Module& model, int size) {
   return result;
 }
 
-ordered_json measure(const std::string& name, Stem stem, const Setting& setting) {
+Json measure(const std::string& name, Stem stem, const Setting& setting) {
   const auto model = make_model(name, {.num_classes = int(setting.classes), .stem = stem});
   CostCounter cost;
   {
@@ -61,7 +61,7 @@ ordered_json measure(const std::string& name, Stem stem, const Setting& setting)
     model->eval();
     (*model)(Variable(Tensor::zeros({1, setting.size, setting.size, 3}, DType::f32, Device::cpu, "input")));
   }
-  ordered_json row;
+  Json row;
   row["model"] = name;
   row["size"] = setting.size;
   row["classes"] = setting.classes;
@@ -84,7 +84,7 @@ void print_header() {
               "train MB");
 }
 
-void print(const ordered_json& row) {
+void print(const Json& row) {
   const auto millions = [&](const char* kind) { return row["macs_by_kind"][kind].get<double>() * 1e-6; };
   std::printf("%-19s %4d %7d %11lld %7.2f %14lld %14lld  %7.2f %7.2f %7.2f %6.2f %6.2f  %8.2f %8.2f\n",
               row["model"].get<std::string>().c_str(), row["size"].get<int>(), row["classes"].get<int>(),
@@ -118,7 +118,7 @@ int run(tools::Flags& flags) {
   if (classes > 0)
     for (Setting& s : settings) s.classes = classes;
 
-  ordered_json all = ordered_json::array();
+  Json all = Json::array();
   if (!json) print_header();
   for (const std::string& name : names)
     for (const Setting& setting : settings) {
@@ -126,7 +126,7 @@ int run(tools::Flags& flags) {
       if (!json) print(all.back());
     }
   if (json)
-    std::printf("%s\n", all.dump(2).c_str());
+    std::printf("%s\n", tools::to_text(all, 2).c_str());
   else
     std::printf(
         "MB: million bytes of f32 parameters and buffers. MACs: convolutions and linear layers, one image.\n"

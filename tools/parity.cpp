@@ -56,10 +56,10 @@ int run(tools::Flags& flags) {
   Request r;
   flags.choice("--model", r.model, model_names(), "network");
   flags.choice("--stem", r.stem, {"imagenet", "cifar"}, "first layers");
-  flags.text("--weights", r.weights, "state dictionary, a safetensors file")->required();
+  flags.text("--weights", r.weights, "state dictionary, a safetensors file").required();
   flags.text("--batch", r.batch, "safetensors file: input f32 [N, 3, H, W], normalised; labels i64 [N]")
-      ->required();
-  flags.text("--out", r.out, "safetensors file to write")->required();
+      .required();
+  flags.text("--out", r.out, "safetensors file to write").required();
   flags.whole("--steps", r.steps, 1, 1'000'000, "SGD steps on the batch");
   flags.number("--lr", r.learning_rate, 0, 1e6, "learning rate");
   flags.number("--momentum", r.momentum, 0, 0.999999, "of SGD");

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "data/images/png.h"
@@ -16,6 +15,7 @@
 #include "engine/serialization/checkpoint.h"
 #include "models/grad_cam.h"
 #include "models/registry.h"
+#include "tools/cli/json.h"
 #include "tools/cli/main.h"
 #include "tools/cli/model.h"
 #include "tools/cli/preprocessing.h"
@@ -27,8 +27,8 @@
 namespace {
 
 using namespace plume;
+using tools::Json;
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 struct Request {
   std::vector<std::string> images;
@@ -312,7 +312,7 @@ int predict_images(const Request& r, Subject& s, Device device) {
                          {"images", images},
                          {"skipped", reader.skipped()}};
     // A path need not be UTF-8, JSON must.
-    fmt::print("{}\n", report.dump(2, ' ', false, Json::error_handler_t::replace));
+    fmt::print("{}\n", tools::to_text(report, 2));
   }
   return 0;
 }
@@ -350,11 +350,11 @@ int predict_tensor(const Request& r, Subject& s, Device device) {
 int run(tools::Flags& flags) {
   Request r;
   PreprocessingFlags p;
-  flags.list("IMAGE", r.images, "JPEG or PNG files")->expected(0, 1'000'000);
+  flags.words("IMAGE", r.images, "JPEG or PNG files");
   flags.choice("--model", r.model, model_names(), "network (default: that of a training run's checkpoint)");
   flags.choice("--stem", r.stem, {"imagenet", "cifar"}, "its first layers");
   flags.text("--weights", r.weights, "safetensors or .pth file with torchvision's names, or a checkpoint")
-      ->required();
+      .required();
   flags.whole("--top", r.top, 1, 1'000'000, "guesses per image");
   flags.on("--json", r.json, "print JSON");
   flags.text("--labels", r.labels, "file with the classes' names, one per line");

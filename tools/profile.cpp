@@ -5,6 +5,7 @@
 #include "engine/files/atomic_file.h"
 #include "engine/profiler/trace.h"
 #include "models/registry.h"
+#include "tools/cli/json.h"
 #include "tools/cli/main.h"
 #include "tools/profiling/plots.h"
 #include "tools/profiling/profile.h"
@@ -75,7 +76,7 @@ void profile_one(const tools::ProfileRequest& request, const Outputs& out, size_
   const tools::ProfileReport report = run.report();
   tools::print_report(report, ceilings, most);
   std::fflush(stdout);
-  if (!out.json.empty()) write(out.json, to_json(report, ceilings).dump(2) + "\n");
+  if (!out.json.empty()) write(out.json, tools::to_text(to_json(report, ceilings), 2) + "\n");
   if (!out.csv.empty()) write(out.csv, to_csv(report, ceilings));
   constexpr size_t kTracedPasses = 3;
   if (!out.trace.empty())

@@ -34,7 +34,7 @@ std::string read_recipe(const std::string& name) {
   PLUME_CHECK(name.find('/') != std::string::npos || name.ends_with(".json"),
               "--recipe: '{}' is neither one of {} nor a .json file", name, tools::study_recipe_names());
   constexpr int64_t kMostBytes = 1 << 20;
-  const std::vector<uint8_t> bytes = data::read_small_file(name, kMostBytes, "a study's recipe in JSON");
+  const std::vector<uint8_t> bytes = read_small_file(name, kMostBytes, "a study's recipe in JSON");
   return {bytes.begin(), bytes.end()};
 }
 
@@ -135,7 +135,7 @@ int run(tools::Flags& flags) {
   tools::StudyOptions& o = r.options;
   flags.text("--recipe", r.recipe, "paper, cifar10, quick, or a JSON file (tools/recipes has examples)");
   flags.on("--quick", r.quick, "the recipe quick: the embedded data set, minutes on a CPU");
-  flags.text("--out", o.out, "folder of the study")->required();
+  flags.text("--out", o.out, "folder of the study").required();
   flags.text("--data", o.data, "folder that holds the data sets' folders");
   flags.text("--weights-dir", o.weights, "folder of pretrained weights, <network>.safetensors");
   flags.text("--cache-dir", o.cache, "folder for decoded images, for train");

@@ -73,7 +73,7 @@ int run(tools::Flags& flags) {
   tools::add_flags(flags, tools::option_fields(), w.options);
   flags.on("--graph", w.graph, "record a step once and replay it (default on cuda)");
   flags.on("--no-graph", w.no_graph, "run every step call by call");
-  flags.text("--out", w.out, "run folder")->required();
+  flags.text("--out", w.out, "run folder").required();
   flags.on("--resume", w.resume, "go on with the run in --out, with its own settings");
   flags.on("--allow-changes", w.allow_changes, "let --resume change settings");
   flags.on("--overwrite", w.overwrite, "replace the run in --out");

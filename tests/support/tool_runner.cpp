@@ -9,6 +9,7 @@
 #include <csignal>
 #include <thread>
 
+#include "engine/core/error.h"
 #include "tests/support/test_support.h"
 
 namespace plume::test {
@@ -28,7 +29,7 @@ constexpr auto kPoll = std::chrono::milliseconds(2);
   _exit(127);
 }
 
-std::string path_of(const std::string& tool) { return std::string(PLUME_BINARY_DIR) + "/bin/" + tool; }
+std::string path_of(const std::string& tool) { return message("{}/bin/{}", PLUME_BINARY_DIR, tool); }
 
 // Sends the signal when `due` says so.
 ToolResult run(std::vector<std::string> command, const std::vector<std::string>& arguments, int signal,

@@ -1,15 +1,14 @@
 // models as a user runs it: the published numbers, and what it refuses.
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-
 #include "models/registry.h"
 #include "tests/support/tool_runner.h"
+#include "tools/cli/json.h"
 
 namespace plume::test {
 namespace {
 
-using nlohmann::json;
+using json = tools::Json;
 
 // By torchvision's definitions: parameters with 1000 classes, MACs of convolutions and linear layers at
 // 224x224.
@@ -26,7 +25,7 @@ constexpr Published kPublished[] = {
 TEST(Models, ListsThePublishedNumbers) {
   const ToolResult result = run_tool("models", {"--size", "224", "--json"});
   ASSERT_EQ(result.code, 0) << result.err;
-  const json rows = json::parse(result.out);
+  const json rows = tools::parse_json_or_null(result.out);
   ASSERT_EQ(rows.size(), std::size(kPublished));
   ASSERT_EQ(model_names().size(), std::size(kPublished));
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -48,7 +47,7 @@ TEST(Models, TakesClassesAndStem) {
   const ToolResult result = run_tool(
       "models", {"--model", "resnet18", "--size", "32", "--classes", "10", "--stem", "cifar", "--json"});
   ASSERT_EQ(result.code, 0) << result.err;
-  const json row = json::parse(result.out)[0];
+  const json row = tools::parse_json_or_null(result.out)[0];
   // The stem's 3x3 filter instead of 7x7, and the classifier.
   EXPECT_EQ(row["parameters"], 11'689'512 - 64 * 3 * (49 - 9) - 513 * 990);
   EXPECT_EQ(row["classes"], 10);

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "data/dataset.h"
 #include "data/images/png.h"
@@ -17,13 +16,14 @@
 #include "models/registry.h"
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
+#include "tools/cli/json.h"
 #include "tools/cli/tensors.h"
 
 namespace plume::test {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
+using json = tools::Json;
 using testing::HasSubstr;
 using Words = std::vector<std::string>;
 
@@ -66,7 +66,7 @@ class PredictTest : public testing::Test {
     words.push_back("--json");
     const ToolResult result = predict(words);
     EXPECT_EQ(result.code, 0) << result.err;
-    return json::parse(result.out);
+    return tools::parse_json_or_null(result.out);
   }
   // The tensor a network sees, [1, 3, side, side].
   static Tensor prepared(const data::Image& image, int64_t resize, int64_t crop,
@@ -163,7 +163,8 @@ TEST_F(PredictTest, TheWeightsSayWhatTheyExpect) {
   const std::vector<float> wanted = expected(x);
   expect_near(written_logits(), wanted);
   const auto best = size_t(std::max_element(wanted.begin(), wanted.end()) - wanted.begin());
-  EXPECT_EQ(json::parse(result.out)["images"][0]["top"][0]["label"], std::string(1, char('a' + best)));
+  EXPECT_EQ(tools::parse_json_or_null(result.out)["images"][0]["top"][0]["label"],
+            std::string(1, char('a' + best)));
   // Flags have the last word.
   ASSERT_EQ(predict({"--weights=" + other, paths_[0]}).code, 2);  // given twice
   ASSERT_EQ(predict({paths_[0], "--logits", logits_, "--mean", "0,0,0", "--std", "1,1,1", "--resize", "50",
@@ -217,7 +218,7 @@ TEST_F(PredictTest, BadImages) {
   const ToolResult skipped =
       predict({bad, paths_[0], folder_.file("missing.png"), "--skip-bad", "2", "--json"});
   ASSERT_EQ(skipped.code, 0) << skipped.err;
-  const json r = json::parse(skipped.out);
+  const json r = tools::parse_json_or_null(skipped.out);
   ASSERT_EQ(r["images"].size(), 1u);
   EXPECT_EQ(r["images"][0]["image"], paths_[0]);
   ASSERT_EQ(r["skipped"].size(), 2u);
@@ -359,7 +360,7 @@ TEST_F(PredictTest, Checkpoints) {
   const ToolResult result =
       run_tool("predict", {"--device", "cpu", "--weights", run + "/last.safetensors", "--json", paths_[0]});
   ASSERT_EQ(result.code, 0) << result.err;
-  const json r = json::parse(result.out);
+  const json r = tools::parse_json_or_null(result.out);
   EXPECT_EQ(r["model"], "resnet18");
   EXPECT_EQ(r["preprocessing"]["crop"], 32);
   EXPECT_EQ(r["classes"], 10);

@@ -2,15 +2,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
+#include "tools/cli/json.h"
 
 namespace plume::test {
 namespace {
 
-using nlohmann::json;
+using json = tools::Json;
 
 const std::vector<std::string> kQuick{"--device",  "cpu",  "--size",    "32",
                                       "--seconds", "0.05", "--threads", "1"};
@@ -32,7 +32,7 @@ TEST(Profile, WritesTablesTracesAndPictures) {
                            "outside operations", "slowest 15 of", "features."})
     EXPECT_TRUE(contains(result.out, word)) << word << "\n" << result.out;
 
-  const json report = json::parse(read_file(folder.file("p.json")));
+  const json report = tools::parse_json_or_null(read_file(folder.file("p.json")));
   EXPECT_EQ(report["model"], "mobilenet_v3_small");
   EXPECT_EQ(report["classes"], 10);
   EXPECT_EQ(report["parameters"], 2'542'856 - 1025 * 990);
@@ -57,7 +57,8 @@ TEST(Profile, WritesTablesTracesAndPictures) {
   const auto columns = std::count(csv.begin(), csv.begin() + ptrdiff_t(csv.find('\n')), ',');
   EXPECT_EQ(size_t(std::count(csv.begin(), csv.end(), ',')), size_t(columns) * lines);
 
-  EXPECT_GT(json::parse(read_file(folder.file("t.json")))["traceEvents"].size(), report["rows"].size());
+  EXPECT_GT(tools::parse_json_or_null(read_file(folder.file("t.json")))["traceEvents"].size(),
+            report["rows"].size());
   for (const char* name : {"p-roofline.svg", "p-layers.svg"}) {
     const std::string svg = read_file(folder.file(name));
     EXPECT_TRUE(svg.starts_with("<svg ") && svg.ends_with("</svg>\n")) << name;

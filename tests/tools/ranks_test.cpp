@@ -2,10 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
+#include "tools/cli/json.h"
 #include "tools/cli/tensors.h"
 
 #ifndef PLUME_MPIEXEC
@@ -16,7 +16,7 @@ namespace plume::test {
 namespace {
 
 using Words = std::vector<std::string>;
-using nlohmann::json;
+using json = tools::Json;
 
 class RanksTest : public testing::Test {
  protected:
@@ -26,7 +26,7 @@ class RanksTest : public testing::Test {
   TemporaryFolder folder_;
 };
 
-std::string binary(const std::string& name) { return std::string(PLUME_BINARY_DIR) + "/bin/" + name; }
+std::string binary(const std::string& name) { return message("{}/bin/{}", PLUME_BINARY_DIR, name); }
 
 ToolResult run_ranks(const std::string& program, const Words& flags) {
   Words words{"-n", "2", binary(program)};
@@ -49,7 +49,7 @@ Words small_run(const std::string& out, const std::string& flags) {
 std::vector<json> lines_of(const std::string& path) {
   std::vector<json> lines;
   std::istringstream in(read_file(path));
-  for (std::string line; std::getline(in, line);) lines.push_back(json::parse(line));
+  for (std::string line; std::getline(in, line);) lines.push_back(tools::parse_json_or_null(line));
   return lines;
 }
 

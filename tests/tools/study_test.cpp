@@ -3,12 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "engine/core/error.h"
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
+#include "tools/cli/json.h"
 #include "tools/study/paper.h"
 #include "tools/study/plan.h"
 
@@ -16,7 +16,7 @@ namespace plume::test {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
+using json = tools::Json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using Words = std::vector<std::string>;
@@ -57,7 +57,7 @@ class StudyTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
-    write_file(folder_->file("recipe.json"), kRecipe.dump());
+    write_file(folder_->file("recipe.json"), tools::to_text(kRecipe));
     const ToolResult result = study("whole");
     ASSERT_EQ(result.code, 0) << result.err;
   }
@@ -83,7 +83,9 @@ class StudyTest : public testing::Test {
     return run_tool("study", command(out, more));
   }
   static std::string file(const std::string& path) { return folder_->file(path); }
-  static json report(const std::string& out) { return json::parse(read_file(file(out + "/study.json"))); }
+  static json report(const std::string& out) {
+    return tools::parse_json_or_null(read_file(file(out + "/study.json")));
+  }
   static std::string cell_file(const std::string& out, const std::string& cell, const char* name) {
     return file(out + "/cells/" + cell + "/" + name);
   }
@@ -143,7 +145,8 @@ TEST_F(StudyTest, RunsEveryCellAndSaysWhatFailed) {
 
 TEST_F(StudyTest, TablesHoldTheEvaluationsFigures) {
   const json r = report("whole");
-  const json evaluation = json::parse(read_file(cell_file("whole", kSecond, "evaluation.json")));
+  const json evaluation =
+      tools::parse_json_or_null(read_file(cell_file("whole", kSecond, "evaluation.json")));
   const json row = table(r, "accuracy-synthetic")["rows"][1];
   EXPECT_EQ(row["network"], "ShuffleNetV2 x0.5");
   EXPECT_DOUBLE_EQ(row["top1"], 100 * evaluation["top1"].get<double>());
@@ -167,7 +170,7 @@ TEST_F(StudyTest, MarkdownCsvAndPageSayTheSame) {
   const std::string page = read_file(file("whole/report.html"));
   const std::string open = "id=\"data\">";
   const size_t at = page.find(open) + open.size();
-  EXPECT_EQ(json::parse(page.substr(at, page.find("</script>", at) - at)), r);
+  EXPECT_EQ(tools::parse_json_or_null(page.substr(at, page.find("</script>", at) - at)), r);
   EXPECT_EQ(page.find("<study>"), std::string::npos);  // data cannot end the script
   for (const char* outside : {"src=\"http", "href=\"http", "@import", "url(http"})
     EXPECT_EQ(page.find(outside), std::string::npos) << outside;
@@ -286,7 +289,7 @@ TEST(StudyPlanTest, LaterSettingsWin) {
                             {"data", {"cifar10"}},
                             {"start", {"pretrained", "scratch"}},
                             {"variant", {{"A b", {{"optimizer", "adam"}}}}}}}}}}};
-  const tools::StudyPlan plan = tools::plan_study(recipe.dump(), "r", {{}, {}, {{"epochs", "7"}}});
+  const tools::StudyPlan plan = tools::plan_study(tools::to_text(recipe), "r", {{}, {}, {{"epochs", "7"}}});
   ASSERT_EQ(plan.cells.size(), 2u);
   EXPECT_EQ(plan.cells[0].id, "resnet18-cifar10-pretrained-g-a-b");
   using Setting = std::pair<std::string, std::string>;
@@ -311,7 +314,7 @@ TEST(StudyPlanTest, WhatNoRecipeHasIsRefusedByPlace) {
   const auto with = [&](const char* pointer, const json& value) {
     json recipe = kRecipe;
     recipe[json::json_pointer(pointer)] = value;
-    return refusal(recipe.dump());
+    return refusal(tools::to_text(recipe));
   };
   EXPECT_THAT(with("/titel", "x"), HasSubstr("nearest: 'title'"));
   EXPECT_THAT(with("/title", 3), HasSubstr("'title'"));

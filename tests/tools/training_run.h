@@ -5,18 +5,18 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
+#include "tools/cli/json.h"
 #include "tools/cli/tensors.h"
 
 namespace plume::test {
 
 namespace fs = std::filesystem;
 using Words = std::vector<std::string>;
-using nlohmann::json;
+using json = tools::Json;
 
 inline bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
@@ -69,7 +69,7 @@ inline void expect_same_runs(const std::string& a, const std::string& b) {
 inline std::vector<json> lines_of(const std::string& path) {
   std::vector<json> lines;
   std::istringstream in(read_file(path));
-  for (std::string line; std::getline(in, line);) lines.push_back(json::parse(line));
+  for (std::string line; std::getline(in, line);) lines.push_back(tools::parse_json_or_null(line));
   return lines;
 }
 

@@ -13,7 +13,9 @@
 #include <dnnl.h>
 #endif
 
-#include "tools/plume_revision.h"
+#include "engine/core/error.h"
+#include "tools/cli/json.h"
+#include "tools/cli/plume_revision.h"
 
 namespace plume::tools {
 namespace {

@@ -1,7 +1,7 @@
 // What a run was made with: the machine, its devices, libraries and this program.
 #pragma once
 #include "engine/core/device.h"
-#include "tools/cli/fields.h"
+#include "tools/cli/json_type.h"
 
 namespace plume::tools {
 

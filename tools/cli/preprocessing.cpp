@@ -6,7 +6,7 @@
 #include "engine/core/error.h"
 #include "engine/files/read_file.h"
 #include "engine/serialization/safetensors_header.h"
-#include "tools/cli/main.h"
+#include "tools/cli/flags.h"
 
 namespace plume::tools {
 namespace {
@@ -84,7 +84,7 @@ data::Image as_seen(const float* prepared, const Preprocessing& how) {
 
 std::vector<std::string> read_labels(const std::string& path, int64_t classes) {
   constexpr int64_t kMostBytes = 64 << 20;
-  const std::vector<uint8_t> bytes = data::read_small_file(path, kMostBytes, "names, one per line");
+  const std::vector<uint8_t> bytes = read_small_file(path, kMostBytes, "names, one per line");
   const std::string text(bytes.begin(), bytes.end());
   if (const size_t bad = find_invalid_utf8(text); bad != std::string::npos)
     fail(ErrorKind::bad_input, "{}: byte {} is not UTF-8, expected names, one per line", path, bad);

@@ -1,7 +1,8 @@
 # Warnings, sanitizers and the compiler cache.
 find_program(CCACHE ccache)
 if(CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+  # What it needs to know about precompiled headers.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE})
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
 endif()
 
@@ -10,7 +11,8 @@ set(PLUME_ARCH "x86-64-v3" CACHE STRING "-march of host code; empty for the comp
 function(plume_target_options target)
   target_compile_options(${target} PRIVATE
     $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers -Werror>
-    $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno -fno-trapping-math>)
+    $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno -fno-trapping-math>
+    $<$<CXX_COMPILER_ID:GNU>:$<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>>)
   if(PLUME_ARCH)
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-march=${PLUME_ARCH}>)
   endif()

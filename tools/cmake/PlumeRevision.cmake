@@ -1,4 +1,4 @@
-# Writes tools/plume_revision.h into the build folder at every build, touching it only when the revision has changed.
+# Writes tools/cli/plume_revision.h into the build folder at every build, touching it only when the revision has changed.
 # Run as a script (-DSOURCE=... -DOUTPUT=...) or included for the target plume_revision.
 if(CMAKE_SCRIPT_MODE_FILE)
   set(revision unknown)
@@ -16,7 +16,7 @@ if(CMAKE_SCRIPT_MODE_FILE)
 else()
   set(PLUME_GENERATED_DIR ${CMAKE_BINARY_DIR}/generated)
   add_custom_target(plume_revision
-    COMMAND ${CMAKE_COMMAND} -DSOURCE=${CMAKE_SOURCE_DIR} -DOUTPUT=${PLUME_GENERATED_DIR}/tools/plume_revision.h
+    COMMAND ${CMAKE_COMMAND} -DSOURCE=${CMAKE_SOURCE_DIR} -DOUTPUT=${PLUME_GENERATED_DIR}/tools/cli/plume_revision.h
       -P ${CMAKE_CURRENT_LIST_FILE}
-    BYPRODUCTS ${PLUME_GENERATED_DIR}/tools/plume_revision.h VERBATIM)
+    BYPRODUCTS ${PLUME_GENERATED_DIR}/tools/cli/plume_revision.h VERBATIM)
 endif()

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <numeric>
 
+#include "tools/cli/json.h"
+
 namespace plume::tools {
 namespace {
-
-using nlohmann::ordered_json;
 
 constexpr double kPercent = 100, kMillion = 1e-6, kGiga = 1e-9, kMicro = 1e6, kMilli = 1e3;
 
@@ -80,12 +80,10 @@ std::string row_line(const ProfileRow& row, const ProfileReport& report, const C
                      report.profile.device_times ? fmt::format(" {:>2.0f}", row.launches) : "");
 }
 
-ordered_json rounded_limit(double share) {
-  return share > 0 ? ordered_json(share * kPercent) : ordered_json(nullptr);
-}
+Json rounded_limit(double share) { return share > 0 ? Json(share * kPercent) : Json(nullptr); }
 
-ordered_json operands_json(const ProfileCall& call) {
-  ordered_json all = ordered_json::array();
+Json operands_json(const ProfileCall& call) {
+  Json all = Json::array();
   for (const ProfileOperand& o : call.operands)
     all.push_back({{"dtype", name(o.dtype)},
                    {"shape", std::vector<int64_t>(o.shape.begin(), o.shape.end())},
@@ -245,10 +243,10 @@ void print_comparison(const ProfileReport& a, const ProfileReport& b, const std:
   total("step", a.alone_seconds, b.alone_seconds);
 }
 
-ordered_json to_json(const ProfileReport& report, const Ceilings& ceilings) {
+Json to_json(const ProfileReport& report, const Ceilings& ceilings) {
   const ProfileRequest& request = report.request;
   const Profile& profile = report.profile;
-  ordered_json j;
+  Json j;
   j["model"] = request.model;
   j["mode"] = request.workload.training ? "training" : "inference";
   j["fused"] = !request.workload.training && request.options.fuse;
@@ -262,7 +260,7 @@ ordered_json to_json(const ProfileReport& report, const Ceilings& ceilings) {
   j["parameters"] = report.parameters;
   j["macs_per_image"] = report.macs_per_image;
   j["ceilings"]["copy_bytes_per_second"] = ceilings.copy_bytes_per_second;
-  j["ceilings"]["flops_per_second"] = ordered_json::object();
+  j["ceilings"]["flops_per_second"] = Json::object();
   for (const auto& [dtype, flops] : ceilings.flops_per_second)
     j["ceilings"]["flops_per_second"][name(dtype)] = flops;
   j["passes"] = profile.passes;
@@ -271,31 +269,30 @@ ordered_json to_json(const ProfileReport& report, const Ceilings& ceilings) {
   j["alone_seconds"] = report.alone_seconds;
   j["outside_seconds"] = profile.outside_seconds;
   j["peak_bytes"] = report.memory.peak;
-  j["peak_bytes_by_tag"] = ordered_json::object();
+  j["peak_bytes_by_tag"] = Json::object();
   for (const auto& [tag, bytes] : report.memory.peak_by_tag) j["peak_bytes_by_tag"][tag] = bytes;
-  j["classes_of_work"] = ordered_json::object();
+  j["classes_of_work"] = Json::object();
   for (const auto& [kind, sum] : sums_by_class(profile, ceilings))
     j["classes_of_work"][name(kind)] = {
         {"calls", sum.calls}, {"seconds", sum.seconds}, {"macs", sum.macs}, {"bytes", sum.bytes}};
-  j["rows"] = ordered_json::array();
+  j["rows"] = Json::array();
   for (const ProfileRow& row : profile.rows) {
     const Achieved got = achieved(row.call.cost, row.seconds, row.call.dtype(), ceilings);
-    j["rows"].push_back(
-        {{"layer", row.call.scope},
-         {"pass", row.call.backward ? "backward" : "forward"},
-         {"slot", row.call.slot},
-         {"variant", row.call.variant},
-         {"class", name(row.call.cost.kind)},
-         {"nested", row.call.depth},
-         {"operands", operands_json(row.call)},
-         {"seconds", row.seconds},
-         {"percent_of_step", row.seconds / profile.step_seconds * kPercent},
-         {"macs", row.call.cost.macs},
-         {"bytes", row.call.cost.bytes},
-         {"bytes_per_second", got.bytes_per_second},
-         {"flops_per_second", got.flops_per_second},
-         {"percent_of_limit", rounded_limit(got.share_of_limit)},
-         {"launches", row.launches < 0 ? ordered_json(nullptr) : ordered_json(row.launches)}});
+    j["rows"].push_back({{"layer", row.call.scope},
+                         {"pass", row.call.backward ? "backward" : "forward"},
+                         {"slot", row.call.slot},
+                         {"variant", row.call.variant},
+                         {"class", name(row.call.cost.kind)},
+                         {"nested", row.call.depth},
+                         {"operands", operands_json(row.call)},
+                         {"seconds", row.seconds},
+                         {"percent_of_step", row.seconds / profile.step_seconds * kPercent},
+                         {"macs", row.call.cost.macs},
+                         {"bytes", row.call.cost.bytes},
+                         {"bytes_per_second", got.bytes_per_second},
+                         {"flops_per_second", got.flops_per_second},
+                         {"percent_of_limit", rounded_limit(got.share_of_limit)},
+                         {"launches", row.launches < 0 ? Json(nullptr) : Json(row.launches)}});
   }
   return j;
 }

@@ -1,8 +1,8 @@
 // What `profile` prints and writes: tables of 120 columns, JSON, CSV.
 #pragma once
-#include <nlohmann/json.hpp>
 #include <string>
 
+#include "tools/cli/json_type.h"
 #include "tools/profiling/profile.h"
 
 namespace plume::tools {
@@ -14,7 +14,7 @@ void print_report(const ProfileReport& report, const Ceilings& ceilings, size_t 
 // The calls of one slot in two runs that differ in the variant preferred for it.
 void print_comparison(const ProfileReport& a, const ProfileReport& b, const std::string& slot);
 
-nlohmann::ordered_json to_json(const ProfileReport& report, const Ceilings& ceilings);
+Json to_json(const ProfileReport& report, const Ceilings& ceilings);
 // One line per call, and a last one for what is outside of all.
 std::string to_csv(const ProfileReport& report, const Ceilings& ceilings);
 

@@ -6,7 +6,7 @@
 #include "engine/core/random.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/softmax_cross_entropy.h"
-#include "tools/cli/main.h"
+#include "tools/cli/flags.h"
 
 namespace plume::tools {
 namespace {

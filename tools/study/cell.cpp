@@ -16,6 +16,7 @@
 #include "engine/files/atomic_file.h"
 #include "models/registry.h"
 #include "tools/cli/child.h"
+#include "tools/cli/json.h"
 #include "tools/cli/signals.h"
 #include "tools/training/config.h"
 #include "tools/training/evaluation.h"
@@ -24,7 +25,6 @@ namespace plume::tools {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 constexpr const char *kDone = "done", *kFailed = "failed", *kNoWeights = "weights missing";
 
@@ -100,7 +100,7 @@ class CellRun {
     if (!step("train", train_command(weights))) return ended_early();
     result_["curve"] = curve();
     if (!step("evaluate", evaluate_command())) return ended_early();
-    result_["evaluation"] = Json::parse(read_text(file("evaluation.json")), nullptr, false);
+    result_["evaluation"] = parse_json_or_null(read_text(file("evaluation.json")));
     if (!result_["evaluation"].is_object()) return finish(kFailed, "evaluate: its report is no JSON");
     try {
       describe_network();
@@ -168,8 +168,7 @@ class CellRun {
   CellOutcome finish(const char* state, const std::string& error) {
     result_["state"] = state;
     result_["error"] = error;
-    write_file_atomically(file("cell.json"),
-                          result_.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_file_atomically(file("cell.json"), to_text(result_, 1) + "\n");
     return CellOutcome::finished;
   }
 
@@ -178,7 +177,7 @@ class CellRun {
     double seconds = 0;
     std::istringstream in(read_text(file("run/metrics.jsonl")));
     for (std::string line; std::getline(in, line);) {
-      const Json epoch = Json::parse(line, nullptr, false);
+      const Json epoch = parse_json_or_null(line);
       if (!epoch.is_object()) continue;
       seconds += epoch.value("train_seconds", 0.0) + epoch.value("test_seconds", 0.0);
       epochs.push_back(epoch);
@@ -240,7 +239,7 @@ class CellRun {
     const bool ended_well = step("predict", words, file("explain/predictions.json"));
     result_["peak_memory_bytes"] = peak;
     if (!ended_well) fail(ErrorKind::internal, "{}", failure_);
-    const Json report = Json::parse(read_text(file("explain/predictions.json")), nullptr, false);
+    const Json report = parse_json_or_null(read_text(file("explain/predictions.json")));
     for (size_t i = 0; i < all.size(); ++i) {
       const Json& guess = report.at("images").at(i).at("top").at(0);
       all[i]["predicted"] = guess.at("label");
@@ -263,7 +262,7 @@ std::string first_difference(const Json& before, const Json& now) {
     if (const std::string was = before.value(key, std::string("unset")); was != value.get<std::string>())
       return message("{}: {} -> {}", key, was, value.get<std::string>());
   for (const auto& [key, value] : before.items())
-    if (!now.contains(key)) return message("{}: {} -> unset", key, value.dump());
+    if (!now.contains(key)) return message("{}: {} -> unset", key, to_text(value));
   return "";
 }
 
@@ -280,7 +279,7 @@ bool is_result(const Json& json) {
 
 CellResult read_cell(const StudyCell& cell, const StudyOptions& options) {
   const std::string path = (fs::path(options.out) / "cells" / cell.id / "cell.json").string();
-  Json json = Json::parse(read_text(path), nullptr, false);
+  Json json = parse_json_or_null(read_text(path));
   if (!is_result(json)) return nullptr;
   const std::string difference = first_difference(json["settings"], settings_to_json(cell.settings));
   PLUME_CHECK(difference.empty(),

@@ -6,10 +6,10 @@
 // was killed stays claimed until its training has ended as well. A cell without cell.json goes on from its last
 // checkpoint.
 #pragma once
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "tools/cli/json_type.h"
 #include "tools/study/plan.h"
 
 namespace plume::tools {
@@ -27,7 +27,7 @@ struct StudyOptions {
 //   "id", "model", "data", "start", "settings", "state" ("done", "failed", "weights missing"), "error",
 //   "curve" [one object per epoch, train's metrics], "evaluation" (evaluate's report), "macs_224",
 //   "seconds" (training and its evaluations), "peak_memory_bytes" {"train", "evaluate"}, "explanations" [...]
-using CellResult = nlohmann::ordered_json;
+using CellResult = Json;
 
 // The finished result; null when there is none yet. Throws usage when the cell was run with other settings, naming
 // the first difference; a damaged file counts as none.

@@ -3,20 +3,18 @@
 #include <algorithm>
 #include <cstdlib>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "data/sets/registry.h"
 #include "engine/core/error.h"
 #include "engine/core/text.h"
 #include "engine/serialization/safetensors.h"
 #include "models/registry.h"
-#include "tools/cli/main.h"
+#include "tools/cli/flags.h"
+#include "tools/cli/json.h"
 #include "tools/study/paper.h"
 
 namespace plume::tools {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 struct Override {
   std::map<std::string, std::string> when;
@@ -72,7 +70,7 @@ class Reader {
       if (value.is_string())
         all.emplace_back(key, value.get<std::string>());
       else if (value.is_number() || value.is_boolean())
-        all.emplace_back(key, value.dump());
+        all.emplace_back(key, to_text(value));
       else
         reject(place, message("'{}' is neither text, number nor true or false", key));
     }
@@ -236,18 +234,7 @@ const StudyCell* StudyPlan::find(const std::string& id) const {
 }
 
 StudyPlan plan_study(const std::string& text, const std::string& source, const StudySelection& selection) {
-  constexpr int kMostDepth = 16;
-  const Json::parser_callback_t shallow = [&](int depth, Json::parse_event_t, Json&) {
-    if (depth > kMostDepth) fail(ErrorKind::bad_input, "{}: nested too deep for a study's recipe", source);
-    return true;
-  };
-  Json recipe;
-  try {
-    recipe = Json::parse(text, shallow);
-  } catch (const Json::exception& error) {
-    fail(ErrorKind::bad_input, "{}: no JSON: {}", source, error.what());
-  }
-  StudyPlan plan = Planner(source, selection).plan(recipe, source);
+  StudyPlan plan = Planner(source, selection).plan(parse_json(text, source), source);
   PLUME_CHECK(!plan.cells.empty(),
               "{}: nothing is left of the study; it has neither of the models and data sets "
               "asked for",

@@ -1,6 +1,5 @@
 // What a study found, as JSON, and from that as a web page, Markdown and CSV.
 #pragma once
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -17,14 +16,13 @@ namespace plume::tools {
 //   "cells" [the cells' results, with the images of "explanations" as data URIs]
 // Column kinds: text, number (null: not measured), difference (ours minus the paper's). `results` in the order of
 // plan.cells; null for what has not been run.
-nlohmann::ordered_json study_report(const StudyPlan& plan, const std::vector<CellResult>& results,
-                                    const std::string& out);
+Json study_report(const StudyPlan& plan, const std::vector<CellResult>& results, const std::string& out);
 
-std::string report_as_markdown(const nlohmann::ordered_json& report);
-std::string report_as_csv(const nlohmann::ordered_json& report);   // one line per cell
-std::string report_as_page(const nlohmann::ordered_json& report);  // one HTML file that needs no other
+std::string report_as_markdown(const Json& report);
+std::string report_as_csv(const Json& report);   // one line per cell
+std::string report_as_page(const Json& report);  // one HTML file that needs no other
 
 // OUT/report.html, report.md, cells.csv and study.json; each appears whole or not at all.
-void write_report(const nlohmann::ordered_json& report, const std::string& out);
+void write_report(const Json& report, const std::string& out);
 
 }  // namespace plume::tools

@@ -2,6 +2,7 @@
 
 #include "engine/core/context.h"
 #include "engine/serialization/checkpoint.h"
+#include "tools/cli/json_fields.h"
 
 namespace plume::tools {
 namespace {
@@ -40,14 +41,7 @@ Json describe(const RunDescription& run) {
 }
 
 Json parse(const CheckpointFile& file) {
-  // Copying and printing deep values would need as deep a stack.
-  constexpr int kMostDepth = 8;
-  const auto shallow = [&](int depth, Json::parse_event_t, Json&) {
-    if (depth > kMostDepth)
-      fail(ErrorKind::bad_input, "{}: holds no training run: nested too deep", file.path());
-    return true;
-  };
-  Json json = Json::parse(file.state(), shallow, false);
+  Json json = parse_json_or_null(file.state());
   if (!json.is_object() || !json.contains("recipe") || !json.contains("state"))
     fail(ErrorKind::bad_input, "{}: holds no training run", file.path());
   return json;
@@ -67,14 +61,14 @@ RunDescription describe(const CheckpointFile& file) {
 
 void save_weights(const std::string& path, const RunDescription& run,
                   const std::vector<NamedTensor>& weights) {
-  save_checkpoint(path, describe(run).dump(), {{"", weights}});
+  save_checkpoint(path, to_text(describe(run)), {{"", weights}});
 }
 
 void save_run(const std::string& path, const RunDescription& run, const std::vector<NamedTensor>& weights,
               const std::vector<NamedTensor>& rest, const Context& context) {
   Json json = describe(run);
   json["random"] = {{"seed", context.seed}, {"next_counter", context.next_counter}};
-  save_checkpoint(path, json.dump(), {{"", weights}, {kOptimizerPrefix, rest}});
+  save_checkpoint(path, to_text(json), {{"", weights}, {kOptimizerPrefix, rest}});
 }
 
 RunDescription describe_run(const std::string& path) { return describe(CheckpointFile(path)); }

@@ -3,6 +3,7 @@
 #include "data/sets/registry.h"
 #include "engine/files/read_file.h"
 #include "models/registry.h"
+#include "tools/cli/json_fields.h"
 
 namespace plume::tools {
 namespace {
@@ -114,14 +115,9 @@ void check_recipe(const Recipe& r) {
 }
 
 void read_config(const std::string& path, Recipe& recipe, RunOptions& options) {
-  constexpr int kMostDepth = 8;
   constexpr int64_t kMostBytes = 1 << 20;
-  const std::vector<uint8_t> text = data::read_small_file(path, kMostBytes, "settings as JSON");
-  const auto shallow = [&](int depth, Json::parse_event_t, Json&) {
-    if (depth > kMostDepth) fail(ErrorKind::bad_input, "{}: nested too deep", path);
-    return true;
-  };
-  const Json json = Json::parse(text.begin(), text.end(), shallow, false);
+  const std::vector<uint8_t> text = read_small_file(path, kMostBytes, "settings as JSON");
+  const Json json = parse_json({reinterpret_cast<const char*>(text.data()), text.size()}, path);
   if (!json.is_object()) fail(ErrorKind::bad_input, "{}: is not a JSON object", path);
   std::vector<std::string> known;
   for (const auto& field : recipe_fields()) known.emplace_back(field.key);

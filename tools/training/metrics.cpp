@@ -32,7 +32,7 @@ void MetricsFiles::restore(int64_t epochs) {
   std::ifstream in(path(kNames[0]), std::ios::binary);
   epochs_.clear();
   for (std::string line; std::getline(in, line);) {
-    Json entry = Json::parse(line, nullptr, false);
+    Json entry = parse_json_or_null(line);
     const bool complete = entry.is_object() && entry.contains("epoch") && entry["epoch"].is_number_integer();
     if (complete && entry["epoch"].get<int64_t>() <= epochs) epochs_.push_back(std::move(entry));
   }
@@ -50,7 +50,7 @@ std::string MetricsFiles::csv() const {
       if (!first) row += ",";
       first = false;
       const Json value = epoch.value(key, Json());
-      if (!value.is_null()) row += value.dump();
+      if (!value.is_null()) row += to_text(value);
     }
     text += row + "\n";
   }
@@ -60,7 +60,7 @@ std::string MetricsFiles::csv() const {
 void MetricsFiles::write() {
   std::string lines, events = tensorboard_header(epochs_.empty() ? 0 : epochs_[0].value("unix_time", 0.0));
   for (const Json& epoch : epochs_) {
-    lines += epoch.dump() + "\n";
+    lines += to_text(epoch) + "\n";
     events += event_of(epoch);
   }
   write_file_atomically(path(kNames[0]), lines);
@@ -71,7 +71,7 @@ void MetricsFiles::write() {
 void MetricsFiles::add(const Json& epoch) {
   epochs_.push_back(epoch);
   std::string lines;
-  for (const Json& one : epochs_) lines += one.dump() + "\n";
+  for (const Json& one : epochs_) lines += to_text(one) + "\n";
   write_file_atomically(path(kNames[0]), lines);
   write_file_atomically(path(kNames[1]), csv());
   std::ofstream(path(kNames[2]), std::ios::binary | std::ios::app) << event_of(epoch);

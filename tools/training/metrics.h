@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "tools/cli/fields.h"
+#include "tools/cli/json.h"
 
 namespace plume::tools {
 

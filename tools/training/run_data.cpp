@@ -1,4 +1,5 @@
 #include "tools/training/run_data.h"
+#include "tools/cli/main.h"
 
 #include <algorithm>
 

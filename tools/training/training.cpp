@@ -12,6 +12,7 @@
 #include "engine/memory/allocator.h"
 #include "engine/ops/layer_random.h"
 #include "tools/cli/environment.h"
+#include "tools/cli/json_fields.h"
 #include "tools/cli/model.h"
 #include "tools/cli/signals.h"
 #include "tools/training/evaluation.h"
@@ -89,8 +90,8 @@ class Run {
   void open_folder() {
     if (!learner_.ranks->first()) return;
     progress_.log_to(folder_.file("console.log"));
-    write_file_atomically(folder_.file("config.json"), configuration().dump(2) + "\n");
-    write_file_atomically(folder_.file("environment.json"), describe_environment(device_).dump(2) + "\n");
+    write_file_atomically(folder_.file("config.json"), to_text(configuration(), 2) + "\n");
+    write_file_atomically(folder_.file("environment.json"), to_text(describe_environment(device_), 2) + "\n");
     metrics_.write();
   }
 
@@ -266,7 +267,7 @@ class Run {
     save_weights(folder_.file("last.safetensors"), {recipe_, state_}, learner_.weights());
     save();
     progress_.line(summary(line));
-    progress_.json(line.dump());
+    progress_.json(to_text(line));
   }
 
   std::string summary(const Json& line) const {

@@ -2,13 +2,12 @@
 
 #include "engine/core/error.h"
 #include "engine/files/atomic_file.h"
+#include "tools/cli/json.h"
 #include "tools/study/embedded.h"
 #include "tools/study/report.h"
 
 namespace plume::tools {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 // As the page's script prints it.
 std::string printed_value(const Json& row, const Json& column) {
@@ -60,7 +59,7 @@ std::string markdown_table(const Json& table) {
 
 // Inside <script type="application/json"> only "</" and "<!--" could end or change the element.
 std::string inline_json(const Json& json) {
-  std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = to_text(json);
   for (size_t at = 0; (at = text.find('<', at)) != std::string::npos; at += 6) text.replace(at, 1, "\\u003c");
   return text;
 }
@@ -93,7 +92,7 @@ std::string report_as_csv(const Json& report) {
                                          "top5",   "macro_f1",    "loss",      "parameters", "size_mb"};
   const auto text = [](const Json& from, const char* key) {
     const Json value = from.is_object() ? from.value(key, Json()) : Json();
-    return value.is_null() ? "" : csv_cell(value.is_string() ? value.get<std::string>() : value.dump());
+    return value.is_null() ? "" : csv_cell(value.is_string() ? value.get<std::string>() : to_text(value));
   };
   std::string out;
   for (const char* key : kCell) out += std::string(key) + ",";
@@ -127,8 +126,7 @@ std::string report_as_page(const Json& report) {
 
 void write_report(const Json& report, const std::string& out) {
   const auto file = [&](const char* name) { return (std::filesystem::path(out) / name).string(); };
-  write_file_atomically(file("study.json"),
-                        report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_file_atomically(file("study.json"), to_text(report) + "\n");
   write_file_atomically(file("report.md"), report_as_markdown(report));
   write_file_atomically(file("cells.csv"), report_as_csv(report));
   write_file_atomically(file("report.html"), report_as_page(report));
