@@ -2,10 +2,10 @@
 //
 // Without image operations a thread makes whole pixels of the output: it looks up where in the source box a
 // pixel comes from (resampling taps are read from a table that the host made, the rows' bytes between the two
-// passes are computed again where they overlap), normalises it, and writes it. With operations the bytes of an
-// image go back and forth between two scratch images in memory, which stay in L2; tables of 256 entries per
-// channel, and the histograms behind them, are in shared memory. All arithmetic on bytes is in whole numbers,
-// or in floats whose every rounding is spelled out, so that the result is the host's.
+// passes are computed again where they overlap), normalises it, and writes it. With operations the bytes of
+// an image go back and forth between two scratch images in memory, which stay in L2; tables of 256 entries
+// per channel, and the histograms behind them, are in shared memory. All arithmetic on bytes is in whole
+// numbers, or in floats whose every rounding is spelled out, so that the result is the host's.
 //
 // Bytes per image of p output pixels: its pixels once, 3 p s written; each operation 6 p more, from L2. A
 // resize by taps of k x k costs 3 k (k + 1) multiply-adds per pixel: 18 for 32 -> 224. The bound is memory

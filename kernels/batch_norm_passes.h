@@ -1,5 +1,6 @@
-// The passes of batch_norm.cu, which sync_batch_norm.cu takes apart: between statistics and normalisation, and
-// between the sums of the gradient and dx, it talks to other ranks. See there for the algorithm and its bytes.
+// The passes of batch_norm.cu, which sync_batch_norm.cu takes apart: between statistics and normalisation,
+// and between the sums of the gradient and dx, it talks to other ranks. See there for the algorithm and its
+// bytes.
 #pragma once
 #include "engine/ops/batch_norm.h"
 #include "kernels/common/row_tiling.h"

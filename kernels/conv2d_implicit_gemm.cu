@@ -4,7 +4,8 @@
 //
 // forward         rows: output pixels,  columns: filters k,  depth: (r, s, c) of the patch
 // backward_input  rows: input pixels,   columns: channels c, depth: (r, s) that reach the pixel, then k
-// backward_weight rows: filters k,      columns: (r, s, c),  depth: output pixels, split over blocks; a second
+// backward_weight rows: filters k,      columns: (r, s, c),  depth: output pixels, split over blocks; a
+// second
 //                 launch adds the slices in order, so results repeat bit for bit
 // With a stride, input pixels of one residue class (h mod stride, w mod stride) are reached by the same taps
 // (r, s). backward_input gives every class its own blocks, which skip the others' taps.

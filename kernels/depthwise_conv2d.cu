@@ -1,7 +1,8 @@
 // depthwise_conv2d forward, a ladder of three. All have a thread hold 16 bytes of channels, neighbours in
 // memory, so that a warp reads whole cache lines of a pixel or of neighbouring pixels.
 //
-//   direct  One output pixel per thread: R S loads of x and of w for R S products. Any size, stride, dilation.
+//   direct  One output pixel per thread: R S loads of x and of w for R S products. Any size, stride,
+//           dilation.
 //   rows    Four neighbouring outputs of a row per thread, for 3x3 and 5x5, stride 1 and 2: under one filter
 //           row they read 6 pixels of x instead of 12 (3x3), 8 instead of 20 (5x5), and each tap once instead
 //           of four times. Per output 6.75 loads for 9 products (3x3, stride 1) instead of 18. Other rows'

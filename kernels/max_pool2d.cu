@@ -2,9 +2,9 @@
 // pixel (backward); a block is up to 32 such packs times 8 or more pixels.
 //
 // Bytes: forward reads each input value as often as windows overlap, all but the first time from the caches,
-// and writes y and, for training, its argmax; backward reads dy and argmax and writes dx. One comparison per window element:
-// the bound is memory bandwidth. Backward gathers: a thread asks the windows that cover its pixel which of
-// them it won, so there are no atomics.
+// and writes y and, for training, its argmax; backward reads dy and argmax and writes dx. One comparison per
+// window element: the bound is memory bandwidth. Backward gathers: a thread asks the windows that cover its
+// pixel which of them it won, so there are no atomics.
 #include "engine/ops/max_pool2d.h"
 
 #include "kernels/common/row_tiling.h"

@@ -2,19 +2,21 @@
 // shared memory (a drawing is in README.md).
 //
 // expand_depthwise, "tiled"
-//   A block makes 7 x 7 outputs (4 x 4 at stride 2) of 64 expanded channels. The pixels under them, halo included (81 for 3x3 filters, 121 for 5x5), are the rows of a matrix product with the
-//   expansion's filters (block_gemm.h); activated, the 128 x 64 results lie in shared memory, and the
-//   depthwise filter passes over them, a thread holding 16 bytes of channels. The outputs' sums for the
-//   squeeze-excitation are added in the block, then (a second launch, in order) over the blocks of an image.
-//   Bytes: x about halo / outputs = 1.7 times (3x3) or 2.5 times (5x5) per 64 expanded channels, from L2
-//   after the first; d once. Unfused: x once, the expanded image written and read, d once and again for
-//   pooling: with E = 6 C 14 or 20 bytes per input byte against 6 and the reads from L2. FLOPs: the
-//   expansion's 2 C E grow by halo / outputs, the price of the saved traffic.
+//   A block makes 7 x 7 outputs (4 x 4 at stride 2) of 64 expanded channels. The pixels under them, halo
+//   included (81 for 3x3 filters, 121 for 5x5), are the rows of a matrix product with the expansion's filters
+//   (block_gemm.h); activated, the 128 x 64 results lie in shared memory, and the depthwise filter passes
+//   over them, a thread holding 16 bytes of channels. The outputs' sums for the squeeze-excitation are added
+//   in the block, then (a second launch, in order) over the blocks of an image. Bytes: x about halo / outputs
+//   = 1.7 times (3x3) or 2.5 times (5x5) per 64 expanded channels, from L2 after the first; d once. Unfused:
+//   x once, the expanded image written and read, d once and again for pooling: with E = 6 C 14 or 20 bytes
+//   per input byte against 6 and the reads from L2. FLOPs: the expansion's 2 C E grow by halo / outputs, the
+//   price of the saved traffic.
 //
 // fused_mbconv, "tiled"
-//   A block makes 128 output pixels x all (at most 64) filters. For each 64 of the E expanded channels: the 3x3 convolution as a product, activated into shared memory, and from there into the second
-//   product, whose sums stay in registers. Bytes: x and y once (and the residual); unfused 2 E more per
-//   pixel. FLOPs: those of both convolutions, 9 of 10 in the first; arithmetic is the limit.
+//   A block makes 128 output pixels x all (at most 64) filters. For each 64 of the E expanded channels: the
+//   3x3 convolution as a product, activated into shared memory, and from there into the second product, whose
+//   sums stay in registers. Bytes: x and y once (and the residual); unfused 2 E more per pixel. FLOPs: those
+//   of both convolutions, 9 of 10 in the first; arithmetic is the limit.
 #include "engine/ops/mbconv.h"
 
 #include "kernels/common/block_gemm.h"

@@ -1,9 +1,11 @@
 // mix_batch: a thread makes one pixel of one image from the same pixel of two, all channels of it (three, in
-// practice). Neighbouring threads take neighbouring pixels, so that a warp reads 32 * C neighbouring values; packs of
-// 16 bytes do not fit three channels, and the second image's values come from cache, for it is its neighbour's own.
+// practice). Neighbouring threads take neighbouring pixels, so that a warp reads 32 * C neighbouring values;
+// packs of 16 bytes do not fit three channels, and the second image's values come from cache, for it is its
+// neighbour's own.
 //
-// Bytes: reads x once (each image serves twice, the second time from L2), writes y; reading both images again from
-// memory would add half. The bound is memory bandwidth. Targets: N K floats written, nothing to speak of.
+// Bytes: reads x once (each image serves twice, the second time from L2), writes y; reading both images again
+// from memory would add half. The bound is memory bandwidth. Targets: N K floats written, nothing to speak
+// of.
 #include "engine/ops/mix_batch.h"
 
 #include "kernels/common/grid_stride.h"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Collects what the build needs from this machine's Debian packages into a folder, so that the same tree also builds on
-# a machine with no package registry:
+# Collects what the build needs from this machine's Debian packages into a folder, so that the same tree also
+# builds on a machine with no package registry:
 #
 #   tools/bundle_deps.sh [--out deps] [--without-onednn]     then, there:  cmake ... -DPLUME_DEPS_DIR=deps
 #
-# Headers, libraries and CMake packages keep their places under usr/. No links, no programs. oneDNN is 38 of the about 45
-# MB; without it the cpu device runs its plain loops. The compiler brings OpenMP.
+# Headers, libraries and CMake packages keep their places under usr/. No links, no programs. oneDNN is 38 of
+# the about 45 MB; without it the cpu device runs its plain loops. The compiler brings OpenMP.
 # Exit status: 0; 2 wrong usage; 4 a package is missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,7 +37,8 @@ fi
 work=$(mktemp -d "$(dirname "$out")/.bundle.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-# Debian names the runtime library's package after its version: take it from the development package's dependencies.
+# Debian names the runtime library's package after its version: take it from the development package's
+# dependencies.
 mapfile -t runtimes < <(dpkg-query -W -f '${Depends}\n' "${packages[@]}" | tr ',' '\n' | sed 's/^ *//; s/[ (].*//' |
   grep -E '^lib(fmt|benchmark|dnnl)[0-9]' | sort -u)
 # Debian's oneDNN is linked with the OpenCL loader, though the cpu engine never calls it.

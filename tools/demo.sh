@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, trains ResNet18 on the embedded data set for a short while, evaluates it and prints
-# a table. The run lands in runs/demo; a second call replaces it.
+# Installs what is missing, builds, trains ResNet18 on the embedded data set for a short while, evaluates it
+# and prints a table. The run lands in runs/demo; a second call replaces it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
-# Shared by fetch_weights.sh and fetch_data.sh, which set $tool: downloads that can be resumed and are checked.
-# shellcheck shell=bash
+# Shared by fetch_weights.sh and fetch_data.sh, which set $tool: downloads that can be resumed and are
+# checked. shellcheck shell=bash
 : "${tool:?}"
 
 stop() { # exit code, message
@@ -14,8 +14,8 @@ has_sha256() { # file, hex digits
   [[ $found == "$2"* ]]
 }
 
-# Downloads into FILE.part, going on where an earlier attempt stopped, checks it and gives it its name: what has its name
-# has been checked. Returns at once when FILE is there and right.
+# Downloads into FILE.part, going on where an earlier attempt stopped, checks it and gives it its name: what
+# has its name has been checked. Returns at once when FILE is there and right.
 fetch() { # address, file, SHA-256 or its first digits
   local address=$1 file=$2 sha256=$3 status=0 found
   if [ -e "$file" ]; then

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Downloads data sets from their official addresses, checks and unpacks them; needs the internet, curl or wget, and tar or
-# unzip.
+# Downloads data sets from their official addresses, checks and unpacks them; needs the internet, curl or
+# wget, and tar or unzip.
 #
-#   tools/fetch_data.sh [--out out/data] [--base URL] [cifar10|cifar100|tiny-imagenet ...]      none named: all of them
+#   tools/fetch_data.sh [--out out/data] [--base URL] [cifar10|cifar100|tiny-imagenet ...]      none named:
+#   all of them
 #
-# The folder is then what --data-dir wants. --base is a mirror that has archives of the same names. The archives stay, so
-# that a second call has nothing to do; they may be removed. Exit status: 0; 2 wrong usage; 3 an archive is not what it
-# should be; 4 no connection, tool or room.
+# The folder is then what --data-dir wants. --base is a mirror that has archives of the same names. The
+# archives stay, so that a second call has nothing to do; they may be removed. Exit status: 0; 2 wrong usage;
+# 3 an archive is not what it should be; 4 no connection, tool or room.
 set -euo pipefail
 tool=fetch_data
 # shellcheck source=tools/fetch_common.sh

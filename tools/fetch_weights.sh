@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Downloads torchvision's ImageNet weights from download.pytorch.org and checks them; needs the internet, curl or wget.
+# Downloads torchvision's ImageNet weights from download.pytorch.org and checks them; needs the internet, curl
+# or wget.
 #
 #   tools/fetch_weights.sh [--out out/weights] [--base URL] [NETWORK ...]      no network: all of them
 #
-# evaluate, predict and convert read the .pth files as they are. A file's name carries the first digits of its SHA-256,
-# which is what torchvision checks; where the whole SHA-256 is known, it is checked. --base is a mirror that has files of
-# the same names. Exit status: 0; 2 wrong usage; 3 a file is not what it should be; 4 no connection, tool or room.
+# evaluate, predict and convert read the .pth files as they are. A file's name carries the first digits of its
+# SHA-256, which is what torchvision checks; where the whole SHA-256 is known, it is checked. --base is a
+# mirror that has files of the same names. Exit status: 0; 2 wrong usage; 3 a file is not what it should be; 4
+# no connection, tool or room.
 set -euo pipefail
 tool=fetch_weights
 # shellcheck source=tools/fetch_common.sh

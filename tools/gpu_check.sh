@@ -4,11 +4,12 @@
 #
 #   tools/gpu_check.sh [--deps DIR] [--out DIR] [--build DIR] [--minutes 8] [--jobs N] [--no-gpu-ok]
 #
-# Wants a GPU, the CUDA toolkit with cuDNN, a compiler and CMake, and nothing from the network: with a folder deps/ (see
-# tools/bundle_deps.sh) not even packages. Each phase has its own time limit; one that fails does not stop the next.
-# Writes gpu_check.json and gpu_check.md into --out (default bench/results/<gpu>); logs stay in the build folder.
-# --no-gpu-ok goes through the same phases on the cpu with small work: a rehearsal of this script, not a measurement.
-# Exit status: 0 all green; 1 a phase failed; 2 wrong usage; 4 no GPU answers.
+# Wants a GPU, the CUDA toolkit with cuDNN, a compiler and CMake, and nothing from the network: with a folder
+# deps/ (see tools/bundle_deps.sh) not even packages. Each phase has its own time limit; one that fails does
+# not stop the next. Writes gpu_check.json and gpu_check.md into --out (default bench/results/<gpu>); logs
+# stay in the build folder.
+# --no-gpu-ok goes through the same phases on the cpu with small work: a rehearsal of this script, not a
+# measurement. Exit status: 0 all green; 1 a phase failed; 2 wrong usage; 4 no GPU answers.
 set -u -o pipefail
 cd "$(dirname "$0")/.."
 
@@ -55,8 +56,8 @@ done
 # The report needs any Python.
 reporter=$(command -v "${python:-python3}" || true)
 
-# phase NAME LIMIT COMMAND...: runs it under the limit (seconds, for 8 minutes in all; in proportion for others), within
-# what is left of the whole time. The log goes to
+# phase NAME LIMIT COMMAND...: runs it under the limit (seconds, for 8 minutes in all; in proportion for
+# others), within what is left of the whole time. The log goes to
 # logs/NAME.log; one line of name, status, seconds to phases.tsv. A command that exits with 77 is skipped.
 phase() {
   local name=$1 limit=$(($2 * minutes / 8)) left=$((deadline - SECONDS)) started=$SECONDS status code

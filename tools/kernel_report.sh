@@ -38,8 +38,8 @@ for file in "${files[@]}"; do
 done | xargs -0 -n 2 -P "$JOBS" bash -c 'compile "$1" "$2"' _
 [ ! -e "$work/failed" ] || exit 2
 
-# ptxas -v: "Compiling entry function 'X' for 'sm_90'", then "N bytes stack frame, N bytes spill stores, N bytes
-# spill loads", then "Used N registers, used N barriers, N bytes smem, ..."
+# ptxas -v: "Compiling entry function 'X' for 'sm_90'", then "N bytes stack frame, N bytes spill stores, N
+# bytes spill loads", then "Used N registers, used N barriers, N bytes smem, ..."
 for log in "$work"/*.log; do
   awk -v arch="${log%.log}" '
     BEGIN { sub(/.*\./, "", arch) }

@@ -77,7 +77,8 @@ void describe(const tools::CellResult& result) {
               e.value("macro_f1", 0.0), result["curve"].size());
 }
 
-// Runs the shard's cells until all are finished, by this process or another one. The signal that stopped it, or 0.
+// Runs the shard's cells until all are finished, by this process or another one. The signal that stopped it,
+// or 0.
 int run_cells(const tools::StudyPlan& plan, const tools::Shard& shard, const tools::StudyOptions& options) {
   constexpr auto kPatience = std::chrono::milliseconds(200);
   tools::StudyOptions again = options;  // a failed cell is run again once, not until it works

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs all tests: with CUDA when a toolkit is there (no GPU needed), and the unit
-# and simt tests once more under the address and undefined-behaviour sanitizers.
+# Installs what is missing, builds, and runs all tests: with CUDA when a toolkit is there (no GPU needed), and
+# the unit and simt tests once more under the address and undefined-behaviour sanitizers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -3,9 +3,8 @@
 
     ncnn_cpu.py --model resnet18 --size 224 --batch 16 --threads 2 --seconds 3
 
-ncnn has no batches: a batch is that many images one after the other. Weights and sums are f32, like everyone else's
-here. Needs the packages ncnn and pnnx beside PyTorch.
-"""
+ncnn has no batches: a batch is that many images one after the other. Weights and sums are f32, like everyone
+else's here. Needs the packages ncnn and pnnx beside PyTorch."""
 import pathlib
 import shutil
 import subprocess

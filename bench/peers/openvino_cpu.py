@@ -3,9 +3,8 @@
 
     openvino_cpu.py --model resnet18 --size 224 --batch 16 --threads 2 --seconds 3
 
-Tuned for latency, f32 held (on processors with AMX it would choose bf16 by itself). Needs the package openvino beside
-PyTorch.
-"""
+Tuned for latency, f32 held (on processors with AMX it would choose bf16 by itself). Needs the package
+openvino beside PyTorch."""
 import sys
 
 import onnxruntime_cpu

@@ -1,8 +1,7 @@
 """What the CPU peers share: flags, inputs, the timing loop and the line of JSON.
 
-A peer lists its variants per mode and makes a function that computes pass i; see torch_cpu.py. It runs one network, one
-workload and one variant per process, as frameworks disturb each other's threads.
-"""
+A peer lists its variants per mode and makes a function that computes pass i; see torch_cpu.py. It runs one
+network, one workload and one variant per process, as frameworks disturb each other's threads."""
 import argparse
 import json
 import pathlib

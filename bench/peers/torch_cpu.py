@@ -3,10 +3,9 @@
 
     torch_cpu.py --model resnet18 --mode inference --size 224 --batch 16 --variant freeze --threads 2 --seconds 3
 
-Variants of inference: eager, channels_last, freeze (TorchScript, frozen and optimised), freeze_channels_last, onednn
-(frozen with oneDNN graph fusion, where this PyTorch has it). Of training: eager, channels_last. --list-variants prints
-those of a mode.
-"""
+Variants of inference: eager, channels_last, freeze (TorchScript, frozen and optimised), freeze_channels_last,
+onednn (frozen with oneDNN graph fusion, where this PyTorch has it). Of training: eager, channels_last.
+--list-variants prints those of a mode."""
 import sys
 
 import peer_cpu

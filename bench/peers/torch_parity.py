@@ -84,8 +84,8 @@ def torch_run(model, images, labels, args, dtype):
     return out
 
 
-# Batch norm makes some gradients zero (of a bias before the next batch norm, for one), and what is computed then is
-# rounding: the scale of a gradient is at least this part of the largest of all.
+# Batch norm makes some gradients zero (of a bias before the next batch norm, for one), and what is computed
+# then is rounding: the scale of a gradient is at least this part of the largest of all.
 GRADIENT_FLOOR = 1e-3
 
 

@@ -15,7 +15,8 @@ import pathlib
 import sys
 import time
 
-# name: classes, label bytes in front of the pixels (the last is the class), folder, training files, test file, mean, std
+# name: classes, label bytes in front of the pixels (the last is the class), folder, training files, test
+# file, mean, std
 DATA = {
     "cifar10": (10, 1, "cifar-10-batches-bin", [f"data_batch_{i}.bin" for i in range(1, 6)], "test_batch.bin",
                 (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),

@@ -1,5 +1,5 @@
-// What the benchmarks must know about the arguments of a slot beyond their tensors (engine/core/kernel_call.h):
-// how to name them, and where packed filters are.
+// What the benchmarks must know about the arguments of a slot beyond their tensors
+// (engine/core/kernel_call.h): how to name them, and where packed filters are.
 //
 // An operation whose parameters are not known here adds overloads of describe() and for_each_packed() in its
 // own benchmark, in namespace plume: they are found by argument.

@@ -24,7 +24,8 @@ double round15(double x) {
   return std::strtod(digits, nullptr);
 }
 
-// The inverse matrix {a, b, c, d, e, f} in 16.16 fixed point, taken at the pixels' centres as Geometry.c does.
+// The inverse matrix {a, b, c, d, e, f} in 16.16 fixed point, taken at the pixels' centres as Geometry.c
+// does.
 ImageOp affine(const double (&m)[6]) {
   const auto fixed = [](double v) { return int32_t(std::floor(v * 65536.0 + 0.5)); };
   ImageOp op{.kind = ImageOpKind::affine};

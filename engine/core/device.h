@@ -41,8 +41,8 @@ struct DeviceBackend {
   void (*abandon_capture)(void* stream) = nullptr;  // after an error; never throws
   void (*launch)(void* graph, void* stream) = nullptr;
   void (*destroy)(void* graph) = nullptr;
-  // Only where copies run beside the stream's work (see memory/staging.h); all null elsewhere. An event stands
-  // for all that its stream has been given so far.
+  // Only where copies run beside the stream's work (see memory/staging.h); all null elsewhere. An event
+  // stands for all that its stream has been given so far.
   void* (*side_stream)() = nullptr;  // the process's second stream
   std::shared_ptr<void> (*record_event)(void* stream) = nullptr;
   void (*wait_event)(void* stream, void* event) = nullptr;  // what the stream is given next waits for it

@@ -40,8 +40,8 @@ CallCost costs(const Args&...) {
   return {kKind, 0, -1};
 }
 
-// Calls f(tensor) for every tensor in an argument, undefined ones too; most arguments have none. A struct that
-// holds tensors says so by a static member:
+// Calls f(tensor) for every tensor in an argument, undefined ones too; most arguments have none. A struct
+// that holds tensors says so by a static member:
 //   template <class Self, class F> static void for_each_tensor(Self& self, F&& f) { f(self.scale); ... }
 template <class T, class F>
 void for_each_tensor(T& argument, F&& f) {

@@ -1,5 +1,5 @@
-// The epilogue (engine/math/epilogue.h) of a vector of channels, for loops that are compiled for several processors:
-// as depthwise_row.h, this holds plain pointers and templates over `Lanes` only.
+// The epilogue (engine/math/epilogue.h) of a vector of channels, for loops that are compiled for several
+// processors: as depthwise_row.h, this holds plain pointers and templates over `Lanes` only.
 #pragma once
 #include <cstdint>
 

@@ -1,5 +1,5 @@
-// Loops over channels for AVX-512, which this file is compiled for: rows of depthwise convolutions and max pools,
-// Winograd tiles.
+// Loops over channels for AVX-512, which this file is compiled for: rows of depthwise convolutions and max
+// pools, Winograd tiles.
 #include "engine/cpu/conv/winograd_tile.h"
 #include "engine/cpu/depthwise_row.h"
 #include "engine/cpu/max_pool_row.h"

@@ -3,15 +3,15 @@
 // Neighbouring outputs of a row share most of their inputs: under one row of a 3x3 filter four of them read
 // six pixels instead of twelve, each once, and the three filter vectors serve all four. The sums stay in
 // registers. Per four outputs: 27 loads (3x3; 65 for 5x5) for 36 (100) fused multiply-adds of a vector of
-// channels; per seven, which divide the widths of a 224-pixel image's feature maps, 36 (80) for 63 (175). Loads
-// and arithmetic, two of each a cycle, balance; the bound is the second where the image row stays in the first
-// cache.
+// channels; per seven, which divide the widths of a 224-pixel image's feature maps, 36 (80) for 63 (175).
+// Loads and arithmetic, two of each a cycle, balance; the bound is the second where the image row stays in
+// the first cache.
 //
 // Pixels in the padding are read from a row of zeros. The last channels of a pixel that do not fill a vector
 // are computed together with the ones before them, a second time.
 //
-// Included by files that are compiled for different processors: nothing here may have a name that they share, so
-// everything is a template over `Lanes`, a type of the including file.
+// Included by files that are compiled for different processors: nothing here may have a name that they share,
+// so everything is a template over `Lanes`, a type of the including file.
 #pragma once
 #include <cstdint>
 

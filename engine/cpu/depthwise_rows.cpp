@@ -1,6 +1,6 @@
-// depthwise_conv2d in f32 for 3x3 and 5x5 filters and strides 1 and 2. Forward: depthwise_row.h says how a row of
-// outputs is computed. Backward: the gradients of the input are convolutions too; those of the filter stay in
-// registers over a row.
+// depthwise_conv2d in f32 for 3x3 and 5x5 filters and strides 1 and 2. Forward: depthwise_row.h says how a
+// row of outputs is computed. Backward: the gradients of the input are convolutions too; those of the filter
+// stay in registers over a row.
 #include <algorithm>
 
 #include "engine/cpu/conv/own_conv2d.h"

@@ -1,9 +1,9 @@
 // linear in f32: y = epilogue(x w^T), both operands read along their rows as they lie in memory.
 //
-// A tile of up to 4 rows of x and 3 of w keeps twelve vectors of partial sums; a step of eight values of depth
-// loads seven vectors for twelve multiply-adds. The three rows of w stay in the first cache while all rows of
-// x pass by, so that w, which is the larger one for small batches, comes from memory once: at batch 1 reading
-// it is the bound, with larger ones arithmetic.
+// A tile of up to 4 rows of x and 3 of w keeps twelve vectors of partial sums; a step of eight values of
+// depth loads seven vectors for twelve multiply-adds. The three rows of w stay in the first cache while all
+// rows of x pass by, so that w, which is the larger one for small batches, comes from memory once: at batch 1
+// reading it is the bound, with larger ones arithmetic.
 #include <algorithm>
 
 #include "engine/cpu/parallel.h"

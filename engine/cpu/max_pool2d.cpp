@@ -9,7 +9,8 @@
 namespace plume::cpu {
 namespace {
 
-// The window of each output pixel, clipped to the image: f(pixel, first input pixel of its image, h0, h1, w0, w1).
+// The window of each output pixel, clipped to the image: f(pixel, first input pixel of its image, h0, h1, w0,
+// w1).
 template <class F>
 void for_each_window(const Tensor& x, const MaxPool2dParams& params, const Tensor& y, const F& f) {
   const int64_t height = x.dim(1), width = x.dim(2), out_height = y.dim(1), out_width = y.dim(2);

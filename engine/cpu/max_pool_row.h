@@ -1,7 +1,7 @@
 // One row of a max pool's output without the winners' places, for a width of vectors that the including file
-// chooses: first the largest value of every column under the window, read as the input lies in memory, then the
-// largest of a window's columns. A column serves all windows that it lies in: a 3x3 window with stride 2 costs six
-// loads and a bit, not nine.
+// chooses: first the largest value of every column under the window, read as the input lies in memory, then
+// the largest of a window's columns. A column serves all windows that it lies in: a 3x3 window with stride 2
+// costs six loads and a bit, not nine.
 //
 // Included by files that are compiled for different processors, as depthwise_row.h is.
 #pragma once

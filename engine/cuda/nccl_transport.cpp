@@ -1,5 +1,5 @@
-// NCCL for the memory of GPUs: one rank, one GPU. The library is opened when ranks first talk, so that nothing
-// has to be installed for a single GPU; only its header is needed to build.
+// NCCL for the memory of GPUs: one rank, one GPU. The library is opened when ranks first talk, so that
+// nothing has to be installed for a single GPU; only its header is needed to build.
 #include <dlfcn.h>
 #include <nccl.h>
 

@@ -62,8 +62,8 @@ void register_device_transport(Device device, const DeviceTransport* transport) 
 }
 const DeviceTransport* device_transport(Device device) { return device_transports()[size_t(device)]; }
 
-// The one thread that talks to MPI, so that no MPI needs to be safe for several. It works off what it is given
-// in order; that order is also what makes background reductions match between ranks.
+// The one thread that talks to MPI, so that no MPI needs to be safe for several. It works off what it is
+// given in order; that order is also what makes background reductions match between ranks.
 class Communicator::Worker {
  public:
   Worker() {

@@ -38,8 +38,8 @@ class Communicator {
   void all_reduce(Tensor& tensor, Reduction reduction = Reduction::sum);
   void all_reduce(std::span<double> values, Reduction reduction = Reduction::sum);
   void all_reduce(std::span<int64_t> values, Reduction reduction = Reduction::sum);
-  // The same in the background, in the order of the calls. get() waits (a GPU's stream does, not the host) and
-  // throws what went wrong; until then nobody may touch the tensor.
+  // The same in the background, in the order of the calls. get() waits (a GPU's stream does, not the host)
+  // and throws what went wrong; until then nobody may touch the tensor.
   std::future<void> start_all_reduce(Tensor tensor);
   // all [ranks, ...] holds every rank's `mine` [...], in order.
   void all_gather(const Tensor& mine, Tensor& all);

@@ -25,12 +25,13 @@ struct SharedStep {
 
 class DataParallel {
  public:
-  // Copies rank 0's values to all ranks. Throws usage when the ranks' networks differ. Parameters that want no
-  // gradient now (frozen ones) never get one.
+  // Copies rank 0's values to all ranks. Throws usage when the ranks' networks differ. Parameters that want
+  // no gradient now (frozen ones) never get one.
   DataParallel(Communicator& communicator, std::vector<Variable> parameters, std::vector<Tensor*> buffers,
                const BucketSizes& sizes = {});
 
-  // What the ranks tell each other before a step: how many samples each has, and whether one was asked to stop.
+  // What the ranks tell each other before a step: how many samples each has, and whether one was asked to
+  // stop.
   SharedStep begin_step(int64_t samples, int stop_signal = 0);
   // plume::backward(); afterwards gradients are sums over the ranks. To accumulate over several batches, call
   // plume::backward() for all but the last.

@@ -3,7 +3,8 @@
 // Parameters are dealt out to buckets, the last one first, since that is the order in which their gradients
 // become complete: a small bucket, so that the first reduction starts early, then larger ones, so that few
 // are needed. A bucket's reduction starts when all its gradients are there and those of the buckets before it
-// have started, so that all ranks start them in the same order. Source: Li et al., "PyTorch Distributed", 2020.
+// have started, so that all ranks start them in the same order. Source: Li et al., "PyTorch Distributed",
+// 2020.
 #pragma once
 #include <future>
 #include <unordered_map>

@@ -5,8 +5,8 @@
 
 namespace plume {
 
-// Throws bad_input, naming the path: when there is nothing, a folder, pipe or device (which is not waited for) or
-// the file cannot be opened, and when a read fails or goes beyond the end.
+// Throws bad_input, naming the path: when there is nothing, a folder, pipe or device (which is not waited
+// for) or the file cannot be opened, and when a read fails or goes beyond the end.
 class InputFile {
  public:
   // `expected` names the content for messages: "packed images".

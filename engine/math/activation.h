@@ -22,8 +22,8 @@ constexpr const char* name(Activation a) {
   return kNames[uint8_t(a)];
 }
 
-// What follows up to activate() takes a float, or on the host a vector of floats (GCC's vector extension), lane
-// by lane.
+// What follows up to activate() takes a float, or on the host a vector of floats (GCC's vector extension),
+// lane by lane.
 
 // Whole numbers as wide as the lanes.
 template <class T>

@@ -8,9 +8,9 @@
 
 namespace plume {
 
-// The numbers of one step, and what is counted over the steps. They lie in device memory (f32 [kStepNumbers]),
-// where step_begin (ops/step_begin.h) computes them: a recorded step that is replayed reads them anew, and
-// whether a step is skipped is decided without asking the host.
+// The numbers of one step, and what is counted over the steps. They lie in device memory (f32
+// [kStepNumbers]), where step_begin (ops/step_begin.h) computes them: a recorded step that is replayed reads
+// them anew, and whether a step is skipped is decided without asking the host.
 struct StepControl {
   float learning_rate = 0;
   float gradient_factor = 1;       // of every gradient: 1 / (loss_scale * passes), and clipping by norm
@@ -127,11 +127,12 @@ struct SgdRule {
   }
 };
 
-//   g <- gradient + weight_decay * parameter     (AdamW: parameter <- (1 - learning_rate weight_decay) parameter)
+//   g <- gradient + weight_decay * parameter, or (AdamW)
+//   parameter <- (1 - learning_rate weight_decay) parameter
 //   m <- beta1 m + (1 - beta1) g,  v <- beta2 v + (1 - beta2) g^2                       (both start at 0)
 //   parameter <- parameter - learning_rate m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon)
-// torch.optim.Adam and AdamW (Kingma and Ba, arXiv:1412.6980; Loshchilov and Hutter, arXiv:1711.05101); first is
-// m, second v.
+// torch.optim.Adam and AdamW (Kingma and Ba, arXiv:1412.6980; Loshchilov and Hutter, arXiv:1711.05101); first
+// is m, second v.
 struct AdamRule {
   float rate, joined_decay, shrink, beta1, rest1, beta2, rest2, correction, epsilon;
 
@@ -157,8 +158,8 @@ struct AdamRule {
 
 //   g <- gradient + weight_decay * parameter
 //   s <- alpha s + (1 - alpha) g^2
-//   PyTorch:     u <- momentum u + g / (sqrt(s) + epsilon),                 parameter <- parameter - learning_rate u
-//   TensorFlow:  u <- momentum u + learning_rate g / sqrt(s + epsilon),     parameter <- parameter - u
+//   PyTorch:     u <- momentum u + g / (sqrt(s) + epsilon),              parameter -= learning_rate u
+//   TensorFlow:  u <- momentum u + learning_rate g / sqrt(s + epsilon),  parameter -= u
 // torch.optim.RMSprop (s starts at 0) and timm's RMSpropTF (s starts at 1); first is u, second s.
 struct RmspropRule {
   float decay, alpha, rest, outside, inside, momentum, of_quotient, of_update;

@@ -1,6 +1,6 @@
-// Operations on 8-bit RGB images, equal to Pillow's byte for byte (Geometry.c, Blend.c, Filter.c, ImageOps.py,
-// ImageEnhance.py of Pillow 9), written once for the loader's threads and for kernels. Nothing here depends
-// on how a compiler contracts multiplications and additions.
+// Operations on 8-bit RGB images, equal to Pillow's byte for byte (Geometry.c, Blend.c, Filter.c,
+// ImageOps.py, ImageEnhance.py of Pillow 9), written once for the loader's threads and for kernels. Nothing
+// here depends on how a compiler contracts multiplications and additions.
 #pragma once
 #include <cstdint>
 

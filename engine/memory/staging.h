@@ -26,12 +26,12 @@ class Staging {
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  // Begins to copy; holds on to `host` until that is done. At most two batches are begun and not yet given up.
-  // An undefined tensor stays one.
+  // Begins to copy; holds on to `host` until that is done. At most two batches are begun and not yet given
+  // up. An undefined tensor stays one.
   void begin(std::vector<Tensor> host);
   bool pending() const { return begun_ > taken_; }
-  // The oldest batch begun and not taken, for work on the context's stream that is given from now on. Gives up
-  // the one taken before: no more work that reads it may be given.
+  // The oldest batch begun and not taken, for work on the context's stream that is given from now on. Gives
+  // up the one taken before: no more work that reads it may be given.
   const std::vector<Tensor>& take();
   void clear();  // gives up all batches
 

@@ -60,8 +60,8 @@ class BatchNorm2d : public Module {
  public:
   explicit BatchNorm2d(int channels, const BatchNormParams& options = {});
   Variable forward(const Variable& x) override { return forward(x, {}); }
-  // activation(norm(x) + residual). A frozen norm, whose weight wants no gradient, keeps its running statistics
-  // and normalises with them in training too.
+  // activation(norm(x) + residual). A frozen norm, whose weight wants no gradient, keeps its running
+  // statistics and normalises with them in training too.
   Variable forward(const Variable& x, const Variable& residual);
 
   Variable weight, bias;  // gamma, beta

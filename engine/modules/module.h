@@ -49,8 +49,8 @@ class Module : public ScopeOwner {
   // "features.3.block.0.0": its place in the tree, empty for the root.
   std::string scope_name() const override;
 
-  // Called with what () is about to return, and returns what is returned instead: to look at an activation, or
-  // to cut the tape there. An empty function takes it away.
+  // Called with what () is about to return, and returns what is returned instead: to look at an activation,
+  // or to cut the tape there. An empty function takes it away.
   using ForwardHook = std::function<Variable(const Variable& output)>;
   void set_forward_hook(ForwardHook hook) { hook_ = std::move(hook); }
   // The submodule of this name, e.g. "layer4.1"; null when there is none.
@@ -65,8 +65,8 @@ class Module : public ScopeOwner {
   // again after changing them.
   void fuse();
 
-  // Lets batch norms in training normalise over all ranks' batches (ops/sync_batch_norm.h); null undoes it. The
-  // communicator must outlive the module.
+  // Lets batch norms in training normalise over all ranks' batches (ops/sync_batch_norm.h); null undoes it.
+  // The communicator must outlive the module.
   void synchronize_batch_norms(Communicator* communicator);
 
   std::vector<NamedParameter> parameters();  // those that are learned

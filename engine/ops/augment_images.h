@@ -1,6 +1,6 @@
 // augment_images: carries out the plans of a batch (engine/math/augment_plan.h): crop, antialiased resize,
-// flip, image operations equal to Pillow's, normalisation and erasing, from bytes to the images that a network
-// takes. The same on every device, to the last bit.
+// flip, image operations equal to Pillow's, normalisation and erasing, from bytes to the images that a
+// network takes. The same on every device, to the last bit.
 #pragma once
 #include "engine/core/kernel_slot.h"
 #include "engine/math/augment_plan.h"

@@ -29,7 +29,8 @@ double draw_beta(RandomSequence& random, double a) {
   // Never 0, whose logarithm there is not.
   const auto uniform = [&] { return double(random.bits() + 0.5) / 4294967296.0; };
   if (a <= 1) {
-    // Joehnk 1964: (u^(1/a)) / (u^(1/a) + v^(1/a)) where the sum is at most 1; in logarithms, for small a underflows.
+    // Joehnk 1964: (u^(1/a)) / (u^(1/a) + v^(1/a)) where the sum is at most 1; in logarithms, for small a
+    // underflows.
     for (;;) {
       const double u = std::log(uniform()) / a, v = std::log(uniform()) / a;
       const double most = std::max(u, v), sum = most + std::log(std::exp(u - most) + std::exp(v - most));

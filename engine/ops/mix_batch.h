@@ -1,14 +1,15 @@
-// mix_batch: MixUp (Zhang et al. 2018) and CutMix (Yun et al. 2019) of a batch with itself: image n meets image
-// n - 1, the first the last. As torchvision's references/classification/transforms.py:
+// mix_batch: MixUp (Zhang et al. 2018) and CutMix (Yun et al. 2019) of a batch with itself: image n meets
+// image n - 1, the first the last. As torchvision's references/classification/transforms.py:
 //
 //   MixUp   y[n] = l x[n] + (1 - l) x[n - 1],  l ~ Beta(a, a)
-//   CutMix  y[n] = x[n - 1] inside a box, x[n] outside; the box has the share 1 - l of the image, l ~ Beta(a, a), a
-//           uniform centre, and is cut off at the borders; then l becomes the share that was left
+//   CutMix  y[n] = x[n - 1] inside a box, x[n] outside; the box has the share 1 - l of the image, l ~ Beta(a,
+//           a), a uniform centre, and is cut off at the borders; then l becomes the share that was left
 //   t[n] = l s[n] + (1 - l) s[n - 1],  s = 1 - e + e / K for the label's class and e / K for the others
 //
-// There is one l, and one box, per batch. With both switched on each batch is mixed by one of them, with equal
-// probability. The numbers are a pure function of (seed, step), and lie in device memory, so that a recorded step
-// (engine/core/graph.h) that is replayed mixes anew. Nothing is recorded on the tape: images and targets are data.
+// There is one l, and one box, per batch. With both switched on each batch is mixed by one of them, with
+// equal probability. The numbers are a pure function of (seed, step), and lie in device memory, so that a
+// recorded step (engine/core/graph.h) that is replayed mixes anew. Nothing is recorded on the tape: images
+// and targets are data.
 #pragma once
 #include <cmath>
 #include <map>
@@ -24,7 +25,8 @@ struct MixParams {
   bool any() const { return mixup_alpha > 0 || cutmix_alpha > 0; }
 };
 
-// One batch's numbers. Inside the box, [top, bottom) x [left, right), a pixel keeps `inside` of itself, outside all.
+// One batch's numbers. Inside the box, [top, bottom) x [left, right), a pixel keeps `inside` of itself,
+// outside all.
 struct Mix {
   float lambda = 1;  // what the targets keep of themselves
   float inside = 1;

@@ -1,5 +1,5 @@
-// sgd_step, adam_step, rmsprop_step: one step of an optimiser for many parameters at once. The formulas are in
-// engine/math/optimizer_rules.h. Everything f32.
+// sgd_step, adam_step, rmsprop_step: one step of an optimiser for many parameters at once. The formulas are
+// in engine/math/optimizer_rules.h. Everything f32.
 #pragma once
 #include <vector>
 

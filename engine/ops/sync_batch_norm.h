@@ -1,8 +1,8 @@
 // sync_batch_norm: batch_norm in training whose mean and variance are those of all ranks' batches together.
 //
 // The formula is that of batch_norm.h. Forward, the ranks gather count, mean and sum of squared distances per
-// channel and merge them (Chan, Golub, LeVeque 1983); backward, they add up sum dz and sum dz * xhat, which dx
-// needs. dgamma and dbeta are this rank's alone, like every parameter's gradient. The loss that is
+// channel and merge them (Chan, Golub, LeVeque 1983); backward, they add up sum dz and sum dz * xhat, which
+// dx needs. dgamma and dbeta are this rank's alone, like every parameter's gradient. The loss that is
 // differentiated is the sum of all ranks' losses.
 #pragma once
 #include "engine/distributed/communicator.h"
@@ -22,7 +22,8 @@ using SyncBatchNormStatistics = void(Context&, const Tensor& x, Tensor& moments)
 using SyncBatchNormMerge = void(Context&, const Tensor& moments, const BatchNormParams&, Tensor& count,
                                 Tensor& mean, Tensor& var, Tensor& inv_std, Tensor& running_mean,
                                 Tensor& running_var);
-// dbeta = sum dz; dgamma = sum dz * xhat. y is defined only where the activation's slope comes from its output.
+// dbeta = sum dz; dgamma = sum dz * xhat. y is defined only where the activation's slope comes from its
+// output.
 using SyncBatchNormBackwardSums = void(Context&, const Tensor& x, const Tensor& y, const Tensor& dy,
                                        const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                                        const Tensor& inv_std, Activation, Tensor& dgamma, Tensor& dbeta);

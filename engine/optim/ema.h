@@ -11,8 +11,8 @@
 
 namespace plume {
 
-// The decay per update with which torchvision's training averages: `decay` is given for a run of one epoch with
-// one image per update,
+// The decay per update with which torchvision's training averages: `decay` is given for a run of one epoch
+// with one image per update,
 //   1 - min(1, (1 - decay) * batch * update_every / epochs * scale)
 // where scale = 1 281 167 / data_set_size makes up for data sets smaller than ImageNet, on which the usual
 // decay would hardly average.
@@ -25,7 +25,8 @@ class Ema {
   // there.
   explicit Ema(Module& module);
 
-  // Floats are averaged, integers copied:  average <- decay * average + (1 - decay) * value. A decay of 0 copies.
+  // Floats are averaged, integers copied:  average <- decay * average + (1 - decay) * value. A decay of 0
+  // copies.
   void prepare(double decay);  // before apply(), and before a recorded one is replayed
   void apply();
   void update(double decay) {
@@ -33,8 +34,8 @@ class Ema {
     apply();
   }
 
-  // Exchanges the averages and the module's own state; again, and all is as before. Fused weights must be fused
-  // anew. Tensors change places, nothing is copied.
+  // Exchanges the averages and the module's own state; again, and all is as before. Fused weights must be
+  // fused anew. Tensors change places, nothing is copied.
   void swap();
 
   // For a checkpoint: the averages under the names of the module's state. Not while swapped.

@@ -5,8 +5,8 @@
 //   backward(loss, optimizer.loss_scale());
 //   optimizer.step(1e-3f);
 //
-// A step is prepare(), which hands the device what changes from step to step, and apply(), which may be recorded
-// (engine/core/graph.h): it neither waits for the device nor reads from it.
+// A step is prepare(), which hands the device what changes from step to step, and apply(), which may be
+// recorded (engine/core/graph.h): it neither waits for the device nor reads from it.
 #pragma once
 #include <optional>
 #include <string>
@@ -34,8 +34,8 @@ struct OptimizerOptions {
   double clip_value = 0;  // of each element, after clip_norm; 0: no clipping
   LossScaling loss_scaling = {};
 };
-// "sgd", "adam", "adamw", "rmsprop", "rmsprop_tf" with PyTorch's defaults (momentum 0; decay of adamw 0.01), those of
-// rmsprop_tf from timm (alpha 0.9, epsilon 1e-10). Throws usage.
+// "sgd", "adam", "adamw", "rmsprop", "rmsprop_tf" with PyTorch's defaults (momentum 0; decay of adamw 0.01),
+// those of rmsprop_tf from timm (alpha 0.9, epsilon 1e-10). Throws usage.
 OptimizerOptions default_options(const std::string& name);
 std::vector<std::string> optimizer_names();
 const char* name(Algorithm algorithm);
@@ -61,8 +61,8 @@ class Optimizer {
   Optimizer(std::vector<ParameterGroup> groups, const OptimizerOptions& options);
   Optimizer(std::vector<NamedParameter> parameters, const OptimizerOptions& options);
 
-  // The learning rate of the next step, and over how many backward passes its gradients are added up (they are
-  // divided by it). Also before a recorded apply() is replayed.
+  // The learning rate of the next step, and over how many backward passes its gradients are added up (they
+  // are divided by it). Also before a recorded apply() is replayed.
   void prepare(float learning_rate, int passes = 1);
   // Parameters without a gradient are left alone.
   void apply();

@@ -76,8 +76,8 @@ class Profiler : private LaunchObserver {
   Profiler(const Profiler&) = delete;
   Profiler& operator=(const Profiler&) = delete;
 
-  // Runs a pass and notes its calls in place of those known before (a replayed graph makes none). Several may be needed until nothing is
-  // cast, packed or recorded any more.
+  // Runs a pass and notes its calls in place of those known before (a replayed graph makes none). Several may
+  // be needed until nothing is cast, packed or recorded any more.
   void learn(const std::function<void()>& pass);
   // Runs and times a pass. Throws an internal error when its calls are not those that were learnt.
   void measure(const std::function<void()>& pass);
@@ -111,8 +111,8 @@ class Profiler : private LaunchObserver {
   std::vector<MeasuredPass> passes_;
 };
 
-// The places of the smaller half of the values (rounded up). Of times, the half that was disturbed least: other
-// work on a machine can only add to them.
+// The places of the smaller half of the values (rounded up). Of times, the half that was disturbed least:
+// other work on a machine can only add to them.
 std::vector<size_t> faster_half(const std::vector<double>& values);
 
 }  // namespace plume

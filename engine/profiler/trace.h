@@ -1,7 +1,7 @@
 // Measured passes in the format of Chrome's tracing and Perfetto (ui.perfetto.dev), JSON.
 //
-// Lanes: on the host the passes, in them the modules as their scopes nest, in them the calls; on the device the
-// kernels (cuda), or what the calls themselves ran (host devices, which work while the host waits).
+// Lanes: on the host the passes, in them the modules as their scopes nest, in them the calls; on the device
+// the kernels (cuda), or what the calls themselves ran (host devices, which work while the host waits).
 // Format: "Trace Event Format", complete events, times in microseconds.
 #pragma once
 #include <string>

@@ -7,7 +7,8 @@
 //
 // All 32 lanes must call. With group = lane / 4 and pair = lane % 4, lane holds
 //   D, C (16x8 float)   d[0..1] row group, columns 2 pair, 2 pair + 1; d[2..3] the same of row group + 8
-//   A    (16x16, f16)   a[0] row group, columns 2 pair..; a[1] row group + 8; a[2], a[3] the same, columns + 8
+//   A    (16x16, f16)   a[0] row group, columns 2 pair..; a[1] row group + 8; a[2], a[3] the same, columns +
+//   8
 //   B    (16x8, f16)    b[0] rows 2 pair, 2 pair + 1 of column group; b[1] rows + 8
 // where a register holds two 16-bit values, the lower index in the lower half.
 #pragma once

@@ -41,8 +41,8 @@ struct TensorTable {
   }
 };
 
-// Calls f(values) for each index of the block's part of the entry, values[j] being that of array j (0 where it
-// is absent), and stores those of the arrays whose bit is set in kWritten.
+// Calls f(values) for each index of the block's part of the entry, values[j] being that of array j (0 where
+// it is absent), and stores those of the arrays whose bit is set in kWritten.
 template <unsigned kWritten, int kArrays, class F>
 __device__ __forceinline__ void for_each_value(const TableEntry<kArrays>& entry, const F& f) {
   constexpr int kWidth = 4;

@@ -23,8 +23,8 @@ using testing::IsEmpty;
 using Rooms = std::set<std::string>;
 
 // core <- memory <- autograd <- distributed <- ops <- modules: each includes all that is below it. An
-// operation's parameters hold activations and epilogues, and its cost rule speaks to the profiler, so math and
-// profiler are below ops.
+// operation's parameters hold activations and epilogues, and its cost rule speaks to the profiler, so math
+// and profiler are below ops.
 const Rooms kBelowMemory{"engine/core"};
 const Rooms kBelowAutograd{"engine/core", "engine/memory"};
 const Rooms kBelowDistributed{"engine/core", "engine/memory", "engine/autograd"};
@@ -45,8 +45,8 @@ const Rooms kBelowTools =
     Rooms{"engine/optim", "engine/serialization", "engine/metrics", "engine/files", "models", "data",
           "data/sets",    "data/images",          "data/augment"};
 
-// What a room may include besides itself: rooms, or single headers of one. Rooms that are not listed (tests, bench,
-// the programs of tools) may include anything but a column.
+// What a room may include besides itself: rooms, or single headers of one. Rooms that are not listed (tests,
+// bench, the programs of tools) may include anything but a column.
 const std::map<std::string, Rooms> kAllowed{
     {"engine/core", {}},
     {"engine/files", {"engine/core"}},

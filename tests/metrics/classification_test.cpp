@@ -1,4 +1,5 @@
-// Classification metrics against scikit-learn: fixtures/metrics.safetensors, written by fixtures/make_metrics.py.
+// Classification metrics against scikit-learn: fixtures/metrics.safetensors, written by
+// fixtures/make_metrics.py.
 #include "engine/metrics/classification.h"
 
 #include <gtest/gtest.h>

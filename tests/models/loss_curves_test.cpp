@@ -1,5 +1,5 @@
-// Twenty steps of training against PyTorch: every optimiser, with label smoothing, MixUp with a given lambda and
-// weight decay. fixtures/make_optim.py wrote the losses, from PyTorch in double precision.
+// Twenty steps of training against PyTorch: every optimiser, with label smoothing, MixUp with a given lambda
+// and weight decay. fixtures/make_optim.py wrote the losses, from PyTorch in double precision.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -7,8 +7,8 @@
 
 namespace plume::test {
 
-// noise: the upper bytes of a linear congruential generator; black_white: the same, 0 or 255; dark: noise between
-// 40 and 71; smooth: ramps; constant: one colour.
+// noise: the upper bytes of a linear congruential generator; black_white: the same, 0 or 255; dark: noise
+// between 40 and 71; smooth: ramps; constant: one colour.
 inline data::Image draw(const std::string& content, int height, int width) {
   data::Image image{height, width, {}};
   uint32_t state = uint32_t(height) * 65536u + uint32_t(width);

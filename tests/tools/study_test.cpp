@@ -21,7 +21,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using Words = std::vector<std::string>;
 
-// Two networks that train for one step, one that cannot (its learning rate is no number), one without weights.
+// Two networks that train for one step, one that cannot (its learning rate is no number), one without
+// weights.
 const json kRecipe = {
     {"title", "A small <study>"},
     {"settings", {{"epochs", 1}, {"batch", 8}, {"limit-train", 8}, {"limit-test", 10}, {"warmup-epochs", 0}}},

@@ -29,8 +29,8 @@ class DeviceFlags {
 // "train: message" on stderr; of several ranks the first speaks.
 void log_line(const std::string& line);
 
-// Runs the body and turns what it throws into one line on stderr and an exit code. A rank of several then ends
-// the others, which would wait for it.
+// Runs the body and turns what it throws into one line on stderr and an exit code. A rank of several then
+// ends the others, which would wait for it.
 int run_tool(int argc, char** argv, const std::string& description, const std::function<int(Flags&)>& body);
 
 }  // namespace plume::tools

@@ -1,4 +1,5 @@
-# Libraries from the distribution, or from a bundle (tools/bundle_deps.sh) on machines without a package registry.
+# Libraries from the distribution, or from a bundle (tools/bundle_deps.sh) on machines without a package
+# registry.
 if(PLUME_DEPS_DIR)
   get_filename_component(_bundle ${PLUME_DEPS_DIR} ABSOLUTE BASE_DIR ${CMAKE_SOURCE_DIR})
   if(NOT EXISTS ${_bundle}/usr/include)
@@ -33,8 +34,8 @@ if(OpenMP_CXX_FOUND)
   target_link_libraries(plume_dependencies INTERFACE OpenMP::OpenMP_CXX)
 endif()
 
-# oneDNN is the cpu device's cuDNN; without it the plain loops run. Its own CMake package asks for OpenCL, which is
-# not needed here.
+# oneDNN is the cpu device's cuDNN; without it the plain loops run. Its own CMake package asks for OpenCL,
+# which is not needed here.
 option(PLUME_ONEDNN "Use oneDNN where it is found" ON)
 if(PLUME_ONEDNN)
   find_path(ONEDNN_INCLUDE_DIR dnnl.hpp)

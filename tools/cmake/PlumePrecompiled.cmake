@@ -1,16 +1,17 @@
-# Headers that are compiled once for many sources. Every source still names what it uses: the preset `tidy` builds
-# without them.
+# Headers that are compiled once for many sources. Every source still names what it uses: the preset `tidy`
+# builds without them.
 set(PLUME_PRECOMPILED_STANDARD <algorithm> <functional> <map> <memory> <set> <string> <vector>)
 set(PLUME_PRECOMPILED_ENGINE ${PLUME_PRECOMPILED_STANDARD} <cmath> <cstring>
-  <fmt/core.h> "${CMAKE_SOURCE_DIR}/engine/autograd/tape.h" "${CMAKE_SOURCE_DIR}/engine/core/kernel_slot.h" "${CMAKE_SOURCE_DIR}/engine/core/text.h")
+  "${CMAKE_SOURCE_DIR}/engine/autograd/tape.h" "${CMAKE_SOURCE_DIR}/engine/core/kernel_slot.h"
+  "${CMAKE_SOURCE_DIR}/engine/core/text.h")
 set(PLUME_PRECOMPILED_TOOLS ${PLUME_PRECOMPILED_STANDARD} <filesystem> <fstream> <sstream> <variant>
   <fmt/format.h> <nlohmann/json.hpp>)
 set(PLUME_PRECOMPILED_TESTS ${PLUME_PRECOMPILED_STANDARD} <filesystem> <fstream> <sstream>
   <fmt/format.h> <gmock/gmock.h> <gtest/gtest.h> "${CMAKE_SOURCE_DIR}/tests/support/check_op.h")
 set(PLUME_PRECOMPILED_BENCH ${PLUME_PRECOMPILED_STANDARD} "${CMAKE_SOURCE_DIR}/bench/support/slot_bench.h")
 
-# For what spends its time inside the library: -O1, which compiles quickly, and a precompiled header, either of its own
-# (HEADERS and a list) or that of another target (REUSE and its name).
+# For what spends its time inside the library: -O1, which compiles quickly, and a precompiled header, either
+# of its own (HEADERS and a list) or that of another target (REUSE and its name).
 function(plume_quick_to_compile target how)
   target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
   # One code model for a static library and the programs that share its precompiled header.

@@ -1,5 +1,5 @@
-# plume_instrument_kernels(sources...): compiles kernels so that kernels/simt/race_detector.cpp sees every access.
-# Only the compiler's part of the thread sanitizer is used; its library must not be linked.
+# plume_instrument_kernels(sources...): compiles kernels so that kernels/simt/race_detector.cpp sees every
+# access. Only the compiler's part of the thread sanitizer is used; its library must not be linked.
 function(plume_instrument_kernels)
   set(flags -fsanitize=thread -g)
   if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")

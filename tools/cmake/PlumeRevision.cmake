@@ -1,5 +1,5 @@
-# Writes tools/cli/plume_revision.h into the build folder at every build, touching it only when the revision has changed.
-# Run as a script (-DSOURCE=... -DOUTPUT=...) or included for the target plume_revision.
+# Writes tools/cli/plume_revision.h into the build folder at every build, touching it only when the revision
+# has changed. Run as a script (-DSOURCE=... -DOUTPUT=...) or included for the target plume_revision.
 if(CMAKE_SCRIPT_MODE_FILE)
   set(revision unknown)
   find_program(GIT git)

@@ -1,10 +1,10 @@
 // Runs the cells of a study, each one once, whatever is killed or started beside it.
 //
-// A cell lives in OUT/cells/<id>/: `run` (train's run folder), log.txt (what train, evaluate and predict said),
-// evaluation.json, explain/*.png, and at last cell.json, which is written atomically when the cell is finished. A
-// process claims a cell by locking its file `lock`; its child processes hold the lock too, so that a cell whose study
-// was killed stays claimed until its training has ended as well. A cell without cell.json goes on from its last
-// checkpoint.
+// A cell lives in OUT/cells/<id>/: `run` (train's run folder), log.txt (what train, evaluate and predict
+// said), evaluation.json, explain/*.png, and at last cell.json, which is written atomically when the cell is
+// finished. A process claims a cell by locking its file `lock`; its child processes hold the lock too, so
+// that a cell whose study was killed stays claimed until its training has ended as well. A cell without
+// cell.json goes on from its last checkpoint.
 #pragma once
 #include <string>
 #include <vector>
@@ -29,8 +29,8 @@ struct StudyOptions {
 //   "seconds" (training and its evaluations), "peak_memory_bytes" {"train", "evaluate"}, "explanations" [...]
 using CellResult = Json;
 
-// The finished result; null when there is none yet. Throws usage when the cell was run with other settings, naming
-// the first difference; a damaged file counts as none.
+// The finished result; null when there is none yet. Throws usage when the cell was run with other settings,
+// naming the first difference; a damaged file counts as none.
 CellResult read_cell(const StudyCell& cell, const StudyOptions& options);
 
 enum class CellOutcome { finished, claimed_elsewhere, interrupted };

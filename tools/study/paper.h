@@ -1,7 +1,7 @@
 // The figures of the paper that `study` sets beside its own: Tables 1 to 4.
 //
-// Its networks ran on one Tesla P100. Its FLOPs column counts the multiply-adds at the data sets' own resolution, and
-// its sizes are in MiB.
+// Its networks ran on one Tesla P100. Its FLOPs column counts the multiply-adds at the data sets' own
+// resolution, and its sizes are in MiB.
 #pragma once
 #include <span>
 #include <string_view>

@@ -7,7 +7,8 @@
 //    "groups": [{"name": "networks", "kind": "main",            kind: main or ablation
 //                "axes": {"model": [...], "data": [...], "start": ["pretrained", "scratch"],
 //                         "variant": {"adam": {"optimizer": "adam"}, "sgd": {"optimizer": "sgd"}}}}]}
-// A group has one cell per combination of its axes. Cells with the same flags are one cell, whatever their groups.
+// A group has one cell per combination of its axes. Cells with the same flags are one cell, whatever their
+// groups.
 #pragma once
 #include <string>
 #include <utility>
@@ -49,8 +50,8 @@ struct StudySelection {
   StudySettings settings;                 // have the last word
 };
 
-// `source` names the recipe in messages. Throws bad_input, naming source and field, for anything that a recipe does
-// not have; usage when the selection leaves no cell.
+// `source` names the recipe in messages. Throws bad_input, naming source and field, for anything that a
+// recipe does not have; usage when the selection leaves no cell.
 StudyPlan plan_study(const std::string& text, const std::string& source, const StudySelection& selection);
 
 // --shard i/n, or what a SLURM array, MPI or SLURM step says about this process; 0/1 otherwise.

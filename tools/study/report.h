@@ -9,13 +9,16 @@
 namespace plume::tools {
 
 // Everything that the page shows:
-//   "title", "recipe", "devices" [{"name", "device", "precision"}], "counts" {"planned", "done", "failed", ...}
-//   "tables" [{"id", "title", "note", "columns" [{"key", "title", "kind", "digits", "unit"}], "rows" [{key: value}]}]
-//   "figures": bars {"id", "kind", "title", "unit", "digits", "groups", "series" [{"name", "values", "paper"}]} and
+//   "title", "recipe", "devices" [{"name", "device", "precision"}],
+//   "counts" {"planned", "done", "failed", ...}
+//   "tables" [{"id", "title", "note", "columns" [{"key", "title", "kind", "digits", "unit"}],
+//     "rows" [{key: value}]}]
+//   "figures": bars {"id", "kind", "title", "unit", "digits", "groups",
+//     "series" [{"name", "values", "paper"}]} and
 //     scatters {"id", "kind", "title", "x", "y", "points" [{"name", "group", "x", "y"}]}
 //   "cells" [the cells' results, with the images of "explanations" as data URIs]
-// Column kinds: text, number (null: not measured), difference (ours minus the paper's). `results` in the order of
-// plan.cells; null for what has not been run.
+// Column kinds: text, number (null: not measured), difference (ours minus the paper's). `results` in the
+// order of plan.cells; null for what has not been run.
 Json study_report(const StudyPlan& plan, const std::vector<CellResult>& results, const std::string& out);
 
 std::string report_as_markdown(const Json& report);

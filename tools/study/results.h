@@ -1,4 +1,5 @@
-// What has come of a study's cells: look-ups in a plan and its results, and a cell's figures in printed units.
+// What has come of a study's cells: look-ups in a plan and its results, and a cell's figures in printed
+// units.
 #pragma once
 #include <string>
 #include <string_view>

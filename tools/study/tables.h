@@ -1,4 +1,5 @@
-// The tables of a study's report: accuracy and cost for each data set, pretrained against scratch, ablations, all cells.
+// The tables of a study's report: accuracy and cost for each data set, pretrained against scratch, ablations,
+// all cells.
 #pragma once
 #include "tools/study/results.h"
 

@@ -7,7 +7,8 @@
 namespace plume::tools {
 namespace {
 
-// The position is described as the settings are. What the numbers can be is checked whatever the checksum says.
+// The position is described as the settings are. What the numbers can be is checked whatever the checksum
+// says.
 const Fields<RunState>& state_fields() {
   using S = RunState;
   constexpr int64_t kAny = INT64_MAX;

@@ -1,5 +1,5 @@
-// Training by several ranks (engine/distributed/data_parallel.h), as the tools see it: who speaks and writes, what
-// is added up. All ranks must call the same functions in the same order.
+// Training by several ranks (engine/distributed/data_parallel.h), as the tools see it: who speaks and writes,
+// what is added up. All ranks must call the same functions in the same order.
 #pragma once
 #include "data/sampler.h"
 #include "engine/distributed/data_parallel.h"
@@ -26,9 +26,9 @@ class TrainingRanks {
   SharedStep begin_step(int64_t samples);
   // 0, or the signal that one of the ranks got.
   int stop_signal() { return begin_step(0).stop_signal; }
-  // Adds to the gradients size() times that of the loss of all ranks' samples, where `loss` is the mean over this
-  // rank's: divided by the ranks as by the passes of a step it is the mean. dy f32 [1]. Gradients are summed over
-  // the ranks after the `last` pass.
+  // Adds to the gradients size() times that of the loss of all ranks' samples, where `loss` is the mean over
+  // this rank's: divided by the ranks as by the passes of a step it is the mean. dy f32 [1]. Gradients are
+  // summed over the ranks after the `last` pass.
   void backward(const Variable& loss, const Tensor& dy, const SharedStep& step, bool last = true);
 
   // Sums over all ranks, in place.

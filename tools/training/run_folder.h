@@ -23,7 +23,8 @@ class RunFolder {
   std::string file(const std::string& name) const;
   std::string checkpoint(int64_t step) const;
 
-  // Throws usage when the path is something else than a folder, or holds a run already and `replace` is false.
+  // Throws usage when the path is something else than a folder, or holds a run already and `replace` is
+  // false.
   void check_free(bool replace) const;
   // Makes the folder and removes what a run before left in it. Throws resource.
   void make() const;
@@ -31,8 +32,8 @@ class RunFolder {
   // The newest checkpoint that is whole; newer ones that are damaged are named in `damaged`, one line each.
   // Throws bad_input when there is none.
   std::string newest_checkpoint(RunDescription& found, std::vector<std::string>& damaged) const;
-  // Removes checkpoints of steps before `step` until, with it, `keep` are left, and what a killed run left half
-  // written.
+  // Removes checkpoints of steps before `step` until, with it, `keep` are left, and what a killed run left
+  // half written.
   void prune(int64_t step, int64_t keep) const;
 
  private:

@@ -36,14 +36,14 @@ class TrainingStep {
   TrainingStep(Learner& learner, const StepParams& params, Device device,
                std::function<void(const std::string&)> say);
 
-  // Starts step number `step` over this rank's batches, whose gradients are added up. The device may still be at work
-  // when this returns; the batches must stay alive until result().
+  // Starts step number `step` over this rank's batches, whose gradients are added up. The device may still be
+  // at work when this returns; the batches must stay alive until result().
   void start(const std::vector<data::Batch>& batches, int64_t step, float learning_rate);
   // Of the step that was started last; waits for the device.
   Result result();
   // After a step whose loss is not finite: the first layer whose output is not, with the kernel's slot,
-  // "layer1.0.conv1 (conv2d.forward)". Empty when there is none. The weights are those before the step where the
-  // host computes, else those after it.
+  // "layer1.0.conv1 (conv2d.forward)". Empty when there is none. The weights are those before the step where
+  // the host computes, else those after it.
   std::string first_bad_layer();
 
  private:

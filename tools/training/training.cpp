@@ -149,8 +149,8 @@ class Run {
     return batches;
   }
 
-  // The signal that asked to stop, or 0; the state is then that after a whole step. The next batches are fetched
-  // while the device is at work.
+  // The signal that asked to stop, or 0; the state is then that after a whole step. The next batches are
+  // fetched while the device is at work.
   int train_epoch() {
     learner_.model->train();
     Clock::time_point before = Clock::now();

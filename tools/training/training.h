@@ -1,7 +1,7 @@
 // A training run: recipe in, run folder out (run_folder.h).
 //
-// Batches, augmentation and the schedule are pure functions of (recipe, epoch, step), so a run that is resumed
-// anywhere continues bit for bit.
+// Batches, augmentation and the schedule are pure functions of (recipe, epoch, step), so a run that is
+// resumed anywhere continues bit for bit.
 #pragma once
 #include <string>
 

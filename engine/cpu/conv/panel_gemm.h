@@ -1,7 +1,8 @@
 // Products of a few rows with panels of 16 columns: the inner loop of the cpu device's own convolutions.
 //
 // The right-hand side (a constant filter) is packed once in panels of 16 columns, so that the loop reads it
-// in the order it lies in memory. A tile of sums stays in registers over the whole depth, and through the epilogue:
+// in the order it lies in memory. A tile of sums stays in registers over the whole depth, and through the
+// epilogue:
 //
 //   AVX2     6 rows x 16 columns: twelve vectors of eight sums, two of the panel, one broadcast value. Per
 //            step of depth eight loads and twelve fused multiply-adds, two of either a cycle.

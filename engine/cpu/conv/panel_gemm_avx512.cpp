@@ -1,7 +1,7 @@
 // The panel product for AVX-512 (panel_gemm.h); this file alone is compiled for it.
 //
-// Scale, shift, residual and ReLU are applied to the sums in their registers, so that a tile is stored once. Other
-// activations walk over the stored tile again, which lies in the first cache.
+// Scale, shift, residual and ReLU are applied to the sums in their registers, so that a tile is stored once.
+// Other activations walk over the stored tile again, which lies in the first cache.
 #include "engine/cpu/conv/panel_kernel.h"
 
 #if defined(__x86_64__)

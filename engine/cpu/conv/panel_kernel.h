@@ -1,6 +1,6 @@
-// What an inner loop of the cpu device's own convolutions computes: a few rows times panels of 16 columns, and
-// the epilogue while the sums are at hand. Only what the loops themselves need: one of them is compiled for
-// AVX-512 as a whole, and nothing that other files share may be compiled with it.
+// What an inner loop of the cpu device's own convolutions computes: a few rows times panels of 16 columns,
+// and the epilogue while the sums are at hand. Only what the loops themselves need: one of them is compiled
+// for AVX-512 as a whole, and nothing that other files share may be compiled with it.
 #pragma once
 #include <cstdint>
 
@@ -23,7 +23,8 @@ struct PanelKernel {
   const char* isa;
   int rows, columns;  // of its tile
   // sum[r][c] = sum over segments and depth of row_pointers[segment * count + r][d] * panels[segment][d][c]
-  // for r < count <= rows and c < columns <= the kernel's; `panel_size` values lie from one panel to the next.
+  // for r < count <= rows and c < columns <= the kernel's; `panel_size` values lie from one panel to the
+  // next.
   void (*multiply)(int count, int columns, const float* const* row_pointers, int segments, int64_t depth,
                    const float* panels, int64_t panel_size, const TileOutput& output);
 };

@@ -8,10 +8,11 @@
 // channels are 36 matrix products [tiles, C] x [C, K], and the transformation back applies the epilogue.
 //
 // Work per 4x4 outputs: 36 C K multiply-adds, and 144 C + 100 K additions or so for the transformations: they
-// matter less the more channels there are. What is transformed must stay in the second-level cache of the core
-// that uses it: products are computed for 48 output channels at a time and transformed back at once, and with
-// tiles enough every thread takes its own chunk of them from input to output. The filter, fourfold as large, is
-// then read once per chunk; with few tiles it is the bound, so the threads share the tiles and split the filters.
+// matter less the more channels there are. What is transformed must stay in the second-level cache of the
+// core that uses it: products are computed for 48 output channels at a time and transformed back at once, and
+// with tiles enough every thread takes its own chunk of them from input to output. The filter, fourfold as
+// large, is then read once per chunk; with few tiles it is the bound, so the threads share the tiles and
+// split the filters.
 //
 // Numerically the transformations add about two decimal digits to the rounding of a sum, relative to the
 // largest value in a tile.
@@ -129,8 +130,8 @@ struct Job {
     return std::min(panel_count(s.filters) * block / blocks() * kPanelColumns, s.filters);
   }
 
-  // Products of the tiles first..first+tiles-1 in v with the filters of one block, and their way back; m holds
-  // kPositions * tiles * kBlock values.
+  // Products of the tiles first..first+tiles-1 in v with the filters of one block, and their way back; m
+  // holds kPositions * tiles * kBlock values.
   void multiply(const float* v, int64_t first, int64_t tiles, int64_t block, float* m) const {
     const int64_t k = first_filter(block), count = first_filter(block + 1) - k;
     const int64_t panels = panel_count(s.filters), panel_size = s.channels * kPanelColumns;

@@ -22,7 +22,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-// Two classes of three images each, by turns, in DIR/data/train, of different sizes; the packed file goes to DIR/cache.
+// Two classes of three images each, by turns, in DIR/data/train, of different sizes; the packed file goes to
+// DIR/cache.
 class ImageSet : public testing::Test {
  protected:
   ImageSet() {

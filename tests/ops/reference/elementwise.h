@@ -1,5 +1,5 @@
-// Naive references of activations and of what is done value by value, in double precision: each reads like its
-// equation. See array.h for Real and Sum.
+// Naive references of activations and of what is done value by value, in double precision: each reads like
+// its equation. See array.h for Real and Sum.
 #pragma once
 #include <algorithm>
 
