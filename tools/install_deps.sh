@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what the build needs from Debian's packages, and only what is missing.
 #
-#   install_deps.sh [--browser]    --browser: also Chromium, in which a test looks at the study's page
+#   install_deps.sh [--tests]    --tests: also what single tests want: Chromium to look at the study's page,
+#                                clang-format to hold the sources to their format
 set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache pkg-config libdnnl-dev libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev
           nlohmann-json3-dev libfmt-dev libstb-dev libopenmpi-dev openmpi-bin)
-[ "${1:-}" = "--browser" ] && packages+=(chromium)
+[ "${1:-}" = "--tests" ] && packages+=(chromium clang-format-14)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")
@@ -24,4 +25,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "install_deps: installing ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
-DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+# Of another Debian's packages not all may be there; those that single tests want may be absent.
+if [ "${1:-}" = "--tests" ] && ! apt-cache show clang-format-14 >/dev/null 2>&1; then
+  missing=("${missing[@]/clang-format-14/}")
+fi
+DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends ${missing[@]} >/dev/null

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-tools/install_deps.sh --browser
+tools/install_deps.sh --tests
 preset=cpu
 if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; then preset=developer; fi
 jobs=$(nproc)

@@ -22,8 +22,8 @@ void derive_backward(BenchOf<activation_backward>& bench, Device) {
   for_each_fused_activation([&](const Tensor& y, Activation kind) { bench.note({y, y, kind, y}); });
 }
 
-const bool registered = bench_slot<activation_forward>({.derive = derive_forward}) &&
-                        bench_slot<activation_backward>({.derive = derive_backward});
+const bool activation_registered = bench_slot<activation_forward>({.derive = derive_forward}) &&
+                                   bench_slot<activation_backward>({.derive = derive_backward});
 
 }  // namespace
 }  // namespace plume::bench

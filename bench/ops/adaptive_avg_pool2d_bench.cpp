@@ -20,8 +20,9 @@ void derive_backward(BenchOf<adaptive_avg_pool2d_backward>& bench, Device) {
   for_each_pooled([&](const Tensor& x, const Tensor& y) { bench.note({y, x}); });
 }
 
-const bool registered = bench_slot<adaptive_avg_pool2d_forward>({.derive = derive_forward}) &&
-                        bench_slot<adaptive_avg_pool2d_backward>({.derive = derive_backward});
+const bool adaptive_avg_pool2d_registered =
+    bench_slot<adaptive_avg_pool2d_forward>({.derive = derive_forward}) &&
+    bench_slot<adaptive_avg_pool2d_backward>({.derive = derive_backward});
 
 }  // namespace
 }  // namespace plume::bench

@@ -5,7 +5,7 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<add_forward>();
+const bool add_registered = bench_slot<add_forward>();
 
 }  // namespace
 }  // namespace plume::bench

@@ -60,7 +60,7 @@ void derive(SlotBench<AugmentImages>& bench, Device device) {
   note(256, crops);
 }
 
-const bool registered = bench_slot<augment_images_forward>({.derive = derive});
+const bool augment_images_registered = bench_slot<augment_images_forward>({.derive = derive});
 
 }  // namespace
 }  // namespace bench

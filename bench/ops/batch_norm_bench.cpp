@@ -19,9 +19,9 @@ void derive_eval(BenchOf<batch_norm_forward_eval>& bench, Device) {
     bench.note({x, gamma, beta, residual, running_mean, running_var, params, y});
 }
 
-const bool registered = bench_slot<batch_norm_forward_train>() &&
-                        bench_slot<batch_norm_forward_eval>({.derive = derive_eval}) &&
-                        bench_slot<batch_norm_backward>();
+const bool batch_norm_registered = bench_slot<batch_norm_forward_train>() &&
+                                   bench_slot<batch_norm_forward_eval>({.derive = derive_eval}) &&
+                                   bench_slot<batch_norm_backward>();
 
 }  // namespace
 }  // namespace bench

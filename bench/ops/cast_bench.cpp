@@ -5,7 +5,7 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<cast_forward>();
+const bool cast_registered = bench_slot<cast_forward>();
 
 }  // namespace
 }  // namespace plume::bench

@@ -5,7 +5,7 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<concat_forward>() && bench_slot<concat_backward>();
+const bool concat_registered = bench_slot<concat_forward>() && bench_slot<concat_backward>();
 
 }  // namespace
 }  // namespace plume::bench

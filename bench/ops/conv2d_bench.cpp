@@ -5,8 +5,8 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<conv2d_forward>() && bench_slot<conv2d_backward_input>() &&
-                        bench_slot<conv2d_backward_weight>();
+const bool conv2d_registered = bench_slot<conv2d_forward>() && bench_slot<conv2d_backward_input>() &&
+                               bench_slot<conv2d_backward_weight>();
 
 }  // namespace
 }  // namespace plume::bench

@@ -5,9 +5,9 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<depthwise_conv2d_forward>() &&
-                        bench_slot<depthwise_conv2d_backward_input>() &&
-                        bench_slot<depthwise_conv2d_backward_weight>();
+const bool depthwise_conv2d_registered = bench_slot<depthwise_conv2d_forward>() &&
+                                         bench_slot<depthwise_conv2d_backward_input>() &&
+                                         bench_slot<depthwise_conv2d_backward_weight>();
 
 }  // namespace
 }  // namespace plume::bench

@@ -5,7 +5,7 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<dropout_forward>();
+const bool dropout_registered = bench_slot<dropout_forward>();
 
 }  // namespace
 }  // namespace plume::bench

@@ -13,7 +13,7 @@ void derive(BenchOf<epilogue_apply>& bench, Device device) {
   }
 }
 
-const bool registered = bench_slot<epilogue_apply>({.derive = derive});
+const bool epilogue_registered = bench_slot<epilogue_apply>({.derive = derive});
 
 }  // namespace
 }  // namespace plume::bench

@@ -5,7 +5,7 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<fire_expand_forward>();
+const bool fire_registered = bench_slot<fire_expand_forward>();
 
 }  // namespace
 }  // namespace plume::bench

@@ -5,7 +5,8 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<global_avg_pool_forward>() && bench_slot<global_avg_pool_backward>();
+const bool global_avg_pool_registered =
+    bench_slot<global_avg_pool_forward>() && bench_slot<global_avg_pool_backward>();
 
 }  // namespace
 }  // namespace plume::bench

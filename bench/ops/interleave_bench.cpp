@@ -5,7 +5,7 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<interleave_forward>() && bench_slot<interleave_backward>();
+const bool interleave_registered = bench_slot<interleave_forward>() && bench_slot<interleave_backward>();
 
 }  // namespace
 }  // namespace plume::bench

@@ -5,8 +5,8 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<linear_forward>() && bench_slot<linear_backward_input>() &&
-                        bench_slot<linear_backward_weight>();
+const bool linear_registered = bench_slot<linear_forward>() && bench_slot<linear_backward_input>() &&
+                               bench_slot<linear_backward_weight>();
 
 }  // namespace
 }  // namespace plume::bench

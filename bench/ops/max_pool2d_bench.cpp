@@ -18,7 +18,7 @@ void complete_backward(Context& context, Tensor& dy, Tensor& argmax, MaxPool2dPa
   max_pool2d_forward(context, x, params, y, argmax);
 }
 
-const bool registered =
+const bool max_pool2d_registered =
     bench_slot<max_pool2d_forward>() && bench_slot<max_pool2d_backward>({.complete = complete_backward});
 
 }  // namespace

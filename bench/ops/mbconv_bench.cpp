@@ -23,8 +23,8 @@ void for_each_packed(FusedMbconvParams& p, F&& f) {
 namespace bench {
 namespace {
 
-const bool registered = bench_slot<expand_depthwise_forward>() && bench_slot<gated_pointwise_forward>() &&
-                        bench_slot<fused_mbconv_forward>();
+const bool mbconv_registered = bench_slot<expand_depthwise_forward>() &&
+                               bench_slot<gated_pointwise_forward>() && bench_slot<fused_mbconv_forward>();
 
 }  // namespace
 }  // namespace bench

@@ -89,7 +89,7 @@ void complete_begin(Context&, Tensor& input, Tensor&, StepRules&, Tensor& contro
   control.copy_from(Tensor::from_bytes(&usual, control.shape(), DType::f32, Device::cpu));
 }
 
-const bool registered =
+const bool optimizer_step_registered =
     bench_slot<sgd_step>({.complete = complete<SgdParams>}) &&
     bench_slot<adam_step>({.complete = complete<AdamParams>, .derive = derive_adam}) &&
     bench_slot<rmsprop_step>({.complete = complete<RmspropParams>, .derive = derive_rmsprop}) &&

@@ -14,7 +14,7 @@ void for_each_fused_relu(F&& f) {
     if (params.activation == Activation::relu) f(y);
 }
 
-const bool registered =
+const bool relu_registered =
     bench_slot<relu_forward>({.derive =
                                   [](BenchOf<relu_forward>& bench, Device) {
                                     for_each_fused_relu([&](const Tensor& y) { bench.note({y, y}); });

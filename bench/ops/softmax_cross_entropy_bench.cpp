@@ -10,8 +10,9 @@ std::string describe(const CrossEntropyParams& p) { return message("smoothing{}"
 namespace bench {
 namespace {
 
-const bool registered = bench_slot<softmax_cross_entropy_forward>() &&
-                        bench_slot<softmax_cross_entropy_backward>() && bench_slot<mean_forward>();
+const bool softmax_cross_entropy_registered = bench_slot<softmax_cross_entropy_forward>() &&
+                                              bench_slot<softmax_cross_entropy_backward>() &&
+                                              bench_slot<mean_forward>();
 
 }  // namespace
 }  // namespace bench

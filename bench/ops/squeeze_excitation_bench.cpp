@@ -10,8 +10,9 @@ std::string describe(const SqueezeExcitationParams& p) {
 namespace bench {
 namespace {
 
-const bool registered = bench_slot<squeeze_excitation_forward>() &&
-                        bench_slot<squeeze_excitation_backward>() && bench_slot<squeeze_gate_forward>();
+const bool squeeze_excitation_registered = bench_slot<squeeze_excitation_forward>() &&
+                                           bench_slot<squeeze_excitation_backward>() &&
+                                           bench_slot<squeeze_gate_forward>();
 
 }  // namespace
 }  // namespace bench

@@ -5,7 +5,7 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<stochastic_depth_forward>();
+const bool stochastic_depth_registered = bench_slot<stochastic_depth_forward>();
 
 }  // namespace
 }  // namespace plume::bench

@@ -5,7 +5,7 @@
 namespace plume::bench {
 namespace {
 
-const bool registered = bench_slot<sum_rows_forward>();
+const bool sum_rows_registered = bench_slot<sum_rows_forward>();
 
 }  // namespace
 }  // namespace plume::bench

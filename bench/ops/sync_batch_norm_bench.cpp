@@ -43,7 +43,7 @@ void derive_backward_input(BenchOf<sync_batch_norm_backward_input>& bench, Devic
                 params.activation, dx, dresidual});
 }
 
-const bool registered =
+const bool sync_batch_norm_registered =
     bench_slot<sync_batch_norm_statistics>({.derive = derive_statistics}) &&
     bench_slot<sync_batch_norm_merge>({.complete = complete_merge, .derive = derive_merge}) &&
     bench_slot<sync_batch_norm_backward_sums>({.derive = derive_backward_sums}) &&

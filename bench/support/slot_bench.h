@@ -1,6 +1,6 @@
 // Benchmarks of a slot, with the arguments that the networks give it.
 //
-//   const bool registered = bench_slot<relu_forward>();
+//   const bool relu_registered = bench_slot<relu_forward>();
 //
 // The recorder puts a variant on top of each slot's ladder that fits while a Recording is alive. It notes the
 // arguments and computes nothing, so that a whole training step of a large batch is walked in an instant.

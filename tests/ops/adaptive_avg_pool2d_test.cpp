@@ -7,12 +7,12 @@
 namespace plume::test {
 namespace {
 
-struct PoolCase {
+struct AdaptivePoolCase {
   Shape x, y;
 };
 
-std::vector<PoolCase> cases() {
-  std::vector<PoolCase> list;
+std::vector<AdaptivePoolCase> adaptive_pool_cases() {
+  std::vector<AdaptivePoolCase> list;
   for (const Shape& x : odd_images())
     for (const int64_t height : {1, 2, 5})  // 1x1, windows that overlap, more windows than values
       list.push_back({x, {x[0], height, height + 2, x[3]}});
@@ -36,7 +36,7 @@ void for_each_value(const Shape& x, const Shape& y, F&& f) {
 }
 
 TEST(AdaptiveAvgPool2dTest, Forward) {
-  for (const PoolCase& pool : cases())
+  for (const AdaptivePoolCase& pool : adaptive_pool_cases())
     check_op({.slot = adaptive_avg_pool2d_forward,
               .label = message("to {} x {}", pool.y[1], pool.y[2]),
               .inputs = {{"x", pool.x}},
@@ -56,7 +56,7 @@ TEST(AdaptiveAvgPool2dTest, Forward) {
 }
 
 TEST(AdaptiveAvgPool2dTest, Backward) {
-  for (const PoolCase& pool : cases())
+  for (const AdaptivePoolCase& pool : adaptive_pool_cases())
     check_op({.slot = adaptive_avg_pool2d_backward,
               .label = message("from {} x {}", pool.y[1], pool.y[2]),
               .inputs = {{"dy", pool.y}},

@@ -12,13 +12,13 @@ namespace plume::test {
 namespace {
 
 // Images of several sizes and contents, and the plans that augmenters with these parameters draw for them.
-struct Case {
+struct AugmentCase {
   std::string label;
   data::AugmentParams params;
   std::vector<data::Image> images;
 };
 
-AugmentBatch batch_of(const Case& c) {
+AugmentBatch batch_of(const AugmentCase& c) {
   const data::Augmenter augmenter(c.images[0].height, c.images[0].width, c.params);
   data::TapTable taps;
   std::vector<uint8_t> pixels;
@@ -49,10 +49,10 @@ std::vector<data::Image> drawn(int height, int width, int count) {
   return images;
 }
 
-std::vector<Case> cases() {
-  std::vector<Case> all;
+std::vector<AugmentCase> augment_cases() {
+  std::vector<AugmentCase> all;
   const auto add = [&](const std::string& label, std::vector<data::Image> images, auto change) {
-    Case c{label, data::training_augmentation(data::kImageNetStatistics, 9), std::move(images)};
+    AugmentCase c{label, data::training_augmentation(data::kImageNetStatistics, 9), std::move(images)};
     change(c.params);
     all.push_back(std::move(c));
   };
@@ -93,7 +93,7 @@ AugmentBatch on(AugmentBatch batch, Device device) {
 }
 
 // What the loader's threads make of the same images.
-std::vector<float> by_loader(const Case& c) {
+std::vector<float> by_loader(const AugmentCase& c) {
   const data::Augmenter augmenter(c.images[0].height, c.images[0].width, c.params);
   const size_t size = size_t(augmenter.height()) * size_t(augmenter.width()) * 3;
   std::vector<float> out(size * c.images.size());
@@ -106,7 +106,7 @@ std::vector<float> by_loader(const Case& c) {
 
 TEST(AugmentImagesTest, EveryDeviceGivesTheLoadersImagesToTheLastBit) {
   KernelSlot<AugmentImages>& slot = augment_images_forward;
-  for (const Case& c : cases()) {
+  for (const AugmentCase& c : augment_cases()) {
     const AugmentBatch batch = batch_of(c);
     const std::vector<float> expected = by_loader(c);
     for (const Device device : devices_under_test()) {
@@ -133,7 +133,7 @@ TEST(AugmentImagesTest, EveryDeviceGivesTheLoadersImagesToTheLastBit) {
 }
 
 TEST(AugmentImagesTest, BringsABatchToTheDevice) {
-  const Case c = cases()[0];
+  const AugmentCase c = augment_cases()[0];
   for (const Device device : devices_under_test()) {
     const Tensor images = augment_images(batch_of(c), device);
     EXPECT_EQ(images.device(), device);
@@ -142,7 +142,7 @@ TEST(AugmentImagesTest, BringsABatchToTheDevice) {
 }
 
 TEST(AugmentImagesTest, RefusesWhatDoesNotFit) {
-  const AugmentBatch good = batch_of(cases()[0]);
+  const AugmentBatch good = batch_of(augment_cases()[0]);
   const auto refuses = [&](auto change) {
     AugmentBatch batch = good;
     change(batch);

@@ -23,7 +23,7 @@ struct ConvCase {
   }
 };
 
-std::vector<ConvCase> cases() {
+std::vector<ConvCase> conv2d_cases() {
   return {
       // input           K   R  S  {stride, padding, dilation}
       {{1, 1, 1, 1}, 1, 1, 1, {1, 0, 1}},
@@ -58,7 +58,7 @@ std::vector<ConvCase> cases() {
 }
 
 TEST(Conv2dTest, ForwardWithAndWithoutBias) {
-  for (const ConvCase& c : cases())
+  for (const ConvCase& c : conv2d_cases())
     for (const bool bias : {false, true}) {
       const Conv2dParams p = c.params;
       std::vector<Operand> inputs{{"x", c.x}, {"w", c.w()}};
@@ -80,7 +80,7 @@ TEST(Conv2dTest, ForwardWithAndWithoutBias) {
 }
 
 TEST(Conv2dTest, Epilogue) {
-  for (const ConvCase& c : cases()) {
+  for (const ConvCase& c : conv2d_cases()) {
     const Conv2dParams p = c.params;
     const Shape channels{c.filters};
     check_op({.slot = conv2d_forward,
@@ -172,7 +172,7 @@ void check_constant_filter(const ConvCase& c, bool with_epilogue) {
 }
 
 TEST(Conv2dTest, ConstantFilter) {
-  std::vector<ConvCase> all = cases();
+  std::vector<ConvCase> all = conv2d_cases();
   // 3x3 with stride 1, tiles and channels enough for Winograd's algorithm: few tiles and many, vectors that
   // do not divide the channels, a last block of filters that fills half a vector, padding of all three kinds
   all.push_back({{1, 31, 17, 56}, 24, 3, 3, {1, 1, 1}});
@@ -184,7 +184,7 @@ TEST(Conv2dTest, ConstantFilter) {
 }
 
 TEST(Conv2dTest, BackwardInput) {
-  for (const ConvCase& c : cases())
+  for (const ConvCase& c : conv2d_cases())
     check_op(
         {.slot = conv2d_backward_input,
          .label = c.label(),
@@ -197,7 +197,7 @@ TEST(Conv2dTest, BackwardInput) {
 }
 
 TEST(Conv2dTest, BackwardWeight) {
-  for (const ConvCase& c : cases())
+  for (const ConvCase& c : conv2d_cases())
     check_op(
         {.slot = conv2d_backward_weight,
          .label = c.label(),

@@ -21,7 +21,7 @@ struct DepthwiseCase {
   }
 };
 
-std::vector<DepthwiseCase> cases() {
+std::vector<DepthwiseCase> depthwise_cases() {
   std::vector<DepthwiseCase> all{
       // input         R  S  {stride, padding, dilation}
       {{1, 1, 1, 1}, 1, 1, {1, 0, 1}},    {{3, 7, 7, 17}, 1, 1, {2, 0, 1}},  {{1, 7, 31, 3}, 7, 7, {1, 3, 1}},
@@ -57,7 +57,7 @@ void backward_weight(const Array& x, const Array& dy, const Conv2dParams& params
 }
 
 TEST(DepthwiseConv2dTest, Forward) {
-  for (const DepthwiseCase& c : cases()) {
+  for (const DepthwiseCase& c : depthwise_cases()) {
     const Conv2dParams p = c.params;
     check_op({.slot = depthwise_conv2d_forward,
               .label = c.label(),
@@ -106,7 +106,7 @@ TEST(DepthwiseConv2dTest, Epilogue) {
 }
 
 TEST(DepthwiseConv2dTest, BackwardInput) {
-  for (const DepthwiseCase& c : cases()) {
+  for (const DepthwiseCase& c : depthwise_cases()) {
     const Conv2dParams p = c.params;
     check_op(
         {.slot = depthwise_conv2d_backward_input,
@@ -120,7 +120,7 @@ TEST(DepthwiseConv2dTest, BackwardInput) {
 }
 
 TEST(DepthwiseConv2dTest, BackwardWeight) {
-  for (const DepthwiseCase& c : cases()) {
+  for (const DepthwiseCase& c : depthwise_cases()) {
     const Conv2dParams p = c.params;
     check_op(
         {.slot = depthwise_conv2d_backward_weight,

@@ -10,7 +10,7 @@
 namespace plume::test {
 namespace {
 
-struct PoolCase {
+struct MaxPoolCase {
   Shape x;
   MaxPool2dParams params;
   Shape y() const { return max_pool2d_shape(x, params); }
@@ -20,8 +20,8 @@ struct PoolCase {
   }
 };
 
-std::vector<PoolCase> cases() {
-  std::vector<PoolCase> list;
+std::vector<MaxPoolCase> max_pool_cases() {
+  std::vector<MaxPoolCase> list;
   for (const Shape& x : odd_images()) {
     list.push_back({x, {1, 1, 0}});
     list.push_back({x, {3, 2, 1}});
@@ -36,7 +36,7 @@ std::vector<PoolCase> cases() {
 }
 
 TEST(MaxPool2dTest, Forward) {
-  for (const PoolCase& c : cases())
+  for (const MaxPoolCase& c : max_pool_cases())
     check_op(
         {.slot = max_pool2d_forward,
          .label = c.label(),
@@ -50,7 +50,7 @@ TEST(MaxPool2dTest, Forward) {
 
 // Inference: no places are kept.
 TEST(MaxPool2dTest, ForwardWithoutPlaces) {
-  for (const PoolCase& c : cases())
+  for (const MaxPoolCase& c : max_pool_cases())
     check_op({.slot = max_pool2d_forward,
               .label = c.label(),
               .inputs = {{"x", c.x, distinct()}},
@@ -68,7 +68,7 @@ TEST(MaxPool2dTest, ForwardWithoutPlaces) {
 }
 
 TEST(MaxPool2dTest, Backward) {
-  for (const PoolCase& c : cases()) {
+  for (const MaxPoolCase& c : max_pool_cases()) {
     // The winners of some forward pass.
     const Fill winners = [c](const Shape& shape, RandomSequence& random, bool gentle) {
       Array x(c.x), y(shape), argmax(shape);

@@ -10,14 +10,14 @@
 namespace plume::test {
 namespace {
 
-struct Form {
+struct SyncForm {
   Activation activation;
   bool residual;
 };
-constexpr Form kForms[] = {{Activation::identity, true},
-                           {Activation::relu, false},
-                           {Activation::relu, true},
-                           {Activation::hardswish, false}};
+constexpr SyncForm kForms[] = {{Activation::identity, true},
+                               {Activation::relu, false},
+                               {Activation::relu, true},
+                               {Activation::hardswish, false}};
 
 const std::vector<Shape>& images() {
   static const std::vector<Shape> shapes{{3, 1, 1, 17}, {1, 7, 7, 3}, {3, 7, 1, 64}, {3, 31, 7, 17}};
@@ -103,7 +103,7 @@ TEST(SyncBatchNormTest, Merge) {
     }
 }
 
-std::vector<Operand> gradient_inputs(const Shape& x, const Form& form) {
+std::vector<Operand> gradient_inputs(const Shape& x, const SyncForm& form) {
   std::vector<Operand> list{{"x", x},
                             {"dy", x},
                             per_channel("gamma", x),
@@ -117,7 +117,7 @@ std::vector<Operand> gradient_inputs(const Shape& x, const Form& form) {
 }
 
 TEST(SyncBatchNormTest, BackwardSums) {
-  for (const Form& form : kForms)
+  for (const SyncForm& form : kForms)
     for (const Shape& x : images())
       check_op({.slot = sync_batch_norm_backward_sums,
                 .label = name(form.activation),
@@ -139,7 +139,7 @@ TEST(SyncBatchNormTest, BackwardSums) {
 }
 
 TEST(SyncBatchNormTest, BackwardInput) {
-  for (const Form& form : kForms)
+  for (const SyncForm& form : kForms)
     for (const Shape& x : images()) {
       std::vector<Operand> list = gradient_inputs(x, form);
       list.push_back(per_channel("count", x, positive(100, 1000)));

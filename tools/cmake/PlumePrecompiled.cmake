@@ -6,14 +6,16 @@ set(PLUME_PRECOMPILED_ENGINE ${PLUME_PRECOMPILED_STANDARD} <cmath> <cstring>
   "${CMAKE_SOURCE_DIR}/engine/core/text.h")
 set(PLUME_PRECOMPILED_TOOLS ${PLUME_PRECOMPILED_STANDARD} <filesystem> <fstream> <sstream> <variant>
   <fmt/format.h> <nlohmann/json.hpp>)
-set(PLUME_PRECOMPILED_TESTS ${PLUME_PRECOMPILED_STANDARD} <filesystem> <fstream> <sstream>
-  <fmt/format.h> <gmock/gmock.h> <gtest/gtest.h> "${CMAKE_SOURCE_DIR}/tests/support/check_op.h")
+set(PLUME_PRECOMPILED_TESTS ${PLUME_PRECOMPILED_STANDARD} <gmock/gmock.h> <gtest/gtest.h>)
+set(PLUME_PRECOMPILED_OPS_TESTS ${PLUME_PRECOMPILED_TESTS} "${CMAKE_SOURCE_DIR}/tests/support/check_op.h")
+set(PLUME_PRECOMPILED_TOOLS_TESTS ${PLUME_PRECOMPILED_TESTS} <filesystem> <nlohmann/json.hpp>)
 set(PLUME_PRECOMPILED_BENCH ${PLUME_PRECOMPILED_STANDARD} "${CMAKE_SOURCE_DIR}/bench/support/slot_bench.h")
 
-# For what spends its time inside the library: -O1, which compiles quickly, and a precompiled header, either
-# of its own (HEADERS and a list) or that of another target (REUSE and its name).
-function(plume_quick_to_compile target how)
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+# For what spends its time inside the library: optimised little or not at all (-O1, -O0), which compiles
+# quickly, and a precompiled header, either of its own (HEADERS and a list) or another target's (REUSE and its
+# name).
+function(plume_quick_to_compile target optimization how)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:${optimization}>)
   # One code model for a static library and the programs that share its precompiled header.
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
   if(how STREQUAL "REUSE")

@@ -1,4 +1,4 @@
-// The transformations of Winograd's F(4x4, 3x3) for one tile (conv2d_winograd.cpp), for a width of vectors
+// The transformations of Winograd's F(4x4, 3x3) for one tile (winograd.cpp), for a width of vectors
 // that the including file chooses: B^T x B on the way in, A^T m A and the epilogue on the way out.
 //
 // Included by files that are compiled for different processors, as depthwise_row.h is.
