@@ -115,7 +115,7 @@ BatchNorm2d::BatchNorm2d(int channels, const BatchNormParams& options)
 
 Variable BatchNorm2d::forward(const Variable& x, const Variable& residual) {
   const Scope scope(*this);
-  if (!training() || !weight.requires_grad())
+  if ((!training() && !collecting_) || !weight.requires_grad())
     return batch_norm_eval(x, weight, bias, residual, running_mean, running_var, params);
   ++*num_batches_tracked.data<int64_t>();
   if (ranks_ && ranks_->size() > 1)

@@ -63,6 +63,8 @@ class BatchNorm2d : public Module {
   // activation(norm(x) + residual). A frozen norm, whose weight wants no gradient, keeps its running
   // statistics and normalises with them in training too.
   Variable forward(const Variable& x, const Variable& residual);
+  // In evaluation mode, too: normalises with the batch's statistics and averages them (batch_statistics.h).
+  void collect(bool on) { collecting_ = on; }
 
   Variable weight, bias;  // gamma, beta
   Tensor running_mean, running_var;
@@ -75,6 +77,7 @@ class BatchNorm2d : public Module {
 
  private:
   Communicator* ranks_ = nullptr;  // whose batches are normalised together
+  bool collecting_ = false;
 };
 
 class Linear : public Module {

@@ -7,6 +7,10 @@ void Module::visit(const std::string& prefix, const std::function<void(const std
   for (auto& [name, child] : children_) child->visit(prefix + name + ".", f);
 }
 
+void Module::for_each(const std::function<void(Module&)>& f) {
+  visit("", [&](const std::string&, Module& m) { f(m); });
+}
+
 Module* Module::find(std::string_view name) {
   Module* found = nullptr;
   visit("", [&](const std::string& prefix, Module& m) {

@@ -56,6 +56,9 @@ class Module : public ScopeOwner {
   // The submodule of this name, e.g. "layer4.1"; null when there is none.
   Module* find(std::string_view name);
 
+  // This module and all below it.
+  void for_each(const std::function<void(Module&)>& f);
+
   // Training mode (the default) or evaluation. Entering training undoes fuse().
   void train(bool on = true);
   void eval() { train(false); }

@@ -50,7 +50,9 @@ function tableRow(table, row) {
     if (column.kind === "difference" && isNumber(value) && value !== 0) classes.push(value > 0 ? "up" : "down");
     if (column.key === "state" && value === "failed") classes.push("failed");
     if (["top1", "macro_f1"].includes(column.key) && table.rows.length > 1 && isNumber(value) &&
-        value === Math.max(...table.rows.map((r) => r[column.key]).filter(isNumber))) classes.push("best");
+        !row.chance && value === Math.max(...table.rows.map((r) => r[column.key]).filter(isNumber)))
+      classes.push("best");
+    if (row.chance && column.kind === "text") classes.push("failed");
     return element("td", {class: classes.join(" ") || null}, printed(value, column));
   }));
 }
@@ -328,7 +330,10 @@ function head() {
   if (counts.failed) cards.append(card(counts.failed, "failed", true));
   if (counts["weights missing"]) cards.append(card(counts["weights missing"], "not run: weights missing", true));
   if (counts["not run yet"]) cards.append(card(counts["not run yet"], "not run yet"));
-  const best = study.cells.filter((c) => c.state === "done").sort((a, b) => b.evaluation.top1 - a.evaluation.top1)[0];
+  const chance = new Set(study.chance || []);
+  if (chance.size)
+    cards.append(card(chance.size, "at chance: no better than guessing; train longer, on more, or at another rate", true));
+  const best = study.cells.filter((c) => c.state === "done" && !chance.has(c.id)).sort((a, b) => b.evaluation.top1 - a.evaluation.top1)[0];
   if (best) cards.append(card(`${(100 * best.evaluation.top1).toFixed(2)} %`, `best: ${best.network}, ${best.data_name}`));
   const minutes = study.cells.reduce((sum, c) => sum + (c.seconds || 0), 0) / 60;
   cards.append(card(minutes.toFixed(1), "minutes of training"));

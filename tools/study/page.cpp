@@ -81,6 +81,11 @@ std::string report_as_markdown(const Json& report) {
   out += message("{} of {} cells are done, {} failed, {} lack weights, {} are still to be run.\n\n",
                  counts["done"].get<int>(), counts["planned"].get<int>(), counts["failed"].get<int>(),
                  counts["weights missing"].get<int>(), counts["not run yet"].get<int>());
+  if (const size_t cells = report["chance"].size())
+    out += message(
+        "**{} cell{} at chance: no better than guessing. Train longer, on more images, or at another "
+        "rate.**\n\n",
+        cells, cells == 1 ? " is" : "s are");
   for (const Json& table : report["tables"]) out += markdown_table(table);
   return out;
 }

@@ -45,6 +45,14 @@ Json counts(const StudyResults& results) {
   return counts;
 }
 
+// Ids of the cells that learnt nothing.
+Json at_chance(const StudyResults& results) {
+  Json ids = Json::array();
+  for (size_t i = 0; i < results.cells().size(); ++i)
+    if (CellFigures(results.cells()[i]).at_chance()) ids.push_back(results.plan().cells[i].id);
+  return ids;
+}
+
 Json devices(const StudyResults& results) {
   Json all = Json::array();
   for (const CellResult& cell : results.cells()) {
@@ -93,6 +101,7 @@ Json study_report(const StudyPlan& plan, const std::vector<CellResult>& cell_res
   r["recipe"] = fs::path(plan.recipe).filename().string();
   r["devices"] = devices(results);
   r["counts"] = counts(results);
+  r["chance"] = at_chance(results);
   r["tables"] = study_tables(results);
   r["figures"] = study_figures(results);
   r["cells"] = cells(results, out);

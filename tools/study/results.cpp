@@ -1,6 +1,7 @@
 #include "tools/study/results.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "tools/study/paper.h"
 
@@ -24,8 +25,23 @@ void remember(std::vector<std::string>& names, const std::string& name) {
   if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
 }
 
+bool CellFigures::at_chance() const {
+  if (!done(cell_)) return false;
+  const double images = evaluation_.value("images", 0.0);
+  const double classes = double(evaluation_.value("per_class", Json::array()).size());
+  const Json accuracy = scaled(evaluation_, "top1", 1);
+  if (images < 1 || classes < 1 || !accuracy.is_number()) return false;
+  const double chance = 1 / classes, deviation = std::sqrt(chance * (1 - chance) / images);
+  return accuracy.get<double>() <= chance + 3 * deviation;
+}
+
+std::string marked(std::string_view name, const CellResult& cell) {
+  return std::string(name) + (CellFigures(cell).at_chance() ? kChanceMark : "");
+}
+
 std::string state_of(const CellResult& cell) {
   if (!cell.is_object()) return "not run yet";
+  if (CellFigures(cell).at_chance()) return "done, at chance";
   const std::string state = cell["state"];
   return state == "weights missing" ? "not run: weights missing" : state;
 }

@@ -33,6 +33,9 @@ class CellFigures {
     return ms.is_number() ? Json(ms.get<double>() * 1e3) : Json();
   }
   Json latency_batch() const { return latency(true, "batch"); }
+  // Whether guessing would have done as well: the accuracy is within three standard deviations of 1 in `classes`
+  // on as many images. Such a cell says nothing about its network.
+  bool at_chance() const;
 
  private:
   Json part(const char* key) const {
@@ -53,7 +56,15 @@ class CellFigures {
 };
 
 inline bool done(const CellResult& cell) { return cell.is_object() && cell.value("state", "") == "done"; }
-std::string state_of(const CellResult& cell);  // as tables print it: "done", "not run yet", ...
+std::string state_of(
+    const CellResult& cell);  // as tables print it: "done", "done, at chance", "not run yet", ...
+
+// Marks a name in tables when the cell is at chance; a table with such names says what the mark means.
+inline constexpr const char* kChanceMark = " †";
+inline constexpr const char* kChanceNote =
+    " † At chance: no better than guessing, within three standard deviations; differences to it mean "
+    "nothing.";
+std::string marked(std::string_view name, const CellResult& cell);
 
 // Appends the name unless it is there.
 void remember(std::vector<std::string>& names, const std::string& name);

@@ -43,7 +43,8 @@ Json accuracy_row(const CellResult& cell, const std::string& model, const std::s
   } else if (const PaperScratch* paper = find_paper_scratch(data, model)) {
     top1_paper = paper->accuracy, f1_paper = paper->macro_f1;
   }
-  return {{"network", printed_model(model)},
+  return {{"network", marked(printed_model(model), cell)},
+          {"chance", f.at_chance()},
           {"start", cell["start"]},
           {"top1", f.top1()},
           {"top1_paper", top1_paper},
@@ -216,7 +217,8 @@ Json ablation_table(const StudyResults& results, const StudyGroup& group) {
     table["rows"].push_back({{"data", printed_data(cell->data)},
                              {"network", printed_model(cell->model)},
                              {"start", cell->start()},
-                             {"variant", entry.variant},
+                             {"variant", marked(entry.variant, result)},
+                             {"chance", f.at_chance()},
                              {"top1", f.top1()},
                              {"top1_difference", difference(f.top1(), top1)},
                              {"macro_f1", f.macro_f1()},
@@ -254,17 +256,28 @@ Json cells_table(const StudyResults& results) {
   return table;
 }
 
+// Explains the mark where a row carries it.
+Json explained(Json table) {
+  for (const Json& row : table["rows"])
+    for (const auto& [key, value] : row.items())
+      if (value.is_string() && value.get<std::string>().ends_with(kChanceMark)) {
+        table["note"] = table["note"].get<std::string>() + kChanceNote;
+        return table;
+      }
+  return table;
+}
+
 }  // namespace
 
 Json study_tables(const StudyResults& results) {
   Json tables = Json::array();
   for (const std::string& data : results.data()) {
-    tables.push_back(accuracy_table(results, data));
+    tables.push_back(explained(accuracy_table(results, data)));
     tables.push_back(cost_table(results, data));
   }
   if (Json table = starts_table(results); !table["rows"].empty()) tables.push_back(table);
   for (const StudyGroup& group : results.plan().groups)
-    if (!group.main && !group.entries.empty()) tables.push_back(ablation_table(results, group));
+    if (!group.main && !group.entries.empty()) tables.push_back(explained(ablation_table(results, group)));
   tables.push_back(cells_table(results));
   return tables;
 }

@@ -63,6 +63,10 @@ const Fields<Recipe>& recipe_fields() {
        TextField<R>{&R::auto_augment, {"none", "cifar10", "imagenet", "randaugment", "trivialaugment"}},
        "policy of image operations"},
       {"erasing", NumberField<R>{&R::erasing, 0, 1}, "probability of random erasing"},
+      {"precise_bn", WholeField<R>{&R::precise_bn, 0, 1'000'000},
+       "before each evaluation batch norms' statistics are computed anew over so many training batches; 0: "
+       "the "
+       "running ones"},
       {"ema_decay", NumberField<R>{&R::ema_decay, 0, kBelowOne},
        "of averaged weights, which are evaluated; 0: off"},
       {"precision", TextField<R>{&R::precision, {"f32", "bf16", "f16"}}, "of activations; weights are f32"},

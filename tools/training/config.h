@@ -37,6 +37,7 @@ struct Recipe {
   std::string auto_augment = "none";
   double erasing = 0;
   double ema_decay = 0;
+  int64_t precise_bn = 0;  // batches
   std::string precision = "f32";
   bool tf32 = false;
   int64_t early_stopping = 0;

@@ -10,6 +10,8 @@
 
 #include "engine/files/atomic_file.h"
 #include "engine/memory/allocator.h"
+#include "engine/modules/batch_statistics.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/layer_random.h"
 #include "tools/cli/environment.h"
 #include "tools/cli/json_fields.h"
@@ -239,6 +241,7 @@ class Run {
   Evaluation evaluate_epoch() try {
     std::optional<AveragedWeights> averaged;
     if (learner_.ema) averaged.emplace(*learner_.ema);
+    if (recipe_.precise_bn > 0) recompute_batch_norms();
     learner_.ranks->share_buffers();
     return learner_.ranks->total(
         evaluate(*learner_.model, data_.test, device_, parse_precision(recipe_.precision)));
@@ -246,6 +249,19 @@ class Run {
     if (error.kind() != ErrorKind::numeric) throw;
     fail(ErrorKind::numeric, "evaluation after epoch {}, step {}: {}; try a learning rate below {}",
          state_.epoch + 1, state_.step, error.what(), recipe_.lr);
+  }
+
+  // Over the images that the epoch began with, augmented but not mixed. Training itself never reads these
+  // statistics.
+  void recompute_batch_norms() {
+    BatchStatistics statistics(*learner_.model);
+    data_.train.start(state_.epoch);
+    for (int64_t n = 0; n < recipe_.precise_bn; ++n) {
+      std::optional<data::Batch> batch = data_.train.next();
+      if (!batch) break;
+      make_images(*batch, device_);
+      statistics.add(cast(Variable(batch->images.to(device_)), parse_precision(recipe_.precision)));
+    }
   }
 
   void finish_epoch(const Evaluation& evaluation) {
