@@ -64,7 +64,9 @@ void print_report(const Json& r, const ClassificationMetrics& m, const std::vect
   print_row("top-1 accuracy", fmt::format("{:.2f} %", 100 * m.accuracy()));
   print_row(fmt::format("top-{} accuracy", m.top_k()).c_str(),
             fmt::format("{:.2f} %", 100 * m.top_k_accuracy()));
-  print_row("macro F1", fmt::format("{:.4f}", m.macro_f1()));
+  print_row("macro F1",
+            fmt::format("{:.4f} (mean over the {} of {} classes that occur among labels or predictions)",
+                        m.macro_f1(), m.occurring_classes(), m.classes()));
   print_row("loss", fmt::format("{:.4f}", r["loss"].get<double>()));
   for (const Json& l : r["latency"])
     print_row(
@@ -165,6 +167,8 @@ int run(tools::Flags& flags) {
   report["top1"] = e.metrics.accuracy();
   report["top" + std::to_string(e.metrics.top_k())] = e.metrics.top_k_accuracy();
   report["macro_f1"] = e.metrics.macro_f1();
+  report["macro_f1_definition"] = "mean of F1 over the classes that occur among labels or predictions";
+  report["macro_f1_classes"] = e.metrics.occurring_classes();
   report["loss"] = e.loss;
   report["macs"] = tools::count_model_macs(*model, device, height, width);
   report["flops"] = 2 * report["macs"].get<int64_t>();

@@ -77,8 +77,15 @@ double ClassificationMetrics::f1(int c) const {
 
 double ClassificationMetrics::macro_f1() const {
   double sum = 0;
-  for (int c = 0; c < classes_; ++c) sum += f1(c);
-  return sum / classes_;
+  for (int c = 0; c < classes_; ++c) sum += f1(c);  // 0 for a class that does not occur
+  const int occurring = occurring_classes();
+  return occurring ? sum / occurring : 0.0;
+}
+
+int ClassificationMetrics::occurring_classes() const {
+  int found = 0;
+  for (int c = 0; c < classes_; ++c) found += occurs(c);
+  return found;
 }
 
 }  // namespace plume

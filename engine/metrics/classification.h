@@ -33,11 +33,15 @@ class ClassificationMetrics {
   double recall(int c) const;     // TP / (TP + FN), 0 where there is no such sample
   // 2 TP / (2 TP + FP + FN), 0 where all are zero
   double f1(int c) const;
-  double macro_f1() const;  // the unweighted mean of f1 over ALL classes
+  // The unweighted mean of f1 over the classes that occur among the labels or the predictions, as
+  // scikit-learn's f1_score(average="macro") has it; 0 where nothing was counted.
+  double macro_f1() const;
+  int occurring_classes() const;  // how many that are
 
  private:
   int64_t predicted_as(int c) const;
   int64_t labelled(int c) const;
+  bool occurs(int c) const { return predicted_as(c) + labelled(c) > 0; }
 
   int classes_, top_k_;
   int64_t count_ = 0, correct_ = 0, correct_top_k_ = 0;

@@ -41,7 +41,22 @@ TEST(ClassificationTest, EqualsScikitLearn) {
       EXPECT_NEAR(metrics.f1(c), double(per_class[row + 2]), kRounding) << c;
     }
   }
-  EXPECT_EQ(cases, 4);
+  EXPECT_EQ(cases, 5);
+}
+
+// By hand: of ten classes 0 and 1 have labels, 0 and 2 are predicted. F1 of 0 is 2 * 1 / (2 + 2), that of 1 and
+// 2 is 0; the other seven do not occur. Over all ten the mean would be 0.05.
+TEST(ClassificationTest, AClassThatOccursNowhereDoesNotCount) {
+  constexpr int kClasses = 10;
+  ClassificationMetrics metrics(kClasses);
+  EXPECT_EQ(metrics.macro_f1(), 0);
+  EXPECT_EQ(metrics.occurring_classes(), 0);
+  std::vector<float> logits(4 * kClasses);
+  const int predicted[] = {0, 0, 2, 2};
+  for (size_t n = 0; n < 4; ++n) logits[n * kClasses + size_t(predicted[n])] = 1;
+  metrics.add(logits, std::vector<int32_t>{0, 1, 0, 1});
+  EXPECT_EQ(metrics.occurring_classes(), 3);
+  EXPECT_DOUBLE_EQ(metrics.macro_f1(), 0.5 / 3);
 }
 
 }  // namespace
