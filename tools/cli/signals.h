@@ -1,4 +1,7 @@
-// SIGINT and SIGTERM: the first asks the tool to finish what it is at, the second ends it at once.
+// Signals that ask a program to stop: SIGINT, SIGTERM, SIGHUP (a closed terminal), SIGUSR1 and SIGUSR2 (what
+// SLURM is told to send before a job's time is up). The first asks the program to finish what it is at, the
+// second ends it at once. SIGHUP, SIGUSR1 and SIGUSR2 stay ignored where they were ignored at the start, as
+// `nohup` and `trap '' USR1` do.
 #pragma once
 
 namespace plume::tools {
