@@ -1,12 +1,16 @@
 #include "tools/cli/main.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <ios>
 #include <new>
 #include <string_view>
+#include <system_error>
 #include <thread>
 
 #if defined(_OPENMP)
@@ -17,6 +21,7 @@
 #include "engine/core/text.h"
 #include "engine/distributed/communicator.h"
 #include "engine/distributed/launch.h"
+#include "tools/cli/json.h"
 
 namespace plume::tools {
 namespace {
@@ -24,12 +29,6 @@ namespace {
 std::string& tool_name() {
   static std::string name = "plume";
   return name;
-}
-
-std::string one_line(std::string text) {
-  for (char& c : text)
-    if (c == '\n' || c == '\r') c = ' ';
-  return text;
 }
 
 int rank_or_zero() {
@@ -54,7 +53,78 @@ int give_up(const std::string& text, ErrorKind kind) {
   return int(kind);
 }
 
+// What the system says of names and of what lies under them is the input's fault; of all else it has too little.
+ErrorKind kind_of(const std::error_code& code) {
+  for (const std::errc of_input :
+       {std::errc::no_such_file_or_directory, std::errc::not_a_directory, std::errc::is_a_directory,
+        std::errc::filename_too_long, std::errc::too_many_symbolic_link_levels, std::errc::file_exists,
+        std::errc::permission_denied, std::errc::illegal_byte_sequence, std::errc::invalid_argument})
+    if (code == of_input) return ErrorKind::bad_input;
+  return ErrorKind::resource;
+}
+
+int give_up_internally(const std::string& what) {
+  return give_up(message("internal error, a fault of plume: {}", what), ErrorKind::internal);
+}
+
+// Turns the exception under way into last words and an exit code.
+int give_up_on_exception() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    return error.kind() == ErrorKind::internal ? give_up_internally(error.what())
+                                               : give_up(error.what(), error.kind());
+  } catch (const std::bad_alloc&) {
+    return give_up("out of memory", ErrorKind::resource);
+  } catch (const std::length_error& error) {
+    return give_up(message("out of memory: a size is beyond all memory ({})", error.what()),
+                   ErrorKind::resource);
+  } catch (const std::system_error& error) {
+    return give_up(error.what(), kind_of(error.code()));
+  } catch (const Json::exception& error) {
+    return give_up(message("JSON of another form than expected: {}", error.what()), ErrorKind::bad_input);
+  } catch (const std::exception& error) {
+    return give_up_internally(error.what());
+  } catch (...) {
+    return give_up_internally("an exception of no known kind");
+  }
+}
+
+// For what no one catches, on whichever thread.
+[[noreturn]] void on_terminate() {
+  const int code = std::current_exception() ? give_up_on_exception()
+                                            : give_up_internally("terminated without an exception");
+  std::fflush(stdout);
+  _exit(code);
+}
+
 }  // namespace
+
+std::string one_line(const std::string& text) {
+  constexpr size_t kLongest = 8192;
+  std::string line;
+  for (const char c : text) {
+    if (line.size() >= kLongest) return line + "...";
+    const bool control = (unsigned char)c < ' ' || c == '\x7f';
+    if (c == '\n' || c == '\r' || c == '\t') {
+      line += ' ';
+    } else if (control) {
+      char code[8];
+      std::snprintf(code, sizeof code, "\\x%02x", unsigned((unsigned char)c));
+      line += code;
+    } else {
+      line += c;
+    }
+  }
+  return line;
+}
+
+std::string brief_list(const std::vector<std::string>& names) {
+  constexpr size_t kMost = 5;
+  std::string text;
+  for (size_t i = 0; i < names.size() && i < kMost; ++i) text += (i ? ", " : "") + names[i];
+  return names.size() > kMost ? message("{} and {} more", text, names.size() - kMost) : text;
+}
 
 DeviceFlags::DeviceFlags(Flags& flags) : flags_(flags) {
   flags.text("--device", device_, "cpu, cuda or simt (default: cuda where a GPU answers, else cpu)");
@@ -88,20 +158,15 @@ void log_line(const std::string& line) {
 }
 
 int run_tool(int argc, char** argv, const std::string& description, const std::function<int(Flags&)>& body) {
+  std::set_terminate(on_terminate);
   try {
     Flags flags(argc, argv, description);
     tool_name() = flags.tool();
     return body(flags);
   } catch (const HelpShown&) {
     return 0;
-  } catch (const Error& error) {
-    return give_up(error.what(), error.kind());
-  } catch (const std::bad_alloc&) {
-    return give_up("out of memory", ErrorKind::resource);
-  } catch (const std::filesystem::filesystem_error& error) {
-    return give_up(error.what(), ErrorKind::resource);
-  } catch (const std::exception& error) {
-    return give_up(error.what(), ErrorKind::internal);
+  } catch (...) {
+    return give_up_on_exception();
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "engine/core/error.h"
@@ -31,11 +32,24 @@ std::string figures(const StepReport& r) {
   return text + ", " + format_duration(r.seconds_left) + " left";
 }
 
+const char* environment_variable(const char* name) { return std::getenv(name); }
+
 }  // namespace
+
+bool shows_bar(bool terminal, const char* (*variable)(const char* name)) {
+  // What Open MPI, MPICH, Intel MPI, PMIx and SLURM tell a process that they start, also a single one.
+  for (const char* launcher : {"OMPI_COMM_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "PMIX_RANK", "SLURM_PROCID"})
+    if (variable(launcher)) return false;
+  const auto text = [&](const char* name) {
+    const char* value = variable(name);
+    return std::string(value ? value : "");
+  };
+  return terminal && !text("TERM").empty() && text("TERM") != "dumb" && text("NO_COLOR").empty();
+}
 
 Progress::Progress(Style style)
     : style_(style),
-      terminal_(style == Style::automatic && isatty(STDOUT_FILENO) != 0),
+      terminal_(style == Style::automatic && shows_bar(isatty(STDOUT_FILENO) != 0, environment_variable)),
       last_(Clock::now()) {}
 
 void Progress::log_to(const std::string& path) {
@@ -68,7 +82,7 @@ void Progress::clear_bar() {
 void Progress::log(const std::string& text) {
   if (!log_) return;
   // A log that cannot be written is no reason to stop a training run.
-  std::fprintf(log_.get(), "%s\n", text.c_str());
+  std::fprintf(log_.get(), "%s\n", one_line(text).c_str());
   std::fflush(log_.get());
 }
 
@@ -76,7 +90,7 @@ void Progress::line(const std::string& text) {
   log(text);
   if (style_ != Style::automatic) return;
   clear_bar();
-  std::printf("%s\n", text.c_str());
+  std::printf("%s\n", one_line(text).c_str());
   std::fflush(stdout);
 }
 
