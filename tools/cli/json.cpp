@@ -23,7 +23,11 @@ Json parse_json(std::string_view text, const std::string& source) {
   } catch (const TooDeep&) {
     fail(ErrorKind::bad_input, "{}: is nested too deep: more than {} levels", source, kMostJsonDepth);
   } catch (const Json::exception& error) {
-    fail(ErrorKind::bad_input, "{}: no JSON: {}", source, error.what());
+    // The library repeats the word that it was at, which may be all of the file.
+    constexpr size_t kMost = 160;
+    const std::string_view what = error.what();
+    fail(ErrorKind::bad_input, "{}: no JSON in UTF-8: {}{}", source, what.substr(0, kMost),
+         what.size() > kMost ? "..." : "");
   }
 }
 

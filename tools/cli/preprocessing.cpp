@@ -85,7 +85,8 @@ data::Image as_seen(const float* prepared, const Preprocessing& how) {
 std::vector<std::string> read_labels(const std::string& path, int64_t classes) {
   constexpr int64_t kMostBytes = 64 << 20;
   const std::vector<uint8_t> bytes = read_small_file(path, kMostBytes, "names, one per line");
-  const std::string text(bytes.begin(), bytes.end());
+  std::string text(bytes.begin(), bytes.end());
+  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);  // a byte-order mark, as Windows' editors write it
   if (const size_t bad = find_invalid_utf8(text); bad != std::string::npos)
     fail(ErrorKind::bad_input, "{}: byte {} is not UTF-8, expected names, one per line", path, bad);
   std::vector<std::string> labels = split(text, '\n');

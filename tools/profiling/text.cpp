@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "tools/cli/csv.h"
 #include "tools/cli/json.h"
 
 namespace plume::tools {
@@ -305,13 +306,13 @@ std::string to_csv(const ProfileReport& report, const Ceilings& ceilings) {
   const auto optional = [](double value) { return value > 0 ? fmt::format("{:.4g}", value) : std::string(); };
   for (const ProfileRow& row : profile.rows) {
     const Achieved got = achieved(row.call.cost, row.seconds, row.call.dtype(), ceilings);
-    const std::string operands = operands_text(row.call);
-    csv += fmt::format("{},{},{},{},{},{},{},{:.3f},{:.3f},{:.0f},{:.0f},{},{},{},{}\n", row.call.scope,
-                       row.call.backward ? "backward" : "forward", row.call.slot, row.call.variant,
-                       name(row.call.cost.kind), row.call.depth, operands, row.seconds * kMicro,
-                       row.seconds / profile.step_seconds * kPercent, row.call.cost.macs, row.call.cost.bytes,
-                       optional(got.bytes_per_second * kGiga), optional(got.flops_per_second * kGiga),
-                       optional(got.share_of_limit * kPercent),
+    const std::string operands = csv_cell(operands_text(row.call));
+    csv += fmt::format("{},{},{},{},{},{},{},{:.3f},{:.3f},{:.0f},{:.0f},{},{},{},{}\n",
+                       csv_cell(row.call.scope), row.call.backward ? "backward" : "forward", row.call.slot,
+                       row.call.variant, name(row.call.cost.kind), row.call.depth, operands,
+                       row.seconds * kMicro, row.seconds / profile.step_seconds * kPercent,
+                       row.call.cost.macs, row.call.cost.bytes, optional(got.bytes_per_second * kGiga),
+                       optional(got.flops_per_second * kGiga), optional(got.share_of_limit * kPercent),
                        row.launches < 0 ? std::string() : fmt::format("{:.0f}", row.launches));
   }
   csv += fmt::format("outside operations,,,,,,,{:.3f},{:.3f},,,,,,\n", profile.outside_seconds * kMicro,

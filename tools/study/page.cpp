@@ -2,6 +2,7 @@
 
 #include "engine/core/error.h"
 #include "engine/files/atomic_file.h"
+#include "tools/cli/csv.h"
 #include "tools/cli/json.h"
 #include "tools/study/embedded.h"
 #include "tools/study/report.h"
@@ -30,13 +31,6 @@ std::string markdown_cell(std::string text) {
   for (size_t at = 0; (at = text.find_first_of("|\n", at)) != std::string::npos; at += 2)
     text.replace(at, 1, text[at] == '|' ? "\\|" : "; ");
   return text;
-}
-
-std::string csv_cell(const std::string& text) {
-  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
 }
 
 std::string markdown_table(const Json& table) {

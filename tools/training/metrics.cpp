@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "engine/files/atomic_file.h"
+#include "tools/cli/csv.h"
 #include "tools/training/tensorboard.h"
 
 namespace plume::tools {
@@ -41,7 +42,7 @@ void MetricsFiles::restore(int64_t epochs) {
 std::string MetricsFiles::csv() const {
   if (epochs_.empty()) return "";
   std::string text;
-  for (const auto& [key, value] : epochs_[0].items()) text += (text.empty() ? "" : ",") + key;
+  for (const auto& [key, value] : epochs_[0].items()) text += (text.empty() ? "" : ",") + csv_cell(key);
   text += "\n";
   for (const Json& epoch : epochs_) {
     std::string row;
@@ -50,7 +51,7 @@ std::string MetricsFiles::csv() const {
       if (!first) row += ",";
       first = false;
       const Json value = epoch.value(key, Json());
-      if (!value.is_null()) row += to_text(value);
+      if (!value.is_null()) row += csv_cell(value.is_string() ? value.get<std::string>() : to_text(value));
     }
     text += row + "\n";
   }
