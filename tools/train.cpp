@@ -1,6 +1,9 @@
 // train: trains a network on a data set and keeps checkpoints and metrics in a run folder.
+#include <filesystem>
+
 #include "engine/distributed/launch.h"
 #include "tools/cli/main.h"
+#include "tools/cli/paths.h"
 #include "tools/cli/signals.h"
 #include "tools/training/training.h"
 
@@ -16,10 +19,10 @@ struct Wishes {
   bool graph = false, no_graph = false, quiet = false, json = false;
 };
 
-std::string joined(const std::vector<std::string>& parts) {
-  std::string text;
-  for (const std::string& part : parts) text += (text.empty() ? "" : ", ") + part;
-  return text;
+// So that the run can be resumed from another working folder.
+void make_absolute(tools::Recipe& recipe, tools::RunOptions& options) {
+  for (std::string* path : {&recipe.weights, &options.data_dir, &options.cache_dir})
+    *path = tools::absolute_path(*path);
 }
 
 tools::TrainingRequest request_of(const Wishes& w, Device device) {
@@ -39,7 +42,35 @@ int start(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& fo
   request.recipe = tools::overlay(tools::recipe_fields(), request.recipe, w.recipe, flags);
   request.options = tools::overlay(tools::option_fields(), request.options, w.options, flags);
   tools::check_recipe(request.recipe);
+  make_absolute(request.recipe, request.options);
   return tools::train(request, folder);
+}
+
+// Where the data lies may have changed; what is not said is as it was. The settings' file is newer than the
+// checkpoint where the run was resumed since.
+tools::RunOptions options_of_run(const tools::RunFolder& folder, const tools::RunDescription& stored) {
+  const std::string config = folder.file("config.json");
+  std::error_code error;
+  if (!std::filesystem::exists(config, error)) return stored.options;
+  try {
+    tools::Recipe ignored;
+    tools::RunOptions options = stored.options;
+    tools::read_config(config, ignored, options);
+    return options;
+  } catch (const Error& damage) {
+    tools::log_line(message("{}; goes on with what the checkpoint says", damage.what()));
+    return stored.options;
+  }
+}
+
+// What differs between a stored run and what shall go on.
+std::vector<std::string> changes_of(tools::RunDescription stored, const tools::TrainingRequest& request) {
+  make_absolute(stored.recipe, stored.options);  // of older versions' runs
+  std::vector<std::string> changes =
+      tools::differences(tools::recipe_fields(), stored.recipe, request.recipe);
+  if (stored.ranks > 0 && stored.ranks != launch().world)
+    changes.push_back(message("ranks: {} -> {}", stored.ranks, launch().world));
+  return changes;
 }
 
 int go_on(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& folder,
@@ -49,19 +80,18 @@ int go_on(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& fo
   const std::string checkpoint = folder.newest_checkpoint(stored, damaged);
   for (const std::string& line : damaged) tools::log_line(message("{}; goes on from {}", line, checkpoint));
   request.recipe = tools::overlay(tools::recipe_fields(), stored.recipe, w.recipe, flags);
-  const std::string changes =
-      joined(tools::differences(tools::recipe_fields(), stored.recipe, request.recipe));
+  request.options = tools::overlay(tools::option_fields(), options_of_run(folder, stored), w.options, flags);
+  make_absolute(request.recipe, request.options);
+  const std::string changes = tools::brief_list(changes_of(stored, request));
   PLUME_CHECK(
       changes.empty() || w.allow_changes,
       "--resume: the run was started otherwise ({}); give --allow-changes to go on with the new values",
       changes);
   tools::check_recipe(request.recipe);
-  // Where the data lies may have changed; what is not said is as it was.
-  tools::Recipe ignored;
-  tools::RunOptions options;
-  if (const std::string config = folder.file("config.json"); std::filesystem::exists(config))
-    tools::read_config(config, ignored, options);
-  request.options = tools::overlay(tools::option_fields(), options, w.options, flags);
+  PLUME_CHECK(!tools::has_lost_bytes(request.options.data_dir),
+              "--resume: {}: the name of this folder holds bytes that are no UTF-8 and could not be "
+              "remembered; give --data-dir",
+              request.options.data_dir);
   if (!changes.empty()) tools::log_line("goes on with changes: " + changes);
   return tools::resume(request, folder, checkpoint, stored.state);
 }

@@ -7,6 +7,8 @@
 namespace plume::tools {
 namespace {
 
+constexpr uint64_t kMostRanks = 1'000'000;
+
 // The position is described as the settings are. What the numbers can be is checked whatever the checksum
 // says.
 const Fields<RunState>& state_fields() {
@@ -38,6 +40,8 @@ Json describe(const RunDescription& run) {
   Json json;
   json["recipe"] = to_json(recipe_fields(), run.recipe);
   json["state"] = to_json(state_fields(), run.state);
+  json["options"] = to_json(option_fields(), run.options);
+  json["ranks"] = run.ranks;
   return json;
 }
 
@@ -55,6 +59,18 @@ RunDescription describe(const CheckpointFile& file) {
   if (run.state.epoch > run.recipe.epochs)
     fail(ErrorKind::bad_input, "{}: 'epoch' is {} of {}, which no run has", file.path(), run.state.epoch,
          run.recipe.epochs);
+  // Options change no numbers: another version may know others.
+  if (const Json options = json.value("options", Json()); options.is_object())
+    for (const auto& field : option_fields())
+      if (options.contains(field.key)) set_field(field, options[field.key], run.options, file.path());
+  if (json.contains("ranks")) {
+    const Json& ranks = json["ranks"];
+    const int64_t count = ranks.is_number_unsigned() && ranks <= kMostRanks ? ranks.get<int64_t>() : -1;
+    if (count < 0)
+      fail(ErrorKind::bad_input, "{}: 'ranks' is {}, expected a whole number from 0 to {}", file.path(),
+           brief_text(ranks), kMostRanks);
+    run.ranks = count;
+  }
   return run;
 }
 

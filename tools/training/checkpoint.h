@@ -28,6 +28,9 @@ struct RunState {
 struct RunDescription {
   Recipe recipe;
   RunState state;
+  // Files of older versions do not say them: defaults, and 0 ranks.
+  RunOptions options = {};
+  int64_t ranks = 0;
 };
 
 // Both are written atomically, with recipe, position and a checksum. save_weights: tensors under their plain

@@ -16,6 +16,7 @@
 #include "tools/cli/environment.h"
 #include "tools/cli/json_fields.h"
 #include "tools/cli/model.h"
+#include "tools/cli/paths.h"
 #include "tools/cli/signals.h"
 #include "tools/training/evaluation.h"
 #include "tools/training/metrics.h"
@@ -30,13 +31,15 @@ using Clock = std::chrono::steady_clock;
 
 class Run {
  public:
-  Run(const TrainingRequest& request, const RunFolder& folder)
+  // What `resumed` runs began with is not looked at again: all of it is in the checkpoint.
+  Run(const TrainingRequest& request, const RunFolder& folder, bool resumed)
       : recipe_(request.recipe),
         options_(request.options),
         device_(request.device),
         folder_(folder),
         data_(open_run_data(recipe_, options_, device_)),
-        learner_(make_learner(recipe_, data_.train_set->classes(), device_)),
+        learner_(
+            make_learner(resumed ? without_weights(recipe_) : recipe_, data_.train_set->classes(), device_)),
         progress_(learner_.ranks->first() ? request.style : Progress::Style::quiet),
         step_(learner_, step_params(request), device_,
               [this](const std::string& line) { progress_.warning(line); }),
@@ -67,6 +70,8 @@ class Run {
            checkpoint, state.fingerprint, state_.fingerprint);
     load_run(checkpoint, learner_.weights(), learner_.rest(), context(device_));
     state_ = state;
+    // With other batches or ranks an epoch may have fewer.
+    state_.batch = std::min(state_.batch, batches_per_epoch_);
     if (recipe_.schedule == "plateau") schedule_.restore(state);
     metrics_.restore(state.epoch);
     open_folder();
@@ -75,6 +80,13 @@ class Run {
   }
 
  private:
+  static Recipe without_weights(Recipe recipe) {
+    recipe.weights.clear();
+    return recipe;
+  }
+
+  RunDescription description() const { return {recipe_, state_, options_, learner_.ranks->size()}; }
+
   StepParams step_params(const TrainingRequest& request) const {
     StepParams params{.batch = recipe_.batch, .passes = recipe_.accumulate, .graph = request.graph};
     params.label_smoothing = float(recipe_.label_smoothing);
@@ -102,7 +114,8 @@ class Run {
     json["recipe"] = to_json(recipe_fields(), recipe_);
     json["options"] = to_json(option_fields(), options_);
     const data::ChannelStatistics& statistics = data_.train_set->statistics();
-    json["run"] = {{"data_fingerprint", state_.fingerprint},
+    json["run"] = {{"folder", absolute_path(folder_.path())},
+                   {"data_fingerprint", state_.fingerprint},
                    {"train_images", data_.train.samples_per_epoch() * learner_.ranks->size()},
                    {"test_images", data_.test_set->size()},
                    {"ranks", learner_.ranks->size()},
@@ -279,8 +292,8 @@ class Run {
     const Json line = metrics_of(done, evaluation);
     // In this order, so that a run that is killed between two writes repeats the epoch and loses nothing.
     metrics_.add(line);
-    if (best) save_weights(folder_.file("best.safetensors"), {recipe_, state_}, learner_.weights());
-    save_weights(folder_.file("last.safetensors"), {recipe_, state_}, learner_.weights());
+    if (best) save_weights(folder_.file("best.safetensors"), description(), learner_.weights());
+    save_weights(folder_.file("last.safetensors"), description(), learner_.weights());
     save();
     progress_.line(summary(line));
     progress_.json(to_text(line));
@@ -330,7 +343,7 @@ class Run {
 
   void save() {
     if (!learner_.ranks->first()) return;
-    save_run(folder_.checkpoint(state_.step), {recipe_, state_}, learner_.weights(), learner_.rest(),
+    save_run(folder_.checkpoint(state_.step), description(), learner_.weights(), learner_.rest(),
              context(device_));
     folder_.prune(state_.step, options_.keep_last);
   }
@@ -361,11 +374,13 @@ class Run {
 
 }  // namespace
 
-int train(const TrainingRequest& request, const RunFolder& folder) { return Run(request, folder).begin(); }
+int train(const TrainingRequest& request, const RunFolder& folder) {
+  return Run(request, folder, false).begin();
+}
 
 int resume(const TrainingRequest& request, const RunFolder& folder, const std::string& checkpoint,
            const RunState& state) {
-  return Run(request, folder).resume(checkpoint, state);
+  return Run(request, folder, true).resume(checkpoint, state);
 }
 
 }  // namespace plume::tools
