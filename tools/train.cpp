@@ -88,7 +88,9 @@ int go_on(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& fo
       "--resume: the run was started otherwise ({}); give --allow-changes to go on with the new values",
       changes);
   tools::check_recipe(request.recipe);
-  PLUME_CHECK(!tools::has_lost_bytes(request.options.data_dir),
+  std::error_code error;
+  PLUME_CHECK(!tools::has_lost_bytes(request.options.data_dir) ||
+                  std::filesystem::exists(request.options.data_dir, error),
               "--resume: {}: the name of this folder holds bytes that are no UTF-8 and could not be "
               "remembered; give --data-dir",
               request.options.data_dir);
