@@ -111,6 +111,26 @@ TEST_F(RanksTest, ASignalToOneStopsAllAndTheRunGoesOn) {
   }
 }
 
+// mpirun passes SIGUSR1 on to all ranks. The run belongs to two ranks then, unless one says otherwise.
+TEST_F(RanksTest, ASignalToTheLauncherStopsAllAndTheirNumberIsASetting) {
+  const std::string out = folder_.file("stopped");
+  const std::string script = "\"$@\" & launcher=$!; while [ ! -s " + out +
+                             "/metrics.jsonl ]; do sleep 0.01; done; kill -USR1 $launcher; wait $launcher";
+  Words words{"-c", script, "sh", PLUME_MPIEXEC, "-n", "2", binary("train")};
+  for (const std::string& word : small_run(out, "--model shufflenet_v2_x0_5 --batch 2 --epochs 500"))
+    words.push_back(word);
+  const ToolResult result = run_command("/bin/sh", words);
+  EXPECT_EQ(result.code, 138) << result.err;
+  EXPECT_EQ(count(result.err, "stopped by signal 10"), 1) << result.err;
+  for (const std::string& text : {result.out, read_file(out + "/console.log")})
+    EXPECT_EQ(text.find_first_of("\r\033"), std::string::npos) << text;
+  const Words resume{"--device", "cpu", "--threads", "1", "--resume", "--out", out};
+  expect_refusal(run_tool("train", resume), 2, {"ranks: 2 -> 1", "--allow-changes"});
+  Words changed = resume;
+  changed.insert(changed.end(), {"--allow-changes", "--epochs", "1"});
+  EXPECT_NE(run_tool("train", changed).err.find("ranks: 2 -> 1"), std::string::npos);
+}
+
 TEST_F(RanksTest, ARankThatFailsEndsTheOthers) {
   const ToolResult result = run_ranks("two_ranks", {"fail"});
   EXPECT_EQ(result.code, 5);
