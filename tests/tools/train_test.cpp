@@ -68,6 +68,9 @@ TEST_F(TrainTest, EvaluatesToTheMetricsOfTraining) {
   EXPECT_EQ(r["images"], 16);
   EXPECT_EQ(r["top1"], last["test_top1"]);
   EXPECT_EQ(r["macro_f1"], last["test_macro_f1"]);
+  EXPECT_TRUE(contains(
+      result.out, message("mean over the {} of 10 classes that occur", r["macro_f1_classes"].get<int>())));
+  EXPECT_TRUE(contains(r["macro_f1_definition"], "occur among labels or predictions"));
   EXPECT_DOUBLE_EQ(r["loss"], last["test_loss"]);
   EXPECT_EQ(r["macs"], 37016576);  // ResNet18 at 32x32 with 10 classes
   EXPECT_EQ(r["parameters"], 11181642);
