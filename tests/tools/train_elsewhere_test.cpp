@@ -42,7 +42,7 @@ TEST(TrainElsewhereTest, PathsAreRememberedFromTheRoot) {
   ASSERT_EQ(train_in(there, quick_run("run", {"--cache-dir", "./cache", "--data-dir", "data"})).code, 0);
   const std::string out = there + "/run";
   const auto expect_paths = [&] {
-    const json config = tools::parse_json(read_file(out + "/config.json"), "config");
+    json config = tools::parse_json(read_file(out + "/config.json"), "config");
     EXPECT_EQ(config["options"]["data_dir"], there + "/data");
     EXPECT_EQ(config["options"]["cache_dir"], there + "/cache");
     EXPECT_EQ(config["run"]["folder"], out);
