@@ -6,7 +6,8 @@
 set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache pkg-config libdnnl-dev libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev
-          nlohmann-json3-dev libfmt-dev libstb-dev libopenmpi-dev openmpi-bin)
+          nlohmann-json3-dev libfmt-dev libstb-dev libjpeg62-turbo-dev libspng-dev libopenmpi-dev
+          openmpi-bin)
 [ "${1:-}" = "--tests" ] && packages+=(chromium clang-format-14)
 missing=()
 for package in "${packages[@]}"; do

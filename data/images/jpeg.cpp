@@ -8,7 +8,7 @@
 #include <memory>
 #include <vector>
 
-#include "engine/core/error.h"
+#include "data/images/decoding.h"
 
 // Cleared memory: a component that no scan fills is black, not what was there before.
 #define STBI_MALLOC(size) std::calloc(1, size)
@@ -148,11 +148,24 @@ void to_rgb(const uint8_t* y, const uint8_t* cb, const uint8_t* cr, int width, u
   }
 }
 
+void interleave(std::initializer_list<const uint8_t*> planes, int width, uint8_t* out) {
+  for (int x = 0; x < width; ++x)
+    for (const uint8_t* plane : planes) *out++ = plane[x];
+}
+
+// YCCK is CMY turned to RGB and that to YCbCr.
+void complement_to_cmyk(const uint8_t* rgb, const uint8_t* black, int width, uint8_t* cmyk) {
+  for (int x = 0; x < width; ++x, rgb += 3) {
+    for (int c = 0; c < 3; ++c) *cmyk++ = uint8_t(255 - rgb[c]);
+    *cmyk++ = black[x];
+  }
+}
+
 struct Decoder {
   stbi__context context{};
   stbi__jpeg jpeg{};
 
-  explicit Decoder(std::span<const uint8_t> bytes) {
+  explicit Decoder(Bytes bytes) {
     stbi__start_mem(&context, bytes.data(), int(bytes.size()));
     jpeg.s = &context;
     stbi__setup_jpeg(&jpeg);
@@ -163,41 +176,93 @@ struct Decoder {
   Decoder& operator=(const Decoder&) = delete;
 };
 
+// The next marker that is one. What some cameras and scanners leave behind the last block of a scan is passed
+// over, also where it looks like a restart marker or a stuffed byte. But a restart marker where the decoder
+// waited for one and met something else means that blocks are missing: then there is none.
+uint8_t next_marker(stbi__jpeg& jpeg) {
+  uint8_t marker = jpeg.marker;
+  jpeg.marker = STBI__MARKER_none;
+  const auto is_restart = [](uint8_t m) { return m >= 0xD0 && m <= 0xD7; };
+  const auto is_one = [&](uint8_t m) { return m != 0 && m != 0xFF && !is_restart(m); };
+  const bool waited = jpeg.restart_interval > 0 && jpeg.todo <= 0;
+  while (!is_one(marker) && !(waited && is_restart(marker))) {
+    if (stbi__at_eof(jpeg.s)) return 0;
+    while (!stbi__at_eof(jpeg.s) && stbi__get8(jpeg.s) != 0xFF) continue;
+    do marker = stbi__get8(jpeg.s);
+    while (marker == 0xFF && !stbi__at_eof(jpeg.s));
+  }
+  return is_one(marker) ? marker : 0;
+}
+
+// All scans, into the planes of the components.
+bool decode_planes(stbi__jpeg& jpeg) {
+  jpeg.restart_interval = 0;
+  if (!stbi__decode_jpeg_header(&jpeg, STBI__SCAN_load)) return false;
+  for (uint8_t marker = next_marker(jpeg); marker != 0xD9; marker = next_marker(jpeg)) {
+    if (marker == 0xDA) {
+      if (!stbi__process_scan_header(&jpeg) || !stbi__parse_entropy_coded_data(&jpeg)) return false;
+    } else if (marker == 0) {
+      return stbi__err("blocks are missing", "blocks are missing");
+    } else if (!stbi__process_marker(&jpeg, marker)) {
+      return false;
+    }
+  }
+  if (jpeg.progressive) stbi__jpeg_finish(&jpeg);
+  return true;
+}
+
+// What the values are, by the rules of the Independent JPEG Group's library. A JFIF marker means YCbCr, then
+// Adobe's marker decides, then the components' names.
+bool is_rgb(const stbi__jpeg& jpeg) {
+  if (jpeg.jfif) return false;
+  return jpeg.app14_color_transform < 0 ? jpeg.rgb == 3 : jpeg.app14_color_transform == 0;
+}
+bool is_ycck(const stbi__jpeg& jpeg) { return jpeg.app14_color_transform > 0; }
+
 }  // namespace
 
-Image decode_jpeg(std::span<const uint8_t> bytes, const std::string& name) {
+Image decode_jpeg(Bytes bytes, const std::string& name) {
+  check_jpeg_segments(bytes, name);
   const auto reject_undecodable = [&] {
     const char* reason = stbi_failure_reason();
-    fail(ErrorKind::bad_input, "{}: JPEG cannot be decoded: {}", name,
-         reason && *reason ? reason : "no reason given");
+    reject(name, "JPEG cannot be decoded: {}", reason && *reason ? reason : "no reason given");
   };
   int width = 0, height = 0, components = 0;
   if (!stbi_info_from_memory(bytes.data(), int(bytes.size()), &width, &height, &components))
     reject_undecodable();
-  if (width <= 0 || height <= 0 || int64_t(width) * height > kMostImagePixels)
-    fail(ErrorKind::bad_input, "{}: JPEG of {}x{} pixels, expected at most {}", name, width, height,
-         kMostImagePixels);
+  check_density(name, "JPEG", width, height, bytes.size(), kMostJpegPixelsPerByte);
   const auto decoder = std::make_unique<Decoder>(bytes);
   stbi__jpeg& jpeg = decoder->jpeg;
-  if (!stbi__decode_jpeg_image(&jpeg)) reject_undecodable();
+  if (!decode_planes(jpeg)) reject_undecodable();
   components = decoder->context.img_n;
-  if (int64_t(decoder->context.img_x) != width || int64_t(decoder->context.img_y) != height ||
-      (components != 1 && components != 3))
-    fail(ErrorKind::bad_input, "{}: JPEG with two different frame headers", name);
+  if (int64_t(decoder->context.img_x) != width || int64_t(decoder->context.img_y) != height)
+    reject(name, "JPEG with two different frame headers");
+  for (int c = 0; c < components; ++c)
+    if (jpeg.img_h_max % jpeg.img_comp[c].h != 0 || jpeg.img_v_max % jpeg.img_comp[c].v != 0)
+      reject(name, "JPEG with a sampling of {}x{} below {}x{} is not supported", jpeg.img_comp[c].h,
+             jpeg.img_comp[c].v, jpeg.img_h_max, jpeg.img_v_max);
 
-  const bool is_rgb = jpeg.rgb == 3 || (jpeg.app14_color_transform == 0 && !jpeg.jfif);
   Image image{height, width, std::vector<uint8_t>(size_t(width) * size_t(height) * 3)};
   std::vector<Upsampler> upsamplers;
   for (int c = 0; c < components; ++c) upsamplers.emplace_back(jpeg, c);
+  std::vector<uint8_t> row(components == 4 ? size_t(width) * 4 : 0);
   uint8_t* out = image.pixels.data();
   for (int y = 0; y < height; ++y, out += size_t(width) * 3) {
-    const uint8_t* planes[3];
-    for (size_t c = 0; c < 3; ++c) planes[c] = c < size_t(components) ? upsamplers[c].row(y) : planes[0];
-    if (components == 3 && !is_rgb)
+    const uint8_t* planes[4] = {};
+    for (int c = 0; c < components; ++c) planes[c] = upsamplers[size_t(c)].row(y);
+    if (components == 1)
+      interleave({planes[0], planes[0], planes[0]}, width, out);
+    else if (components == 3 && is_rgb(jpeg))
+      interleave({planes[0], planes[1], planes[2]}, width, out);
+    else if (components == 3 || is_ycck(jpeg))
       to_rgb(planes[0], planes[1], planes[2], width, out);
-    else
-      for (int x = 0; x < width; ++x)
-        for (int c = 0; c < 3; ++c) out[x * 3 + c] = planes[c][x];
+    if (components == 4) {
+      if (is_ycck(jpeg))
+        complement_to_cmyk(out, planes[3], width, row.data());
+      else
+        interleave({planes[0], planes[1], planes[2], planes[3]}, width, row.data());
+      cmyk_to_rgb(row.data(), width, out);
+    }
   }
   return image;
 }

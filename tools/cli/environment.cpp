@@ -13,6 +13,7 @@
 #include <dnnl.h>
 #endif
 
+#include "data/images/image.h"
 #include "engine/core/error.h"
 #include "tools/cli/json.h"
 #include "tools/cli/plume_revision.h"
@@ -50,6 +51,7 @@ Json describe_environment(Device device) {
   const dnnl_version_t* onednn = dnnl_version();
   json["onednn"] = message("{}.{}.{}", onednn->major, onednn->minor, onednn->patch);
 #endif
+  json["image_decoders"] = data::image_decoders();
   json["device"] = name(device);
   json["device_name"] = backend(device).describe();
   if (backend(device).libraries) json["device_libraries"] = backend(device).libraries();

@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 
+#include "data/images/png_reader.h"
 #include "engine/core/error.h"
 #include "engine/core/random.h"
 #include "tests/support/test_support.h"
@@ -57,8 +59,15 @@ std::string error_of(const std::function<void()>& action) {
   }
   return "";
 }
-std::string decode_error(const std::vector<uint8_t>& bytes) {
-  return error_of([&] { decode_image(bytes, "x.JPEG"); });
+std::string decode_error(const std::vector<uint8_t>& bytes, const DecodeOptions& options = {}) {
+  return error_of([&] { decode_image(bytes, "x.JPEG", options); });
+}
+constexpr DecodeOptions kOwn{.own_decoders = true};
+
+size_t find(const std::vector<uint8_t>& bytes, std::string_view wanted) {
+  const auto at = std::search(bytes.begin(), bytes.end(), wanted.begin(), wanted.end(),
+                              [](uint8_t a, char b) { return a == uint8_t(b); });
+  return size_t(at - bytes.begin());
 }
 
 TEST(Image, DecodesPng) {
@@ -87,75 +96,144 @@ TEST(Image, DecodesJpeg) {
 }
 
 TEST(Image, RefusesEveryTruncation) {
-  for (const auto& whole : {png(), jpeg()})
-    for (size_t size = 0; size < whole.size(); ++size)
-      ASSERT_THAT(decode_error({whole.begin(), whole.begin() + std::ptrdiff_t(size)}), HasSubstr("x.JPEG: "))
+  for (const DecodeOptions& options : {DecodeOptions{}, kOwn}) {
+    const auto refused = [&](const std::vector<uint8_t>& whole, size_t size) {
+      ASSERT_THAT(decode_error({whole.begin(), whole.begin() + std::ptrdiff_t(size)}, options),
+                  HasSubstr("x.JPEG: "))
           << size << " of " << whole.size();
+    };
+    for (size_t size = 0; size < jpeg().size(); ++size) refused(jpeg(), size);
+    for (size_t size = 0; size < png().size() - 12; ++size) refused(png(), size);
+  }
 }
 
+// Checksums up to the end of the image data; what is behind them has no pixels.
 TEST(Image, RefusesEveryFlippedBitOfAPng) {
   const auto whole = png();
-  for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
-    auto damaged = whole;
-    damaged[bit / 8] ^= uint8_t(1 << bit % 8);
-    ASSERT_NE(decode_error(damaged), "") << "bit " << bit;
-  }
+  for (const DecodeOptions& options : {DecodeOptions{}, kOwn})
+    for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
+      auto damaged = whole;
+      damaged[bit / 8] ^= uint8_t(1 << bit % 8);
+      if (bit / 8 < whole.size() - 12)
+        ASSERT_NE(decode_error(damaged, options), "") << "bit " << bit;
+      else
+        ASSERT_EQ(decode_image(damaged, "x", options).pixels, gradient(3)) << "bit " << bit;
+    }
 }
 
 // A JPEG has no checksum: damage may go unnoticed, but never more than that.
 TEST(Image, SurvivesEveryDamagedByteOfAJpeg) {
   const auto whole = jpeg();
-  RandomSequence random(3);
-  int refused = 0;
-  for (size_t i = 0; i < whole.size(); ++i)
-    for (int repeat = 0; repeat < 4; ++repeat) {
-      auto damaged = whole;
-      damaged[i] ^= uint8_t(1 + random.below(255));
-      refused += !decode_error(damaged).empty();
-    }
-  EXPECT_GT(refused, 0);
+  for (const DecodeOptions& options : {DecodeOptions{}, kOwn}) {
+    RandomSequence random(3);
+    int refused = 0;
+    for (size_t i = 0; i < whole.size(); ++i)
+      for (int repeat = 0; repeat < 4; ++repeat) {
+        auto damaged = whole;
+        damaged[i] ^= uint8_t(1 + random.below(255));
+        refused += !decode_error(damaged, options).empty();
+      }
+    EXPECT_GT(refused, 0);
+  }
 }
 
 TEST(Image, NamesUnsupportedJpegs) {
   const auto whole = jpeg();
-  size_t frame = 0;
-  while (!(whole[frame] == 0xFF && whole[frame + 1] == 0xC0)) ++frame;
-  const auto changed = [&](size_t offset, uint8_t value) {
+  const size_t frame = find(whole, "\xFF\xC0");
+  const auto changed = [&](size_t offset, uint8_t value, const DecodeOptions& options) {
     auto bytes = whole;
     bytes[frame + offset] = value;
-    return decode_error(bytes);
+    return decode_error(bytes, options);
   };
-  EXPECT_THAT(changed(1, 0xC9), HasSubstr("arithmetic"));
-  EXPECT_THAT(changed(1, 0xC3), HasSubstr("lossless"));
-  EXPECT_THAT(changed(4, 12), HasSubstr("12 bits"));
-  EXPECT_THAT(changed(9, 4), HasSubstr("4 components"));
+  EXPECT_THAT(changed(1, 0xC9, kOwn), HasSubstr("arithmetic"));
+  EXPECT_THAT(changed(1, 0xC3, kOwn), HasSubstr("lossless"));
+  EXPECT_THAT(changed(4, 12, kOwn), HasSubstr("12 bits"));
+  EXPECT_THAT(changed(9, 2, kOwn), HasSubstr("2 components"));
+  EXPECT_THAT(changed(1, 0xC3, {}), HasSubstr("x.JPEG: "));
+  EXPECT_THAT(changed(4, 12, {}), HasSubstr("12"));
+  EXPECT_THAT(changed(9, 2, {}), HasSubstr("x.JPEG: "));
 }
 
 TEST(Image, RefusesOverfullHuffmanTables) {
   auto bytes = jpeg();
-  size_t table = 0;
-  while (!(bytes[table] == 0xFF && bytes[table + 1] == 0xC4)) ++table;
+  const size_t table = find(bytes, "\xFF\xC4");
   bytes[table + 5 + 15] = 255;  // codes of 16 bits
-  EXPECT_THAT(decode_error(bytes), HasSubstr("Huffman"));
+  for (const DecodeOptions& options : {DecodeOptions{}, kOwn})
+    EXPECT_THAT(decode_error(bytes, options), HasSubstr("Huffman"));
   bytes[table + 5 + 14] = 255;
-  EXPECT_THAT(decode_error(bytes), HasSubstr("more than fit"));
+  EXPECT_THAT(decode_error(bytes, kOwn), HasSubstr("more than fit"));
+  EXPECT_THAT(decode_error(bytes), HasSubstr("Huffman"));
+}
+
+// A scan of a few bytes can take the time of all blocks, so that their number is limited.
+TEST(Image, RefusesThousandsOfScans) {
+  auto bytes = jpeg();
+  const size_t frame = find(bytes, "\xFF\xC0"), scan = find(bytes, "\xFF\xDA");
+  bytes[frame + 1] = 0xC2;
+  bytes.resize(scan);
+  for (int i = 0; i < 1000; ++i)  // the constant coefficients' lowest bit, again and again
+    for (const int b : {0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 0, 0x10, 0}) bytes.push_back(uint8_t(b));
+  for (const int b : {0xFF, 0xD9}) bytes.push_back(uint8_t(b));
+  for (const DecodeOptions& options : {DecodeOptions{}, kOwn})
+    EXPECT_THAT(decode_error(bytes, options), HasSubstr("more than 500 scans"));
 }
 
 TEST(Image, RefusesHugeSizesBeforeAllocating) {
   auto bytes = jpeg();
-  size_t frame = 0;
-  while (!(bytes[frame] == 0xFF && bytes[frame + 1] == 0xC0)) ++frame;
-  for (size_t i = 5; i < 9; ++i) bytes[frame + i] = 0xFF;
-  EXPECT_THAT(decode_error(bytes), HasSubstr("65535x65535 pixels"));
+  const size_t frame = find(bytes, "\xFF\xC0");
+  const auto sized = [&](size_t height, size_t width) {
+    for (size_t i = 0; i < 2; ++i) bytes[frame + 5 + i] = uint8_t(height >> (8 - 8 * i));
+    for (size_t i = 0; i < 2; ++i) bytes[frame + 7 + i] = uint8_t(width >> (8 - 8 * i));
+    return std::pair(decode_error(bytes), decode_error(bytes, kOwn));
+  };
+  const auto both = [](const std::string& text) { return testing::Pair(HasSubstr(text), HasSubstr(text)); };
+  EXPECT_THAT(sized(65535, 65535), both("65535x65535 pixels, expected 1 to 178956970"));
+  EXPECT_THAT(sized(13379, 13378), both("13378x13379 pixels, expected 1 to"));
+  EXPECT_THAT(sized(6120, 8160), both("8160x6120 pixels in"));  // too many for so few bytes
+}
+
+// What an image needs is known from its header, however much its data would inflate to.
+TEST(Image, OurOwnPngDecoderStopsInflating) {
+  std::vector<uint8_t> bytes;
+  const std::vector<uint8_t> black(size_t(3000) * 3000);
+  stbi_write_png_to_func(append, &bytes, 3000, 3000, 1, black.data(), 0);
+  const size_t header = find(bytes, "IHDR");
+  for (size_t i = 0; i < 8; ++i) bytes[header + 4 + i] = i % 4 == 3 ? 7 : 0;
+  const uint32_t crc = png_checksum({bytes.data() + header, 17});
+  for (size_t i = 0; i < 4; ++i) bytes[header + 17 + i] = uint8_t(crc >> (24 - 8 * i));
+  EXPECT_THAT(decode_error(bytes, kOwn), HasSubstr("outofmem"));
+  if (spng_version()) {
+    EXPECT_EQ(decode_image(bytes, "x").pixels, std::vector<uint8_t>(7 * 7 * 3));
+  }
 }
 
 TEST(Image, NamesOtherContent) {
   const auto named = [](std::string_view text) { return decode_error({text.begin(), text.end()}); };
   EXPECT_THAT(named("GIF89a..."), HasSubstr("a GIF image"));
+  EXPECT_THAT(named("RIFF1234WEBPVP8 "), HasSubstr("a WebP image"));
+  EXPECT_THAT(named(std::string_view("II*\0....", 8)), HasSubstr("a TIFF image"));
+  EXPECT_THAT(named(std::string_view("\0\0\0\x20"
+                                     "ftypheic",
+                                     12)),
+              HasSubstr("a HEIC image"));
+  EXPECT_THAT(named(std::string_view("\0\0\0\x20"
+                                     "ftypavif",
+                                     12)),
+              HasSubstr("an AVIF image"));
+  EXPECT_THAT(named("<?xml version=\"1.0\"?><svg width=\"1\">"), HasSubstr("an SVG drawing"));
   EXPECT_THAT(named("<html><body>"), HasSubstr("HTML"));
   EXPECT_THAT(named("version https://git-lfs.github.com/spec/v1"), HasSubstr("Git LFS"));
   EXPECT_THAT(named(""), HasSubstr("nothing"));
-  EXPECT_THAT(named("hello"), HasSubstr("expected a JPEG or PNG"));
+  EXPECT_THAT(named("hello"), HasSubstr("expected a JPEG, PNG, BMP or PPM"));
+}
+
+TEST(Image, KnowsExtensions) {
+  const auto readable = readable_extensions(), others = other_image_extensions();
+  EXPECT_THAT(readable, testing::IsSupersetOf(
+                            {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".ppm", ".pgm", ".pnm"}));
+  EXPECT_THAT(others, testing::IsSupersetOf({".webp", ".tif", ".tiff", ".gif", ".heic", ".avif"}));
+  for (const std::string_view one : readable)
+    EXPECT_EQ(std::count(others.begin(), others.end(), one), 0) << one;
 }
 
 TEST(Image, LoadsFilesAndNamesThePathOtherwise) {
@@ -171,7 +249,7 @@ TEST(Image, LoadsFilesAndNamesThePathOtherwise) {
   EXPECT_THAT(load_error(folder.file("empty.png")), HasSubstr("is empty"));
   test::write_file(folder.file("big.png"), "");
   std::filesystem::resize_file(folder.file("big.png"), uintmax_t(kMostImageBytes) + 1);
-  EXPECT_THAT(load_error(folder.file("big.png")), HasSubstr("has 67108865 bytes"));
+  EXPECT_THAT(load_error(folder.file("big.png")), HasSubstr("has 805306369 bytes"));
 }
 
 }  // namespace
