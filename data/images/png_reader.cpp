@@ -120,6 +120,7 @@ PngFile read_png(Bytes bytes, const std::string& name) {
     }
     at += length + 12;
   }
+  if (data.empty()) reject(name, "PNG without image data");
   if (raw_size(header) / kMostInflated > int64_t(data.size()))
     reject(name, "PNG of {}x{} pixels in {} bytes, fewer than so many take", header.width, header.height,
            data.size());
