@@ -178,9 +178,11 @@ Image decode_bmp(Bytes bytes, const std::string& name) {
   if (runs) {
     check_density(name, "run-length coded BMP", bitmap.width, bitmap.height, data.size(), 255);
     indices = expand_runs(data, bitmap, name);
-  } else if (data.size() / stride < height) {
-    reject(name, "BMP of {}x{} pixels has {} bytes of them, expected {}", width, height, data.size(),
-           stride * height);
+  } else {
+    // Some writers leave out the bytes that fill up the last row.
+    const size_t size = stride * (height - 1) + (width * bitmap.bits + 7) / 8;
+    if (data.size() < size)
+      reject(name, "BMP of {}x{} pixels has {} bytes of them, expected {}", width, height, data.size(), size);
   }
   Image image{int(height), int(width), std::vector<uint8_t>(width * height * 3)};
   std::vector<uint8_t> row(width);
@@ -192,7 +194,7 @@ Image decode_bmp(Bytes bytes, const std::string& name) {
       unpack(data.data() + i * stride, bitmap.bits, row);
       colour(bitmap, row, out);
     } else {
-      pick(bitmap, data.subspan(i * stride, stride), out);
+      pick(bitmap, data.subspan(i * stride), out);
     }
   }
   return image;

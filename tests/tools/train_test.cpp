@@ -44,7 +44,8 @@ TEST_F(TrainTest, LeavesCompleteFiles) {
   EXPECT_TRUE(contains(read_file(file("console.log")), "epoch 3/3"));
   EXPECT_TRUE(contains(read_file(file("events.out.tfevents.plume")), "test/top1"));
   const json environment = tools::parse_json_or_null(read_file(file("environment.json")));
-  for (const char* key : {"git_revision", "compiler", "device", "device_name", "cpu_threads", "system"})
+  for (const char* key :
+       {"git_revision", "compiler", "image_decoders", "device", "device_name", "cpu_threads", "system"})
     EXPECT_TRUE(environment.contains(key)) << key;
   EXPECT_TRUE(fs::exists(file("last.safetensors")));
   EXPECT_TRUE(fs::exists(file("best.safetensors")));

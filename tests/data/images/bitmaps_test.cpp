@@ -24,7 +24,7 @@ void set(std::string& bytes, size_t at, size_t count, uint32_t value) {
 constexpr size_t kOffset = 10, kHeaderSize = 14, kWidth = 18, kHeight = 22, kBits = 28, kCompression = 30,
                  kColours = 46, kData = 54;
 
-// 3x2 pixels of 24 bits: two rows of 12 bytes.
+// 3x2 pixels of 24 bits: two rows of 9 bytes and 3 to fill them up.
 std::string bmp() {
   std::string bytes(kData + 24, '\7');
   std::fill_n(bytes.begin(), kData, '\0');
@@ -45,9 +45,10 @@ std::string with(std::string bytes, size_t at, size_t count, uint32_t value) {
 TEST(Bmp, RefusesWhatIsCutShort) {
   const std::string whole = bmp();
   EXPECT_EQ(decoded(whole).pixels, std::vector<uint8_t>(18, 7));
-  for (size_t size = 2; size < whole.size(); ++size)
+  EXPECT_EQ(decoded(whole.substr(0, whole.size() - 3)).height, 2);
+  for (size_t size = 2; size < whole.size() - 3; ++size)
     EXPECT_THAT(decode_error(whole.substr(0, size)), HasSubstr("x: BMP ")) << size;
-  EXPECT_THAT(decode_error(whole.substr(0, whole.size() - 1)), HasSubstr("23 bytes of them, expected 24"));
+  EXPECT_THAT(decode_error(whole.substr(0, whole.size() - 4)), HasSubstr("20 bytes of them, expected 21"));
 }
 
 TEST(Bmp, NamesWhatIsWrong) {

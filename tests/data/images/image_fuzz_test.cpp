@@ -1,5 +1,5 @@
 // Damaged image files through every decoder: an image or one line of bad_input, no crash, no sanitizer's
-// report. PLUME_FUZZ_RUNS sets how many (100000 take about half an hour under the address sanitizer).
+// report. PLUME_FUZZ_RUNS sets how many: 100000 take half a minute under the address sanitizer.
 #include <gtest/gtest.h>
 
 #include <algorithm>
