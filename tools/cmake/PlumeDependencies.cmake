@@ -50,8 +50,8 @@ else()
   message(STATUS "plume: without oneDNN")
 endif()
 
-# What Pillow decodes JPEG with, and a reader of PNG; without them our own decoders do it. Each is known to one
-# source only.
+# What Pillow decodes JPEG with, and a reader of PNG; without them our own decoders do it. Each is known to
+# one source only.
 include(CheckSymbolExists)
 option(PLUME_LIBJPEG "Use libjpeg-turbo where it is found" ON)
 if(PLUME_LIBJPEG)

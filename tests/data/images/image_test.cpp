@@ -189,7 +189,19 @@ TEST(Image, RefusesHugeSizesBeforeAllocating) {
   const auto both = [](const std::string& text) { return testing::Pair(HasSubstr(text), HasSubstr(text)); };
   EXPECT_THAT(sized(65535, 65535), both("65535x65535 pixels, expected 1 to 178956970"));
   EXPECT_THAT(sized(13379, 13378), both("13378x13379 pixels, expected 1 to"));
+  EXPECT_THAT(sized(13377, 13377), both("13377x13377 pixels in"));
   EXPECT_THAT(sized(6120, 8160), both("8160x6120 pixels in"));  // too many for so few bytes
+}
+
+TEST(Image, ReadsLargePhotos) {
+  std::vector<uint8_t> bytes(size_t(6000) * 4000 + 16, 7);
+  std::copy_n("P5\n6000 4000\n255\n", 17, bytes.begin());
+  bytes.push_back(9);
+  const Image image = decode_image(bytes, "x");
+  EXPECT_EQ(image.height, 4000);
+  EXPECT_EQ(image.pixels.size(), size_t(6000) * 4000 * 3);
+  EXPECT_EQ(image.pixels.front(), 7);
+  EXPECT_EQ(image.pixels.back(), 9);
 }
 
 // What an image needs is known from its header, however much its data would inflate to.
