@@ -18,10 +18,10 @@ inline constexpr int64_t kMostImageBytes = 768 << 20;     // of a file: 4 bytes 
 
 struct DecodeOptions {
   // Where it is not 0, a JPEG may be given at 1/2, 1/4 or 1/8 of its size (rounded up): the smallest of them
-  // for which the file's shorter side, divided by 2, 4 or 8, is still at least this. A photo of 50 megapixels
-  // then takes no more memory and less time than one of 1. The pixels are those of Pillow's
-  // draft(None, (least_side, least_side)). Other files, and all of them in a build without libjpeg-turbo,
-  // come at full size.
+  // for which the file's shorter side, divided by 2, 4 or 8 and rounded down, is still at least this. Then
+  // memory is taken for those pixels only; by a progressive JPEG for its coefficients too, all of them. The
+  // pixels are those of Pillow's draft(None, (least_side, least_side)). Other files, and all of them in a
+  // build without libjpeg-turbo, come at full size.
   int64_t least_side = 0;
   // With our own decoders, as in a build without libjpeg-turbo and libspng.
   bool own_decoders = false;
