@@ -7,14 +7,16 @@
 #include <set>
 
 #include "engine/files/input_file.h"
-#include "engine/serialization/checkpoint.h"
 #include "engine/serialization/crc64.h"
+#include "engine/serialization/double_precision.h"
+#include "engine/serialization/known_networks.h"
 #include "engine/serialization/safetensors_header.h"
 #include "engine/serialization/state_dict.h"
 #include "engine/serialization/timm_names.h"
 #include "engine/serialization/weights.h"
 #include "models/registry.h"
 #include "tools/cli/main.h"
+#include "tools/cli/model.h"
 
 namespace {
 
@@ -33,14 +35,23 @@ struct Request {
 class Report {
  public:
   void line(const char* what, const std::string& text) { fmt::print("{:<10} {}\n", what, text); }
+  // Of each kind the first few are printed.
   void fault(const char* what, const std::string& text) {
-    line(what, text);
-    ++faults_;
+    const size_t count = ++faults_[what];
+    if (count <= kMostFaults)
+      line(what, text);
+    else if (count == kMostFaults + 1)
+      line(what, "...");
   }
-  int faults() const { return faults_; }
+  size_t faults() const {
+    size_t sum = 0;
+    for (const auto& [what, count] : faults_) sum += count;
+    return sum;
+  }
 
  private:
-  int faults_ = 0;
+  static constexpr size_t kMostFaults = 5;
+  std::map<std::string, size_t> faults_;
 };
 
 void check_paths(const Request& r) {
@@ -78,21 +89,6 @@ WeightTensor from_model(const TensorSource& source) {
   return tensor;
 }
 
-bool has_dtype(const WeightTensor& tensor, DType expected) {
-  const std::optional<DType>& found = tensor.type->dtype;
-  return found && (*found == expected || (is_floating(*found) && is_floating(expected)));
-}
-
-// A checkpoint of a training run has the optimiser's tensors too.
-void drop_optimizer(Weights& weights, Report& report) {
-  if (!weights.metadata.contains("plume.format")) return;
-  std::erase_if(weights.tensors, [&](const WeightTensor& t) {
-    const bool drop = t.name.starts_with(kOptimizerPrefix);
-    if (drop) report.line("dropped", fmt::format("{} (of the optimiser)", in_quotes(t.name)));
-    return drop;
-  });
-}
-
 void rename_from_timm(const Request& r, Weights& weights, Report& report) {
   if (r.timm.empty()) {
     if (has_timm_names(weights.tensors))
@@ -115,23 +111,21 @@ void rename_from_timm(const Request& r, Weights& weights, Report& report) {
       report.line("changed", fmt::format("{}: {}", in_quotes(c.to), c.how));
   }
   weights.tensors = std::move(converted.tensors);
+  weights.groups = {{"", weights.tensors, {}}};
 }
 
-// "fc." of "fc.bias": the last layer.
-std::string head_of(Module& model) {
-  const std::string last = model.parameters().back().name;
-  return last.substr(0, last.rfind('.') + 1);
-}
-
-// Compares with the model's state dictionary, and fills in what may be: a new head, and counters of batches.
-void fit_to_model(const Request& r, Weights& weights, Report& report) {
+// Finds what the model wants, compares, and fills in what may be: a new head, and counters of batches.
+Weights fit_to_model(const Request& r, const Weights& read, FitOptions options, Report& report) {
   const auto make = [&](int64_t classes) {
     return make_model(r.model,
                       {.num_classes = int(classes), .stem = parse_stem(r.stem), .seed = uint64_t(r.seed)});
   };
   int64_t classes = r.classes;
   std::unique_ptr<Module> model = make(classes);
-  const std::string head = head_of(*model);
+  const std::string head = options.head = tools::head_prefix(*model);
+  FittedWeights fitted = fit_weights(read, state_sources({{"", model->state()}}), options);
+  if (!fitted.note.empty()) report.line("chose", fitted.note);
+  Weights& weights = fitted.weights;
   if (r.new_head) {
     std::erase_if(weights.tensors, [&](const WeightTensor& t) {
       const bool drop = t.name.starts_with(head);
@@ -140,25 +134,24 @@ void fit_to_model(const Request& r, Weights& weights, Report& report) {
       return drop;
     });
   } else if (const WeightTensor* last = find_tensor(weights.tensors, model->parameters().back().name)) {
-    constexpr uint64_t kMost = 1'000'000;
-    if (last->shape.size() == 1 && last->shape[0] > 0 && last->shape[0] <= kMost &&
-        int64_t(last->shape[0]) != classes)
-      model = make(classes = int64_t(last->shape[0]));
+    if (tools::count_classes(weights, *last) != classes)
+      model = make(classes = tools::count_classes(weights, *last));
   }
 
   std::set<std::string> expected;
-  for (const TensorSource& source : state_sources({{"", model->state()}})) {
+  const std::vector<TensorSource> wanted = state_sources({{"", model->state()}});
+  for (const TensorSource& source : wanted) {
     expected.insert(source.name);
     const std::string text =
         message("{} {} {}", in_quotes(source.name), format_dtype(source.dtype).name, source.shape);
     const WeightTensor* found = find_tensor(weights.tensors, source.name);
     if (found != nullptr) {
-      if (!found->has_shape(source.shape) || !has_dtype(*found, source.dtype))
+      if (!fits_shape(*found, source.shape) || !fits_dtype(*found, source.dtype))
         report.fault("mismatch", fmt::format("{}, the file has {}", text, found->describe()));
     } else if (r.new_head && source.name.starts_with(head)) {
       report.line("new", fmt::format("{} (initialised with seed {})", text, r.seed));
       weights.tensors.push_back(from_model(source));
-    } else if (source.name.ends_with("num_batches_tracked")) {
+    } else if (is_batch_counter(source.name)) {
       report.line("missing", text + " (0 is written)");
       weights.tensors.push_back(from_model(source));
     } else {
@@ -168,6 +161,14 @@ void fit_to_model(const Request& r, Weights& weights, Report& report) {
   for (const WeightTensor& t : weights.tensors)
     if (!expected.contains(t.name))
       report.fault("unexpected", fmt::format("{} {}", in_quotes(t.name), t.describe()));
+  if (report.faults() > 0) {
+    std::fflush(stdout);
+    const std::string hint = difference_of_networks(weights.tensors, wanted);
+    fail(ErrorKind::bad_input,
+         "{}: does not fit {}: {} tensors are missing, unexpected or of another shape{}{}", r.in, r.model,
+         report.faults(), hint.empty() ? "" : "; ", hint);
+  }
+  return std::move(fitted.weights);
 }
 
 Tensor to_half(const Tensor& wide, const std::string& path, const std::string& name) {
@@ -188,10 +189,11 @@ Tensor to_half(const Tensor& wide, const std::string& path, const std::string& n
 std::vector<TensorSource> to_sources(const Request& r, const Weights& weights) {
   std::vector<TensorSource> sources;
   for (const WeightTensor& t : weights.tensors) {
-    if (!t.type->dtype)
+    const std::optional<DType> dtype = loaded_dtype(*t.type);
+    if (!dtype)
       fail(ErrorKind::bad_input, "{}: UnsupportedDtype: tensor {} is {}", weights.path, in_quotes(t.name),
            t.describe());
-    TensorSource source{t.name, *t.type->dtype, {}, {}};
+    TensorSource source{t.name, *dtype, {}, {}};
     const std::vector<int64_t> extents(t.shape.begin(), t.shape.end());
     try {
       source.shape = Shape(extents.data(), int(extents.size()));
@@ -233,6 +235,7 @@ int run(tools::Flags& flags) {
   flags.choice("--model", r.model, model_names(), "network to compare with: every tensor must fit");
   flags.choice("--stem", r.stem, {"imagenet", "cifar"}, "its first layers");
   flags.text("--timm", r.timm, "timm's model: resnet18, mobilenetv3_small_100 or efficientnetv2_s");
+  tools::WeightsFlags weights_flags(flags);
   flags.on("--half", r.half, "write floating-point tensors as f16");
   flags.whole("--classes", r.classes, 1, 1'000'000, "replace the last layer by a new one, with --model");
   flags.whole("--seed", r.seed, 0, INT64_MAX, "of the new layer's values");
@@ -245,16 +248,18 @@ int run(tools::Flags& flags) {
 
   Weights weights = open_weights(r.in);
   Report report;
-  report.line("read", fmt::format("{}: {}, {} tensors, {} bytes", r.in, name(weights.format),
-                                  weights.tensors.size(), weights.size));
-  drop_optimizer(weights, report);
-  rename_from_timm(r, weights, report);
-  if (!r.model.empty()) fit_to_model(r, weights, report);
-  if (report.faults() > 0) {
-    std::fflush(stdout);
-    fail(ErrorKind::bad_input, "{}: does not fit {}: {} tensors are missing, unexpected or of another shape",
-         r.in, r.model, report.faults());
+  size_t tensors = 0;
+  for (const WeightGroup& g : weights.groups) tensors += g.tensors.size();
+  report.line("read",
+              fmt::format("{}: {}, {} tensors, {} bytes", r.in, name(weights.format), tensors, weights.size));
+  const FitOptions options = weights_flags.options();
+  if (!r.timm.empty() || r.model.empty()) {
+    FittedWeights chosen = choose_weights(weights, options);
+    if (!chosen.note.empty()) report.line("chose", chosen.note);
+    weights = std::move(chosen.weights);
   }
+  rename_from_timm(r, weights, report);
+  if (!r.model.empty()) weights = fit_to_model(r, weights, r.timm.empty() ? options : FitOptions{}, report);
   write_safetensors(r.out, to_sources(r, weights), provenance(r, weights));
   report.line("wrote",
               fmt::format("{}: {} tensors, {} bytes", r.out, weights.tensors.size(), fs::file_size(r.out)));

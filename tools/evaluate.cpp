@@ -95,7 +95,8 @@ int run(tools::Flags& flags) {
   flags.text("--checkpoint", s.checkpoint, "last.safetensors or best.safetensors of a run folder");
   flags.choice("--model", s.model, model_names(), "network, with --weights");
   flags.choice("--stem", s.stem, {"imagenet", "cifar"}, "first layers, with --model");
-  flags.text("--weights", s.weights, "state dictionary of the model, a safetensors file");
+  flags.text("--weights", s.weights, "weights of the model: safetensors or .pth file");
+  tools::WeightsFlags weights_flags(flags);
   flags.choice("--data", s.data, data::dataset_names(), "data set (default: the checkpoint's)");
   flags.text("--data-dir", s.data_dir, "folder of the data set's files");
   flags.text("--cache-dir", s.cache_dir, "folder for decoded images (default: ~/.cache/plume)");
@@ -114,6 +115,8 @@ int run(tools::Flags& flags) {
   flags.parse();
   PLUME_CHECK(s.checkpoint.empty() != s.model.empty() && s.model.empty() == s.weights.empty(),
               "give either --checkpoint or --model with --weights");
+  for (const char* name : {"--weights-key", "--ignore"})
+    PLUME_CHECK(s.checkpoint.empty() || !flags.given(name), "{}: is for --weights", name);
   PLUME_CHECK(json_path.empty() || (json_path != s.checkpoint && json_path != s.weights),
               "--json {}: is the input file", json_path);
   tools::catch_signals();
@@ -123,7 +126,7 @@ int run(tools::Flags& flags) {
   std::unique_ptr<Module> model;
   if (s.checkpoint.empty()) {
     PLUME_CHECK(!s.data.empty(), "--data: the data set is not given");
-    model = tools::model_from_weights(s.model, parse_stem(s.stem), s.weights);
+    model = tools::model_from_weights(s.model, parse_stem(s.stem), s.weights, weights_flags.options());
   } else {
     const tools::RunDescription stored = tools::describe_run(s.checkpoint);
     s.model = stored.recipe.model;

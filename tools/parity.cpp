@@ -56,7 +56,8 @@ int run(tools::Flags& flags) {
   Request r;
   flags.choice("--model", r.model, model_names(), "network");
   flags.choice("--stem", r.stem, {"imagenet", "cifar"}, "first layers");
-  flags.text("--weights", r.weights, "state dictionary, a safetensors file").required();
+  flags.text("--weights", r.weights, "safetensors or .pth file").required();
+  tools::WeightsFlags weights_flags(flags);
   flags.text("--batch", r.batch, "safetensors file: input f32 [N, 3, H, W], normalised; labels i64 [N]")
       .required();
   flags.text("--out", r.out, "safetensors file to write").required();
@@ -69,7 +70,8 @@ int run(tools::Flags& flags) {
   PLUME_CHECK(r.out != r.weights && r.out != r.batch, "--out {}: is an input file", r.out);
   const Device device = device_flags.open();
 
-  const std::unique_ptr<Module> model = tools::model_from_weights(r.model, parse_stem(r.stem), r.weights);
+  const std::unique_ptr<Module> model =
+      tools::model_from_weights(r.model, parse_stem(r.stem), r.weights, weights_flags.options());
   const int64_t classes = model->parameters().back().variable.value().dim(0);
   const Batch batch = read_batch(r.batch, classes);
   model->to(device);

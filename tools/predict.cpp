@@ -105,7 +105,7 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-Subject open_subject(Request& r, const tools::Flags& flags) {
+Subject open_subject(Request& r, const tools::Flags& flags, const FitOptions& fit) {
   Subject s;
   const Weights weights = open_weights(r.weights);
   std::optional<tools::RunDescription> run;
@@ -117,7 +117,7 @@ Subject open_subject(Request& r, const tools::Flags& flags) {
   PLUME_CHECK(!r.model.empty(), "--model: the network is not given");
   s.name = r.model;
   s.preprocessing = tools::preprocessing_of(weights, r.model);
-  s.model = tools::model_from_weights(r.model, parse_stem(r.stem), weights);
+  s.model = tools::model_from_weights(r.model, parse_stem(r.stem), weights, fit);
   s.classes = s.model->parameters().back().variable.value().dim(0);
   if (run) describe_by_dataset(*run, s);
   if (const auto named = weights.metadata.find("labels"); named != weights.metadata.end())
@@ -355,6 +355,7 @@ int run(tools::Flags& flags) {
   flags.choice("--stem", r.stem, {"imagenet", "cifar"}, "its first layers");
   flags.text("--weights", r.weights, "safetensors or .pth file with torchvision's names, or a checkpoint")
       .required();
+  tools::WeightsFlags weights_flags(flags);
   flags.whole("--top", r.top, 1, 1'000'000, "guesses per image");
   flags.on("--json", r.json, "print JSON");
   flags.text("--labels", r.labels, "file with the classes' names, one per line");
@@ -378,7 +379,7 @@ int run(tools::Flags& flags) {
   tools::catch_signals();
   const Device device = device_flags.open();
 
-  Subject subject = open_subject(r, flags);
+  Subject subject = open_subject(r, flags, weights_flags.options());
   overrule(subject.preprocessing, p, flags);
   subject.model->to(device);
   subject.model->eval();

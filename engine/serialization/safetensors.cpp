@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "engine/serialization/crc64.h"
+#include "engine/serialization/double_precision.h"
 #include "engine/serialization/safetensors_header.h"
 
 namespace plume {
@@ -138,7 +139,8 @@ const TensorInfo* SafetensorsFile::find(const std::string& name) const {
 }
 
 Tensor SafetensorsFile::read(const TensorInfo& info) const {
-  if (!info.type->dtype)
+  const std::optional<DType> dtype = loaded_dtype(*info.type);
+  if (!dtype)
     fail(ErrorKind::bad_input, "{}: UnsupportedDtype: tensor {} is {}", path(), in_quotes(info.name),
          info.describe());
   int64_t extents[Shape::kMaxRank] = {};
@@ -155,8 +157,15 @@ Tensor SafetensorsFile::read(const TensorInfo& info) const {
     fail(ErrorKind::bad_input, "{}: UnsupportedShape: tensor {}: {}", path(), in_quotes(info.name),
          error.what());
   }
-  Tensor tensor = Tensor::empty(shape, *info.type->dtype, Device::cpu, "file");
-  file_.read(8 + header_.size() + info.begin, tensor.raw(), tensor.bytes());
+  Tensor tensor = Tensor::empty(shape, *dtype, Device::cpu, "file");
+  const uint64_t begin = 8 + header_.size() + info.begin;
+  if (is_f64(*info.type))
+    round_to_f32(tensor, message("{}: tensor {}", path(), in_quotes(info.name)),
+                 [&](uint64_t first, void* to, uint64_t count) {
+                   file_.read(begin + first * sizeof(double), to, count * sizeof(double));
+                 });
+  else
+    file_.read(begin, tensor.raw(), tensor.bytes());
   return tensor;
 }
 

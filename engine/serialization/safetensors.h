@@ -53,8 +53,8 @@ class SafetensorsFile {
   const TensorInfo* find(const std::string& name) const;               // null when absent
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
-  // One of tensors(), on the host, as it lies in the file. Throws bad_input (UnsupportedDtype or
-  // UnsupportedShape for what this engine cannot hold).
+  // One of tensors(), on the host, as it lies in the file, but F64 rounded to f32. Throws bad_input
+  // (UnsupportedDtype or UnsupportedShape for what this engine cannot hold, BeyondF32).
   Tensor read(const TensorInfo& info) const;
   // Bytes of the file. Throws bad_input when it has become shorter.
   void read_bytes(uint64_t offset, void* to, uint64_t bytes) const { file_.read(offset, to, bytes); }

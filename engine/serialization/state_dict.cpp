@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <set>
 
+#include "engine/serialization/double_precision.h"
+#include "engine/serialization/known_networks.h"
+#include "engine/serialization/weight_faults.h"
+
 namespace plume {
 namespace {
 
@@ -54,42 +58,6 @@ Shape file_shape(const NamedTensor& entry) {
   return s.rank() == 3 ? Shape{s[2], 1, s[0], s[1]} : Shape{s[0], s[3], s[1], s[2]};
 }
 
-bool converts(const WeightTensor& info, DType to) {
-  const std::optional<DType>& from = info.type->dtype;
-  return from && (*from == to || (to == DType::f32 && is_floating(*from)));
-}
-
-// Before version 0.4, PyTorch had no scalars: counters had one dimension. It still reads such files.
-bool fits(const WeightTensor& info, const Shape& expected) {
-  return info.has_shape(expected) || (expected.rank() == 0 && info.has_shape({1}));
-}
-
-bool may_be_missing(const std::string& name) { return name.ends_with("num_batches_tracked"); }
-
-// Everything that does not fit, in one line.
-class Faults {
- public:
-  void add(const char* kind, const std::string& what) {
-    constexpr size_t kMostPerKind = 50;
-    auto& [count, text] = kinds_[kind];
-    if (++count <= kMostPerKind) text += (count == 1 ? "" : ", ") + what;
-  }
-  void throw_if_any(const std::string& path) const {
-    if (kinds_.empty()) return;
-    std::string all;
-    for (const char* kind : {"MissingTensor", "UnexpectedTensor", "ShapeMismatch", "UnsupportedDtype"}) {
-      const auto found = kinds_.find(kind);
-      if (found == kinds_.end()) continue;
-      const auto& [count, text] = found->second;
-      all += message("{}{} ({}): {}", all.empty() ? "" : "; ", kind, count, text);
-    }
-    fail(ErrorKind::bad_input, "{}: does not fit the model: {}", path, all);
-  }
-
- private:
-  std::map<std::string, std::pair<size_t, std::string>> kinds_;
-};
-
 using Index = std::map<std::string_view, const WeightTensor*>;
 
 const WeightTensor* find(const Index& index, const std::string& name) {
@@ -99,7 +67,10 @@ const WeightTensor* find(const Index& index, const std::string& name) {
 
 void check(const Weights& weights, const Index& index, const std::vector<StateGroup>& groups,
            const std::string& ignored_prefix) {
-  Faults faults;
+  if (weights.tensors.empty() && weights.groups.size() > 1)
+    fail(ErrorKind::bad_input, "{}: holds {} dictionaries of tensors, and none of them was chosen",
+         weights.path, weights.groups.size());
+  WeightFaults faults;
   std::set<std::string> expected;
   for (const StateGroup& group : groups)
     for (const NamedTensor& entry : group.tensors) {
@@ -107,23 +78,44 @@ void check(const Weights& weights, const Index& index, const std::vector<StateGr
       expected.insert(name);
       const WeightTensor* info = find(index, name);
       if (info == nullptr) {
-        if (!may_be_missing(name)) faults.add("MissingTensor", in_quotes(name));
+        if (!is_batch_counter(name)) faults.add("MissingTensor", in_quotes(name));
         continue;
       }
-      if (!fits(*info, file_shape(entry)))
+      if (!fits_shape(*info, file_shape(entry)))
         faults.add("ShapeMismatch",
                    message("{} is {}, expected {}", in_quotes(name), info->describe(), file_shape(entry)));
-      if (!converts(*info, entry.tensor->dtype()))
+      if (!fits_dtype(*info, entry.tensor->dtype()))
         faults.add("UnsupportedDtype", message("{} is {}, expected {}", in_quotes(name), info->type->name,
                                                entry.tensor->dtype()));
     }
   for (const WeightTensor& info : weights.tensors)
     if (!expected.contains(info.name) && (ignored_prefix.empty() || !info.name.starts_with(ignored_prefix)))
       faults.add("UnexpectedTensor", in_quotes(info.name));
-  faults.throw_if_any(weights.path);
+  if (faults.any()) {
+    std::vector<TensorSource> wanted = state_sources(groups);
+    faults.fail(weights.path, difference_of_networks(weights.tensors, wanted));
+  }
 }
 
 }  // namespace
+
+bool fits_shape(const WeightTensor& tensor, const Shape& expected) {
+  return tensor.has_shape(expected) || (expected.rank() == 0 && tensor.has_shape({1}));
+}
+
+bool fits_dtype(const WeightTensor& tensor, DType to) {
+  const std::optional<DType> from = loaded_dtype(*tensor.type);
+  return from && (*from == to || (to == DType::f32 && is_floating(*from)) ||
+                  (to == DType::i64 && *from == DType::i32));
+}
+
+Tensor widened(const Tensor& narrow) {
+  Tensor wide = Tensor::empty(narrow.shape(), DType::i64, Device::cpu, "file");
+  std::copy_n(narrow.data<int32_t>(), narrow.size(), wide.data<int64_t>());
+  return wide;
+}
+
+bool is_batch_counter(const std::string& name) { return name.ends_with("num_batches_tracked"); }
 
 Tensor channels_last(const Tensor& kcrs) {
   check_layout(kcrs);
@@ -172,6 +164,7 @@ void load_state(const Weights& weights, const std::vector<StateGroup>& groups,
       if (entry.tensor->rank() == 0) value = value.reshape({});
       if (entry.filter && info != nullptr) value = filter_from_file(value, entry.tensor->shape());
       if (is_floating(value.dtype())) value = as_f32(value);
+      if (value.dtype() == DType::i32 && entry.tensor->dtype() == DType::i64) value = widened(value);
       staged.emplace_back(entry.tensor, std::move(value));
     }
   for (auto& [tensor, value] : staged) tensor->copy_from(value);

@@ -25,13 +25,20 @@ struct StateGroup {
   std::vector<NamedTensor> tensors;
 };
 
-// Fills the tensors of all groups, which keep their device. F16 and BF16 become f32; num_batches_tracked,
-// which old files lack, becomes 0; where a scalar belongs, one element of one dimension will do. Tensors of
-// the file under `ignored_prefix` (unless empty) are no concern.
+// What every program means by "fits". Nothing is broadcast, but where a scalar belongs, one element of one
+// dimension will do: before version 0.4, PyTorch had no scalars. F64, F16 and BF16 serve as f32, I32 as i64.
+bool fits_shape(const WeightTensor& tensor, const Shape& expected);
+bool fits_dtype(const WeightTensor& tensor, DType expected);
+Tensor widened(const Tensor& i32);               // to i64, on the host
+bool is_batch_counter(const std::string& name);  // num_batches_tracked: old files lack it, others have more
+
+// Fills the tensors of all groups, which keep their device; a num_batches_tracked that is missing becomes 0.
+// Tensors of the file under `ignored_prefix` (unless empty) are no concern. What people do to their files
+// (wrappers, prefixes) is the business of fit_weights.h.
 //
-// Throws bad_input naming the file and, class by class, everything that does not fit: MissingTensor,
-// UnexpectedTensor, ShapeMismatch (nothing is broadcast), UnsupportedDtype. Nothing is changed then, nor when
-// the file cannot be read.
+// Throws bad_input naming the file and, class by class, what does not fit (see weight_faults.h):
+// MissingTensor, UnexpectedTensor, ShapeMismatch, UnsupportedDtype. Nothing is changed then, nor when the
+// file cannot be read.
 void load_state(const SafetensorsFile& file, const std::vector<StateGroup>& groups,
                 const std::string& ignored_prefix = "");
 void load_state(const Weights& weights, const std::vector<StateGroup>& groups,

@@ -167,7 +167,7 @@ void check(const std::string& path, const std::vector<WeightTensor>& tensors, co
     size_t count = 0;
   } missing{"MissingTensor"}, unexpected{"UnexpectedTensor"}, shapes{"ShapeMismatch"};
   const auto add = [](Fault& fault, const std::string& what) {
-    constexpr size_t kMost = 10;
+    constexpr size_t kMost = 5;
     if (++fault.count <= kMost) fault.text += (fault.count == 1 ? "" : ", ") + what;
   };
   std::set<std::string> present;

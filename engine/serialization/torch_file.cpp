@@ -4,6 +4,10 @@
 #include <cstring>
 #include <set>
 
+#include "engine/serialization/double_precision.h"
+#include "engine/serialization/pickle_names.h"
+#include "engine/serialization/torch_dictionaries.h"
+
 namespace plume {
 namespace {
 
@@ -14,18 +18,10 @@ constexpr int64_t kProtocol = 1001;
 constexpr std::string_view kMagic = "\x6C\xFC\x9C\x46\xF9\x20\x6A\xA8\x50\x19";
 constexpr uint64_t kTarMark = 257;
 
-// PyTorch's storages and the format's element types.
-constexpr std::pair<const char*, const char*> kStorageTypes[] = {
-    {"Float", "F32"}, {"Double", "F64"}, {"Half", "F16"},        {"BFloat16", "BF16"},
-    {"Char", "I8"},   {"Byte", "U8"},    {"Short", "I16"},       {"Int", "I32"},
-    {"Long", "I64"},  {"Bool", "BOOL"},  {"ComplexFloat", "C64"}};
-
-// `global`: "torch\nFloatStorage"; null for a name that is no storage.
-const FormatDType* storage_type(std::string_view global) {
-  for (const auto& [torch, type] : kStorageTypes)
-    if (global == std::string("torch\n") + torch + "Storage")
-      for (const FormatDType& t : format_dtypes())
-        if (std::strcmp(t.name, type) == 0) return &t;
+// Null for a name that is no storage.
+const FormatDType* format_type(const char* name) {
+  for (const FormatDType& t : format_dtypes())
+    if (name != nullptr && std::strcmp(t.name, name) == 0) return &t;
   return nullptr;
 }
 
@@ -103,7 +99,7 @@ void TorchFile::open_zip() {
                                             in_quotes(key), record->size, storage.count, storage.type->name));
     storage.begin = record->begin;
   }
-  read_dictionary(pickle, storages);
+  read_dictionaries(pickle, storages);
 }
 
 void TorchFile::open_legacy() {
@@ -162,7 +158,7 @@ void TorchFile::open_legacy() {
     refuse("BadLegacyFile", message("lists {} storages, its tensors use {}", seen.size(), storages.size()));
   if (place != file_.size())
     refuse("BadLegacyFile", message("has {} bytes after its last storage", file_.size() - place));
-  read_dictionary(object, storages);
+  read_dictionaries(object, storages);
 }
 
 TorchFile::Storages TorchFile::declared_storages(const Pickle& pickle) const {
@@ -171,7 +167,7 @@ TorchFile::Storages TorchFile::declared_storages(const Pickle& pickle) const {
     if (value.kind != Kind::storage) continue;
     const std::string key(pickle[value.items[1]].text);
     const int64_t count = pickle[value.items[3]].integer;
-    const FormatDType* type = storage_type(pickle[value.items[0]].text);
+    const FormatDType* type = format_type(storage_element(pickle[value.items[0]].text));
     if (type == nullptr) refuse("TypeConfusion", message("storage {} has no type", in_quotes(key)));
     if (count < 0)
       refuse("StorageSizeMismatch", message("storage {} has {} elements", in_quotes(key), count));
@@ -182,25 +178,52 @@ TorchFile::Storages TorchFile::declared_storages(const Pickle& pickle) const {
   return storages;
 }
 
-void TorchFile::read_dictionary(const Pickle& pickle, const Storages& storages) {
-  if (pickle.top().kind != Kind::dict)
-    refuse("NotStateDict", message("holds {}, expected a dict of tensors", name(pickle.top().kind)));
-  const std::vector<PickleRef>& items = pickle.top().items;
-  if (items.size() / 2 > kMaxTensors) refuse("Limit", message("more than {} tensors", kMaxTensors));
+void TorchFile::read_dictionaries(const Pickle& pickle, const Storages& storages) {
+  const std::vector<FoundDictionary> found = find_dictionaries(pickle);
+  if (found.empty()) {
+    if (pickle.top().kind != Kind::dict || !pickle.top().items.empty()) refuse_object(pickle);
+    dictionaries_.emplace_back();  // nothing, rightly written
+  }
+  for (const FoundDictionary& f : found) read_dictionary(pickle, pickle[f.ref], f.key, storages);
+}
+
+void TorchFile::refuse_object(const Pickle& pickle) const {
+  const PickleValue& top = pickle.top();
+  const auto kind_of = [](const PickleValue& value) {
+    return value.kind == Kind::opaque ? "an object of " + readable_name(value.text) : name(value.kind);
+  };
+  if (top.kind != Kind::dict)
+    refuse("NotStateDict",
+           message("holds {}, expected a dict of tensors: save the state_dict()", kind_of(top)));
+  const PickleValue &key = pickle[top.items[0]], &value = pickle[top.items[1]];
+  if (key.kind != Kind::string)
+    refuse("NotStateDict", message("has {} for a key, expected text", kind_of(key)));
+  refuse("NotStateDict", message("holds a dict without tensors: {} is {}, expected a tensor or a dict of "
+                                 "tensors; save the state_dict()",
+                                 in_quotes(std::string(key.text)), kind_of(value)));
+}
+
+void TorchFile::read_dictionary(const Pickle& pickle, const PickleValue& dict, const std::string& key,
+                                const Storages& storages) {
+  Dictionary dictionary{.key = key, .first = tensors_.size(), .count = 0, .others = {}};
+  const std::vector<PickleRef>& items = dict.items;
   std::set<std::string_view> names;
   for (size_t i = 0; i < items.size(); i += 2) {
-    const PickleValue &key = pickle[items[i]], &value = pickle[items[i + 1]];
-    if (key.kind != Kind::string)
-      refuse("NotStateDict", message("has {} for a key, expected text", name(key.kind)));
-    const std::string text(key.text);
-    if (value.kind != Kind::tensor)
-      refuse("NotStateDict", message("{} is {}, expected a tensor: save the state_dict() alone",
-                                     in_quotes(text), name(value.kind)));
+    const PickleValue &entry = pickle[items[i]], &value = pickle[items[i + 1]];
+    const std::string text(entry.text);
+    if (entry.kind != Kind::string || value.kind != Kind::tensor) {
+      dictionary.others.push_back(entry.kind == Kind::string ? text : name(entry.kind));
+      continue;
+    }
+    if (tensors_.size() == kMaxTensors) refuse("Limit", message("more than {} tensors", kMaxTensors));
     if (text.size() > kMaxName || text.find('\0') != std::string::npos || text == "__metadata__")
       refuse("NotStateDict", message("{} cannot be the name of a tensor", in_quotes(text)));
-    if (!names.insert(key.text).second) refuse("NotStateDict", message("{} is there twice", in_quotes(text)));
+    if (!names.insert(entry.text).second)
+      refuse("NotStateDict", message("{} is there twice", in_quotes(text)));
     read_tensor(pickle, text, value, storages);
   }
+  dictionary.count = tensors_.size() - dictionary.first;
+  dictionaries_.push_back(std::move(dictionary));
 }
 
 TorchFile::Storage TorchFile::storage_of(const Pickle& pickle, const PickleValue& value,
@@ -230,6 +253,14 @@ void TorchFile::read_tensor(const Pickle& pickle, const std::string& name, const
                 stride.size(), kMaxRank));
   Layout layout;
   layout.storage = storage_of(pickle, pickle[value.items[0]], storages, name);
+  if (value.items.size() > 4) {  // the storage counts bytes, the tensor has a type
+    const FormatDType* type = format_type(dtype_element(pickle[value.items[4]].text));
+    if (type == nullptr || layout.storage.type->bits != 8)
+      refuse("TypeConfusion", message("tensor {} is of {} in a storage of {}", in_quotes(name),
+                                      readable_name(pickle[value.items[4]].text), layout.storage.type->name));
+    layout.storage.type = type;
+    layout.storage.count /= item_bytes(*type);
+  }
   const uint64_t available = layout.storage.count;
   if (offset < 0) out(message("begins at element {}", offset));
   TensorInfo info;
@@ -272,7 +303,8 @@ Tensor TorchFile::read(const TensorInfo& info) const {
     fail(ErrorKind::bad_input, "{}: {}: tensor {} is {}", path(), kind, in_quotes(info.name),
          info.describe());
   };
-  if (!info.type->dtype) unsupported("UnsupportedDtype");
+  const std::optional<DType> dtype = loaded_dtype(*info.type);
+  if (!dtype) unsupported("UnsupportedDtype");
   int64_t extents[Shape::kMaxRank] = {};
   std::copy(info.shape.begin(), info.shape.end(), extents);
   Shape shape;
@@ -281,7 +313,7 @@ Tensor TorchFile::read(const TensorInfo& info) const {
   } catch (const Error&) {  // [0, 2^62, 2^62] is no Shape
     unsupported("UnsupportedShape");
   }
-  Tensor tensor = Tensor::empty(shape, *info.type->dtype, Device::cpu, "file");
+  Tensor tensor = Tensor::empty(shape, *dtype, Device::cpu, "file");
   const uint64_t item = item_bytes(*info.type);
   const uint64_t begin = layout.storage.begin + layout.first * item;
   if (tensor.size() == 0) return tensor;
@@ -290,12 +322,29 @@ Tensor TorchFile::read(const TensorInfo& info) const {
   bool contiguous = true;
   for (size_t d = info.shape.size(); d-- > 0; dense *= info.shape[d])
     contiguous = contiguous && (info.shape[d] == 1 || layout.stride[d] == dense);
+  const bool rounds = is_f64(*info.type);
+  if (contiguous && rounds) {
+    round_to_f32(tensor, message("{}: tensor {}", path(), in_quotes(info.name)),
+                 [&](uint64_t first, void* to, uint64_t count) {
+                   file_.read(begin + first * item, to, count * item);
+                 });
+    return tensor;
+  }
   if (contiguous) {
     file_.read(begin, tensor.raw(), tensor.bytes());
     return tensor;
   }
   const std::string span = file_.read_text(begin, layout.span * item);
-  gather(span.data(), static_cast<char*>(tensor.raw()), info.shape, layout.stride, item);
+  if (!rounds) {
+    gather(span.data(), static_cast<char*>(tensor.raw()), info.shape, layout.stride, item);
+    return tensor;
+  }
+  std::vector<char> wide(uint64_t(tensor.size()) * item);
+  gather(span.data(), wide.data(), info.shape, layout.stride, item);
+  round_to_f32(tensor, message("{}: tensor {}", path(), in_quotes(info.name)),
+               [&](uint64_t first, void* to, uint64_t count) {
+                 std::memcpy(to, wide.data() + first * item, count * item);
+               });
   return tensor;
 }
 

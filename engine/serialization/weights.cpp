@@ -27,10 +27,35 @@ bool is_torch(const std::string& path) {
 
 template <class File>
 Weights collect(const std::shared_ptr<File>& file, WeightsFormat format) {
-  Weights weights{
-      .path = file->path(), .format = format, .size = file->size(), .metadata = {}, .tensors = {}};
-  for (const TensorInfo& info : file->tensors())
-    weights.tensors.push_back({info.name, info.type, info.shape, [file, &info] { return file->read(info); }});
+  Weights weights;
+  weights.path = file->path();
+  weights.format = format;
+  weights.size = file->size();
+  return weights;
+}
+
+template <class File>
+WeightTensor tensor_of(const std::shared_ptr<File>& file, const TensorInfo& info) {
+  return {info.name, info.type, info.shape, [file, &info] { return file->read(info); }};
+}
+
+Weights from_torch(const std::string& path) {
+  const auto file = std::make_shared<const TorchFile>(path);
+  Weights weights = collect(file, file->legacy() ? WeightsFormat::torch_legacy : WeightsFormat::torch_zip);
+  for (const TorchFile::Dictionary& d : file->dictionaries()) {
+    WeightGroup& group = weights.groups.emplace_back(WeightGroup{d.key, {}, d.others});
+    for (size_t i = d.first; i < d.first + d.count; ++i)
+      group.tensors.push_back(tensor_of(file, file->tensors()[i]));
+  }
+  if (weights.groups.size() == 1) weights.tensors = weights.groups[0].tensors;
+  return weights;
+}
+
+Weights from_safetensors(const std::shared_ptr<const SafetensorsFile>& file) {
+  Weights weights = collect(file, WeightsFormat::safetensors);
+  weights.metadata = file->metadata();
+  for (const TensorInfo& info : file->tensors()) weights.tensors.push_back(tensor_of(file, info));
+  weights.groups.push_back({"", weights.tensors, {}});
   return weights;
 }
 
@@ -52,22 +77,12 @@ std::string WeightTensor::describe() const { return info_of(*this).describe(); }
 bool WeightTensor::has_shape(const Shape& expected) const { return info_of(*this).has_shape(expected); }
 
 Weights open_weights(const std::string& path) {
-  if (is_torch(path)) {
-    const auto file = std::make_shared<TorchFile>(path);
-    return collect(file, file->legacy() ? WeightsFormat::torch_legacy : WeightsFormat::torch_zip);
-  }
-  const auto file = std::make_shared<const SafetensorsFile>(path);
-  Weights weights = collect(file, WeightsFormat::safetensors);
-  weights.metadata = file->metadata();
-  return weights;
+  return is_torch(path) ? from_torch(path) : from_safetensors(std::make_shared<const SafetensorsFile>(path));
 }
 
 Weights weights_of(const SafetensorsFile& file) {
   // Not owned.
-  const std::shared_ptr<const SafetensorsFile> alias(std::shared_ptr<void>(), &file);
-  Weights weights = collect(alias, WeightsFormat::safetensors);
-  weights.metadata = file.metadata();
-  return weights;
+  return from_safetensors(std::shared_ptr<const SafetensorsFile>(std::shared_ptr<void>(), &file));
 }
 
 const WeightTensor* find_tensor(const std::vector<WeightTensor>& tensors, const std::string& name) {

@@ -16,12 +16,19 @@ struct WeightTensor {
   std::string name;
   const FormatDType* type = nullptr;
   std::vector<uint64_t> shape;
-  // On the host, contiguous, with this type and shape; keeps the file open. Throws bad_input
-  // (UnsupportedDtype or UnsupportedShape for what this engine cannot hold).
+  // On the host, contiguous, with this type (F64: as f32) and shape; keeps the file open. Throws bad_input
+  // (UnsupportedDtype or UnsupportedShape for what this engine cannot hold, BeyondF32).
   std::function<Tensor()> read;
 
   std::string describe() const;  // "F32 [64, 3, 7, 7]"
   bool has_shape(const Shape& expected) const;
+};
+
+// One dictionary of a file that may hold several.
+struct WeightGroup {
+  std::string key;  // "state_dict", "model_ema.module"; empty: the file is the dictionary
+  std::vector<WeightTensor> tensors;
+  std::vector<std::string> others;  // what else is in it: "epoch"
 };
 
 struct Weights {
@@ -29,11 +36,12 @@ struct Weights {
   WeightsFormat format = WeightsFormat::safetensors;
   uint64_t size = 0;                            // of the file, bytes
   std::map<std::string, std::string> metadata;  // of safetensors
-  std::vector<WeightTensor> tensors;            // in the file's order
+  std::vector<WeightGroup> groups;              // at least one
+  std::vector<WeightTensor> tensors;            // of the only group, in the file's order; of several none
 };
 
 // Tells the formats apart by what the file begins with, whatever its name. Throws bad_input as
-// SafetensorsFile and TorchFile do.
+// SafetensorsFile and TorchFile do. fit_weights.h finds out which tensors a network wants of them.
 Weights open_weights(const std::string& path);
 
 // The same of a file that is open already, which the result refers to.

@@ -286,6 +286,8 @@ TEST_F(Safetensors, KnowsEveryTypeOfTheFormat) {
       EXPECT_EQ(file.read(info).dtype(), *type.dtype);
       EXPECT_EQ(size_of(*type.dtype) * 8, size_t(type.bits));
       EXPECT_STREQ(format_dtype(*type.dtype).name, type.name);
+    } else if (type.name == std::string("F64")) {
+      EXPECT_EQ(file.read(info).dtype(), DType::f32);  // double_precision_test.cpp says more
     } else {
       try {
         file.read(info);

@@ -66,7 +66,8 @@ TEST(Weights, OtherFilesAreRefusedByTheRightReader) {
   refuse("PK\3\4 and so on", "ZipNoEndRecord");
   refuse(std::string("PK\5\6\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 22), "BadArchive");
   refuse("\x80\x02\x8A\x0A\x6C\xFC\x9C\x46\xF9\x20\x6A\xA8\x50\x19.", "PickleCorrupt");
-  refuse("\x80\x04\x95\x10\x11\x12\x13\x14\x15\x16", "UnsupportedOpcode");
+  refuse("\x80\x04\x95\x10\x11\x12\x13\x14\x15\x16", "PickleCorrupt");
+  refuse("\x80\x06\x95\x10\x11\x12\x13\x14\x15\x16", "HeaderTooLarge");
   refuse(std::string(257, '\1') + "ustar" + std::string(250, '\0'), "LegacyTar");
   // 0x80 and 2 begin this one's length, 640.
   std::string header = "{}";

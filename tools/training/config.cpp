@@ -24,7 +24,7 @@ const Fields<Recipe>& recipe_fields() {
        "side of the network's input; 0: as the images are"},
       {"weights", TextField<R>{&R::weights},
        "file of weights to begin with (safetensors, .pth); another number of "
-       "classes gets a new last layer"},
+       "classes, or none, gets a new last layer"},
       {"freeze_backbone", SwitchField<R>{&R::freeze_backbone}, "train the last layer alone"},
       {"head_lr_factor", NumberField<R>{&R::head_lr_factor, 1e-6, 1e6}, "times --lr, for the last layer"},
       {"epochs", WholeField<R>{&R::epochs, 1, 100'000}, "passes over the data"},
@@ -87,6 +87,9 @@ const Fields<RunOptions>& option_fields() {
   using O = RunOptions;
   static const Fields<RunOptions> fields = {
       {"data_dir", TextField<O>{&O::data_dir}, "folder of the data set's files"},
+      {"weights_key", TextField<O>{&O::weights_key},
+       "which dictionary of tensors in --weights, where several fit: state_dict, model_ema.module"},
+      {"ignore", TextField<O>{&O::ignore}, "leave out tensors of --weights with such names: aux.*,head.*"},
       {"cache_dir", TextField<O>{&O::cache_dir}, "folder for decoded images (default: ~/.cache/plume)"},
       {"skip_bad", WholeField<O>{&O::skip_bad, 0, kAny}, "leave out at most N unreadable images"},
       {"workers", WholeField<O>{&O::workers, 0, 256}, "loader threads; 0 loads between the steps"},

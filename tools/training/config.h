@@ -54,6 +54,7 @@ std::vector<int64_t> parse_milestones(const std::string& text);
 // What changes where and how a run is made, but none of its numbers.
 struct RunOptions {
   std::string data_dir, cache_dir;
+  std::string weights_key, ignore;  // which tensors of the recipe's weights; patterns: "a,b"
   int64_t skip_bad = 0;
   int64_t workers = 2;
   int64_t checkpoint_steps = 0;  // 0: after epochs only

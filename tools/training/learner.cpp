@@ -1,6 +1,5 @@
 #include "tools/training/learner.h"
 
-#include "engine/serialization/checkpoint.h"
 #include "engine/serialization/state_dict.h"
 
 namespace plume::tools {
@@ -35,37 +34,37 @@ std::vector<NamedTensor> Learner::rest() {
   return all;
 }
 
-std::string head_prefix(Module& model) {
-  const std::string last = model.parameters().back().name;
-  return last.substr(0, last.rfind('.') + 1);
-}
-
-std::string load_pretrained(const std::string& path, Module& model) {
-  Weights weights = open_weights(path);
-  const std::string head = head_prefix(model);
+std::string load_pretrained(const std::string& path, Module& model, FitOptions fit) {
+  const std::string head = fit.head = head_prefix(model);
+  FittedWeights fitted = fit_weights(open_weights(path), state_sources({{"", model.state()}}), fit);
+  Weights& weights = fitted.weights;
+  const std::string how = fitted.note.empty() ? path : fitted.note;
   const NamedParameter last = model.parameters().back();
   const WeightTensor* bias = find_tensor(weights.tensors, last.name);
-  const std::string ignored = weights.metadata.contains("plume.format") ? kOptimizerPrefix : "";
-  if (bias == nullptr || bias->has_shape(last.variable.shape())) {
-    load_state(weights, model, ignored);
-    return message("begins with the weights of {}", path);
+  if (!fitted.headless && (bias == nullptr || bias->has_shape(last.variable.shape()))) {
+    load_state(weights, model);
+    return message("begins with the weights of {}", how);
   }
   StateGroup group{"", model.state()};
-  std::erase_if(group.tensors, [&](const NamedTensor& t) { return t.name.starts_with(head); });
-  const std::string found = bias->describe();
+  const std::string block = head.substr(0, head.find('.') + 1);
+  std::erase_if(group.tensors, [&](const NamedTensor& t) {
+    const bool gone = fitted.headless && find_tensor(weights.tensors, t.name) == nullptr;
+    return t.name.starts_with(head) || (gone && t.name.starts_with(block));
+  });
+  const std::string found = fitted.headless ? "missing" : bias->describe();
   std::erase_if(weights.tensors, [&](const WeightTensor& t) { return t.name.starts_with(head); });
-  load_state(weights, {group}, ignored);
+  load_state(weights, {group});
   model.train(model.training());
-  return message("begins with the weights of {}, but a new last layer: {}bias there is {}, here {}", path,
+  return message("begins with the weights of {}, but a new last layer: {}bias there is {}, here {}", how,
                  head, found, last.variable.shape());
 }
 
-Learner make_learner(const Recipe& r, int classes, Device device) {
+Learner make_learner(const Recipe& r, int classes, Device device, bool pretrained, const FitOptions& fit) {
   Learner learner;
   learner.model =
       make_model(r.model, {.num_classes = classes, .stem = parse_stem(r.stem), .seed = uint64_t(r.seed)});
   Module& model = *learner.model;
-  if (!r.weights.empty()) learner.note = load_pretrained(r.weights, model);
+  if (pretrained && !r.weights.empty()) learner.note = load_pretrained(r.weights, model, fit);
   model.to(device);
   ParameterGroup head, backbone;
   const std::string prefix = head_prefix(model);

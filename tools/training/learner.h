@@ -7,6 +7,7 @@
 #include "engine/optim/ema.h"
 #include "engine/optim/optimizer.h"
 #include "models/registry.h"
+#include "tools/cli/model.h"
 #include "tools/training/config.h"
 #include "tools/training/ranks.h"
 
@@ -24,13 +25,13 @@ struct Learner {
   std::vector<NamedTensor> rest();
 };
 
-Learner make_learner(const Recipe& recipe, int classes, Device device);
+// `pretrained`: read recipe.weights, as a run that begins does; one that goes on has all in its checkpoint,
+// and the file may have gone. `fit`: which of them.
+Learner make_learner(const Recipe& recipe, int classes, Device device, bool pretrained = true,
+                     const FitOptions& fit = {});
 
-// The prefix of the last layer's parameters: "fc.", "classifier.3.".
-std::string head_prefix(Module& model);
-
-// Weights of any file (torchvision's names), except that a last layer with another number of classes is left
-// as it is. Returns what was done, for people. Throws bad_input.
-std::string load_pretrained(const std::string& path, Module& model);
+// Weights of any file (see fit_weights.h), except that a last layer that is missing there or has another
+// number of classes is left as it is. Returns what was done, for people. Throws bad_input.
+std::string load_pretrained(const std::string& path, Module& model, FitOptions fit = {});
 
 }  // namespace plume::tools

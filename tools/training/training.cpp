@@ -29,17 +29,20 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+FitOptions fit_options(const RunOptions& options) {
+  return {.key = options.weights_key, .ignore = split_patterns(options.ignore)};
+}
+
 class Run {
  public:
-  // What `resumed` runs began with is not looked at again: all of it is in the checkpoint.
-  Run(const TrainingRequest& request, const RunFolder& folder, bool resumed)
+  // `fresh`: the run begins, with weights from elsewhere if the recipe says so.
+  Run(const TrainingRequest& request, const RunFolder& folder, bool fresh)
       : recipe_(request.recipe),
         options_(request.options),
         device_(request.device),
         folder_(folder),
         data_(open_run_data(recipe_, options_, device_)),
-        learner_(
-            make_learner(resumed ? without_weights(recipe_) : recipe_, data_.train_set->classes(), device_)),
+        learner_(make_learner(recipe_, data_.train_set->classes(), device_, fresh, fit_options(options_))),
         progress_(learner_.ranks->first() ? request.style : Progress::Style::quiet),
         step_(learner_, step_params(request), device_,
               [this](const std::string& line) { progress_.warning(line); }),
@@ -375,12 +378,12 @@ class Run {
 }  // namespace
 
 int train(const TrainingRequest& request, const RunFolder& folder) {
-  return Run(request, folder, false).begin();
+  return Run(request, folder, true).begin();
 }
 
 int resume(const TrainingRequest& request, const RunFolder& folder, const std::string& checkpoint,
            const RunState& state) {
-  return Run(request, folder, true).resume(checkpoint, state);
+  return Run(request, folder, false).resume(checkpoint, state);
 }
 
 }  // namespace plume::tools

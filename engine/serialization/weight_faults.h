@@ -1,0 +1,27 @@
+// Everything that does not fit, in one line that can be read.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+namespace plume {
+
+// "'a', 'b', 'c', 'd', 'e', ...": at most five, in quotes.
+std::string some_names(const std::vector<std::string>& names);
+
+class WeightFaults {
+ public:
+  static constexpr size_t kMostNames = 5;
+
+  // `kind`: MissingTensor, UnexpectedTensor, ShapeMismatch or UnsupportedDtype.
+  void add(const char* kind, const std::string& what);
+  bool any() const { return !kinds_.empty(); }
+  // Throws bad_input: "PATH: does not fit the model: MissingTensor (120): 'conv1.weight', ...; HINT". Of all
+  // classes together at most five are named, of each at least one.
+  [[noreturn]] void fail(const std::string& path, const std::string& hint) const;
+
+ private:
+  std::map<std::string, std::pair<size_t, std::vector<std::string>>> kinds_;  // count and the first of them
+};
+
+}  // namespace plume
