@@ -36,22 +36,23 @@ class Report {
  public:
   void line(const char* what, const std::string& text) { fmt::print("{:<10} {}\n", what, text); }
   // Of each kind the first few are printed.
-  void fault(const char* what, const std::string& text) {
-    const size_t count = ++faults_[what];
-    if (count <= kMostFaults)
+  void some(const char* what, const std::string& text) {
+    const size_t count = ++printed_[what];
+    if (count <= kMostLines)
       line(what, text);
-    else if (count == kMostFaults + 1)
+    else if (count == kMostLines + 1)
       line(what, "...");
   }
-  size_t faults() const {
-    size_t sum = 0;
-    for (const auto& [what, count] : faults_) sum += count;
-    return sum;
+  void fault(const char* what, const std::string& text) {
+    some(what, text);
+    ++faults_;
   }
+  size_t faults() const { return faults_; }
 
  private:
-  static constexpr size_t kMostFaults = 5;
-  std::map<std::string, size_t> faults_;
+  static constexpr size_t kMostLines = 5;
+  std::map<std::string, size_t> printed_;
+  size_t faults_ = 0;
 };
 
 void check_paths(const Request& r) {
@@ -111,7 +112,7 @@ void rename_from_timm(const Request& r, Weights& weights, Report& report) {
       report.line("changed", fmt::format("{}: {}", in_quotes(c.to), c.how));
   }
   weights.tensors = std::move(converted.tensors);
-  weights.groups = {{"", weights.tensors, {}}};
+  weights.groups = {{"", weights.tensors}};
 }
 
 // Finds what the model wants, compares, and fills in what may be: a new head, and counters of batches.
@@ -152,7 +153,7 @@ Weights fit_to_model(const Request& r, const Weights& read, FitOptions options, 
       report.line("new", fmt::format("{} (initialised with seed {})", text, r.seed));
       weights.tensors.push_back(from_model(source));
     } else if (is_batch_counter(source.name)) {
-      report.line("missing", text + " (0 is written)");
+      report.some("no counter", text + " (0 is written)");
       weights.tensors.push_back(from_model(source));
     } else {
       report.fault("missing", text);
@@ -254,7 +255,12 @@ int run(tools::Flags& flags) {
               fmt::format("{}: {}, {} tensors, {} bytes", r.in, name(weights.format), tensors, weights.size));
   const FitOptions options = weights_flags.options();
   if (!r.timm.empty() || r.model.empty()) {
-    FittedWeights chosen = choose_weights(weights, options);
+    FitOptions of_timm = options;
+    of_timm.head = "classifier.";
+    const std::vector<TensorSource> wanted =
+        r.timm.empty() ? std::vector<TensorSource>{} : timm_sources(r.timm);
+    FittedWeights chosen =
+        wanted.empty() ? choose_weights(weights, options) : fit_weights(weights, wanted, of_timm);
     if (!chosen.note.empty()) report.line("chose", chosen.note);
     weights = std::move(chosen.weights);
   }

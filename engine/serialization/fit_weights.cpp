@@ -41,7 +41,7 @@ std::string readable_key(const std::string& key) { return key.empty() ? kTop : k
 std::string keys_of(const std::vector<WeightGroup>& groups) {
   std::vector<std::string> keys;
   for (const WeightGroup& g : groups) keys.push_back(readable_key(g.key));
-  return some_names(keys);
+  return some_names(keys, keys.size());
 }
 
 bool is_below(const std::string& name, const std::string& key) {
@@ -49,12 +49,12 @@ bool is_below(const std::string& name, const std::string& key) {
 }
 
 std::string names_and_count(const std::vector<std::string>& names) {
-  return message("{} ({})", some_names(names), names.size());
+  return message("{} ({})", some_names(names, names.size()), names.size());
 }
 
 // The tensors of a group whose names begin with `prefix`, which is taken off.
 WeightGroup part_of(const WeightGroup& group, const std::string& key, const std::string& prefix) {
-  WeightGroup part{key, {}, {}};
+  WeightGroup part{key, {}};
   for (WeightTensor t : group.tensors)
     if (t.name.size() > prefix.size() && t.name.starts_with(prefix)) {
       t.name = t.name.substr(prefix.size());
@@ -254,14 +254,16 @@ std::vector<std::string> prepare(const Weights& weights, WeightGroup& group, Ign
   drop_optimizer(weights, group.tensors);
   ignored.drop(group.tensors, dropped);
   if (!dropped.empty()) done.push_back("leaves out as told: " + names_and_count(dropped));
-  if (!group.others.empty()) done.push_back("leaves out what is no tensor: " + names_and_count(group.others));
+  if (group.other_count > 0)
+    done.push_back(message("leaves out what is no tensor: {} ({})",
+                           some_names(group.others, group.other_count), group.other_count));
   return done;
 }
 
 FittedWeights result_of(const Weights& weights, const std::string& key, std::vector<WeightTensor> tensors,
                         const std::vector<std::string>& done) {
   FittedWeights result{.weights = weights, .note = {}, .headless = false};
-  result.weights.groups = {{key, tensors, {}}};
+  result.weights.groups = {{key, tensors}};
   result.weights.tensors = std::move(tensors);
   if (!done.empty()) result.note = weights.path + ": " + joined(done, "; ");
   return result;
@@ -270,7 +272,7 @@ FittedWeights result_of(const Weights& weights, const std::string& key, std::vec
 [[noreturn]] void refuse_to_choose(const Weights& weights, const std::vector<std::string>& keys,
                                    const char* what) {
   fail(ErrorKind::bad_input, "{}: holds {} dictionaries of tensors{}: {}; choose with {}", weights.path,
-       keys.size(), what, some_names(keys), kFlag);
+       keys.size(), what, some_names(keys, keys.size()), kFlag);
 }
 
 }  // namespace

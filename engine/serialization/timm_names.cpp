@@ -5,6 +5,8 @@
 #include <map>
 #include <set>
 
+#include "engine/serialization/state_dict.h"
+
 namespace plume {
 namespace {
 
@@ -180,7 +182,7 @@ void check(const std::string& path, const std::vector<WeightTensor>& tensors, co
       add(shapes,
           message("{} is {}, expected {}", in_quotes(t.name), t.describe(), to_text(found->second.shape)));
     else if (found->second.gamma || t.name.ends_with("running_var")) {
-      if (!t.type->dtype || !is_floating(*t.type->dtype))
+      if (!fits_dtype(t, DType::f32))
         add(shapes, message("{} is {}, expected floating point", in_quotes(t.name), t.describe()));
     }
   }
@@ -199,7 +201,31 @@ std::string refusal(const std::string& model) {
   return "has no counterpart here";
 }
 
+struct Counterpart {
+  std::string model;  // torchvision's name
+  Places places;      // empty: everything is where it belongs
+};
+
+Counterpart definition_of(const std::string& model) {
+  const std::string plain = model.substr(0, model.find('.'));
+  if (plain == "resnet18") return {plain, {}};
+  if (plain == "mobilenetv3_small_100") return {"mobilenet_v3_small", mobilenet_v3_small()};
+  if (plain == "efficientnetv2_s") return {"efficientnet_v2_s", efficientnet_v2_s()};
+  fail(ErrorKind::usage, "timm's {} {}; supported are resnet18, mobilenetv3_small_100 and efficientnetv2_s",
+       in_quotes(plain), refusal(plain));
+}
+
 }  // namespace
+
+std::vector<TensorSource> timm_sources(const std::string& model) {
+  std::vector<TensorSource> sources;
+  for (const auto& [name, place] : definition_of(model).places) {
+    const std::vector<int64_t> extents(place.shape.begin(), place.shape.end());
+    const DType dtype = name.ends_with("num_batches_tracked") ? DType::i64 : DType::f32;
+    sources.push_back({name, dtype, Shape(extents.data(), int(extents.size())), {}});
+  }
+  return sources;
+}
 
 bool has_timm_names(const std::vector<WeightTensor>& tensors) {
   return find_tensor(tensors, "conv_stem.weight") != nullptr;
@@ -207,24 +233,15 @@ bool has_timm_names(const std::vector<WeightTensor>& tensors) {
 
 TimmConversion from_timm(const std::string& path, const std::vector<WeightTensor>& tensors,
                          const std::string& model) {
-  const std::string plain = model.substr(0, model.find('.'));
   TimmConversion result;
-  if (plain == "resnet18") {
-    result.model = plain;
+  const Counterpart counterpart = definition_of(model);
+  const Places& places = counterpart.places;
+  result.model = counterpart.model;
+  if (places.empty()) {
     result.tensors = tensors;
     return result;
   }
-  Places places;
-  if (plain == "mobilenetv3_small_100") {
-    result.model = "mobilenet_v3_small";
-    places = mobilenet_v3_small();
-  } else if (plain == "efficientnetv2_s") {
-    result.model = "efficientnet_v2_s";
-    places = efficientnet_v2_s();
-  } else {
-    fail(ErrorKind::usage, "timm's {} {}; supported are resnet18, mobilenetv3_small_100 and efficientnetv2_s",
-         in_quotes(plain), refusal(plain));
-  }
+  const std::string plain = model.substr(0, model.find('.'));
   check(path, tensors, places, plain);
   for (const WeightTensor& t : tensors) {
     const Place& place = places.at(t.name);

@@ -14,6 +14,7 @@ namespace {
 using Kind = PickleValue::Kind;
 
 constexpr size_t kMaxTensors = 65'536, kMaxName = 1024, kMaxRank = 8;
+constexpr size_t kMostOthers = 5;  // that are remembered
 constexpr int64_t kProtocol = 1001;
 constexpr std::string_view kMagic = "\x6C\xFC\x9C\x46\xF9\x20\x6A\xA8\x50\x19";
 constexpr uint64_t kTarMark = 257;
@@ -205,16 +206,21 @@ void TorchFile::refuse_object(const Pickle& pickle) const {
 
 void TorchFile::read_dictionary(const Pickle& pickle, const PickleValue& dict, const std::string& key,
                                 const Storages& storages) {
-  Dictionary dictionary{.key = key, .first = tensors_.size(), .count = 0, .others = {}};
+  Dictionary dictionary;
+  dictionary.key = key;
+  dictionary.first = tensors_.size();
   const std::vector<PickleRef>& items = dict.items;
   std::set<std::string_view> names;
   for (size_t i = 0; i < items.size(); i += 2) {
     const PickleValue &entry = pickle[items[i]], &value = pickle[items[i + 1]];
-    const std::string text(entry.text);
     if (entry.kind != Kind::string || value.kind != Kind::tensor) {
-      dictionary.others.push_back(entry.kind == Kind::string ? text : name(entry.kind));
+      // A text may be long, and be there often.
+      if (++dictionary.other_count <= kMostOthers)
+        dictionary.others.emplace_back(entry.kind == Kind::string ? entry.text.substr(0, kMaxName)
+                                                                  : name(entry.kind));
       continue;
     }
+    const std::string text(entry.text.substr(0, kMaxName + 1));
     if (tensors_.size() == kMaxTensors) refuse("Limit", message("more than {} tensors", kMaxTensors));
     if (text.size() > kMaxName || text.find('\0') != std::string::npos || text == "__metadata__")
       refuse("NotStateDict", message("{} cannot be the name of a tensor", in_quotes(text)));

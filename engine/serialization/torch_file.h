@@ -40,7 +40,8 @@ class TorchFile {
   struct Dictionary {
     std::string key;                  // keys on the way to it, "model_ema.module"; empty: the top
     size_t first = 0, count = 0;      // of tensors()
-    std::vector<std::string> others;  // what is in it besides tensors
+    std::vector<std::string> others;  // the first few of what is in it besides tensors
+    size_t other_count = 0;
   };
   const std::vector<Dictionary>& dictionaries() const { return dictionaries_; }
   // Of one dictionary after the other. `begin` and `end` count the bytes of all tensors, back to back.

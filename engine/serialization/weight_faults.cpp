@@ -14,11 +14,11 @@ std::string joined(const std::vector<std::string>& parts, size_t most, size_t co
 
 }  // namespace
 
-std::string some_names(const std::vector<std::string>& names) {
+std::string some_names(const std::vector<std::string>& names, size_t count) {
   std::vector<std::string> quoted;
   for (size_t i = 0; i < names.size() && i < WeightFaults::kMostNames; ++i)
     quoted.push_back(in_quotes(names[i]));
-  return joined(quoted, WeightFaults::kMostNames, names.size());
+  return joined(quoted, WeightFaults::kMostNames, count);
 }
 
 void WeightFaults::add(const char* kind, const std::string& what) {

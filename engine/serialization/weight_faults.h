@@ -6,8 +6,8 @@
 
 namespace plume {
 
-// "'a', 'b', 'c', 'd', 'e', ...": at most five, in quotes.
-std::string some_names(const std::vector<std::string>& names);
+// "'a', 'b', 'c', 'd', 'e', ...": at most five, in quotes; `names` are the first of `count`.
+std::string some_names(const std::vector<std::string>& names, size_t count);
 
 class WeightFaults {
  public:

@@ -43,7 +43,7 @@ Weights from_torch(const std::string& path) {
   const auto file = std::make_shared<const TorchFile>(path);
   Weights weights = collect(file, file->legacy() ? WeightsFormat::torch_legacy : WeightsFormat::torch_zip);
   for (const TorchFile::Dictionary& d : file->dictionaries()) {
-    WeightGroup& group = weights.groups.emplace_back(WeightGroup{d.key, {}, d.others});
+    WeightGroup& group = weights.groups.emplace_back(WeightGroup{d.key, {}, d.others, d.other_count});
     for (size_t i = d.first; i < d.first + d.count; ++i)
       group.tensors.push_back(tensor_of(file, file->tensors()[i]));
   }
@@ -55,7 +55,7 @@ Weights from_safetensors(const std::shared_ptr<const SafetensorsFile>& file) {
   Weights weights = collect(file, WeightsFormat::safetensors);
   weights.metadata = file->metadata();
   for (const TensorInfo& info : file->tensors()) weights.tensors.push_back(tensor_of(file, info));
-  weights.groups.push_back({"", weights.tensors, {}});
+  weights.groups.push_back({"", weights.tensors});
   return weights;
 }
 

@@ -28,7 +28,8 @@ struct WeightTensor {
 struct WeightGroup {
   std::string key;  // "state_dict", "model_ema.module"; empty: the file is the dictionary
   std::vector<WeightTensor> tensors;
-  std::vector<std::string> others;  // what else is in it: "epoch"
+  std::vector<std::string> others = {};  // the first few of what else is in it: "epoch"
+  size_t other_count = 0;
 };
 
 struct Weights {

@@ -250,6 +250,33 @@ TEST_F(TorchFileTest, Limits) {
   refuse_pickle(pickle_of("}" + shared), "Limit", "16 times", 1000);
 }
 
+// One long text as the key of many entries: none of them is copied.
+TEST_F(TorchFileTest, LongKeysManyTimes) {
+  const std::string longest = text(std::string(4 << 20, 'k')) + "q\1N";
+  std::string batches = dict(text("w") + tensor(floats(4), 0, {4}, {1}) + longest);
+  for (int i = 0; i < 6; ++i) {
+    batches += "(";
+    for (int k = 0; k < 45'000; ++k) batches += "h\1N";
+    batches += "u";
+  }
+  test::write_file(path_, test::zip_of(items_of(pickle_of(batches), ramp(4))));
+  const TorchFile file(path_);
+  EXPECT_EQ(file.tensors().size(), 1u);
+  ASSERT_EQ(file.dictionaries().size(), 1u);
+  EXPECT_EQ(file.dictionaries()[0].other_count, 270'001u);
+  EXPECT_LT(file.dictionaries()[0].others.size(), 10u);
+}
+
+// Dictionaries that lie in one another in more ways than could be followed.
+TEST_F(TorchFileTest, DictionariesByManyWays) {
+  std::string nested = dict(text("w") + tensor(floats(4), 0, {2, 2}, {2, 1}));
+  for (int i = 0; i < 7; ++i) nested += "q\1" + std::string("0}(") + text("a") + "h\1" + text("b") + "h\1u";
+  test::write_file(path_, test::zip_of(items_of(pickle_of(nested), ramp(4))));
+  const TorchFile file(path_);
+  ASSERT_EQ(file.dictionaries().size(), 1u);
+  EXPECT_EQ(file.dictionaries()[0].key, "a.a.a.a.a.a.a");
+}
+
 Legacy legacy_of(const std::string& object) {
   Legacy legacy;
   legacy.object = object;

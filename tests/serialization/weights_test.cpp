@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 
+#include "engine/serialization/fit_weights.h"
 #include "engine/serialization/timm_names.h"
 #include "tests/serialization/torch_writer.h"
 #include "tests/support/test_support.h"
@@ -250,6 +251,19 @@ TEST_F(Timm, OtherDefinitionsAreRefused) {
   tensors_.pop_back();
   tensors_.erase(tensors_.begin() + 4);
   refuse("mobilenetv3_small_100", ErrorKind::bad_input, {"MissingTensor (1): 'bn1.running_var'"});
+}
+
+TEST_F(Timm, UnderAPrefix) {
+  mobilenet();
+  for (WeightTensor& t : tensors_) t.name = "module.model." + t.name;
+  Weights weights;
+  weights.path = "FILE";
+  weights.groups = {{"", tensors_}};
+  const std::string model = "mobilenetv3_small_100";
+  const FittedWeights fitted = fit_weights(weights, timm_sources(model), {.head = "classifier."});
+  EXPECT_THAT(fitted.note, HasSubstr("takes 'model.' off the names"));
+  EXPECT_EQ(from_timm("FILE", fitted.weights.tensors, model).tensors.size(), tensors_.size());
+  EXPECT_TRUE(timm_sources("resnet18.a1_in1k").empty());
 }
 
 TEST_F(Timm, ResNet18IsTheSame) {
