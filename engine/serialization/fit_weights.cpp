@@ -1,9 +1,11 @@
 #include "engine/serialization/fit_weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "engine/serialization/checkpoint.h"
+#include "engine/serialization/double_precision.h"
 #include "engine/serialization/fit_names.h"
 #include "engine/serialization/state_dict.h"
 #include "engine/serialization/weight_faults.h"
@@ -147,6 +149,19 @@ std::string key_of(const std::string& group, const std::string& prefix) {
   return key;
 }
 
+// Of real numbers, whole ones; 0 for what is none or beyond 2^53.
+Tensor counted(const Tensor& reals) {
+  Tensor whole = Tensor::empty(reals.shape(), DType::i64, Device::cpu, "file");
+  dispatch_floating(reals.dtype(), [&](auto zero) {
+    const auto* in = reals.data<decltype(zero)>();
+    for (int64_t i = 0; i < reals.size(); ++i) {
+      const auto value = double(float(in[i]));
+      whole.data<int64_t>()[i] = std::abs(value) <= 0x1p53 ? std::llround(value) : 0;
+    }
+  });
+  return whole;
+}
+
 class Fitter {
  public:
   Fitter(const std::string& path, const std::vector<TensorSource>& wanted, const FitOptions& options)
@@ -196,6 +211,7 @@ class Fitter {
     std::map<std::string_view, WeightTensor*> index;
     for (WeightTensor& t : c.tensors) index.emplace(t.name, &t);
     bool backbone = true, head = false;
+    size_t reals = 0;
     const std::string block = options_.head.substr(0, options_.head.find('.') + 1);
     for (const TensorSource& w : wanted_) {
       const auto found = index.find(w.name);
@@ -208,9 +224,10 @@ class Fitter {
       }
       ++c.matches;
       head = head || of_head;
-      adapt(*found->second, w);
+      reals += adapt(*found->second, w);
       if (!of_head) backbone = backbone && fits_shape(*found->second, w.shape);
     }
+    if (reals > 0) c.done.push_back(message("rounds {} counters that are real numbers", reals));
     c.headless = backbone && !head && !options_.head.empty();
     c.fits = backbone && std::all_of(c.tensors.begin(), c.tensors.end(),
                                      [&](const WeightTensor& t) { return names_.contains(t.name); });
@@ -230,15 +247,19 @@ class Fitter {
                        names_and_count(statistics));
   }
 
-  static void adapt(WeightTensor& t, const TensorSource& wanted) {
+  // Whether a counter is a real number: what comes of halving or doubling all of a dictionary.
+  static bool adapt(WeightTensor& t, const TensorSource& wanted) {
     if (wanted.shape.rank() == 0 && t.has_shape({1})) {
       t.shape.clear();
       t.read = [read = t.read] { return read().reshape({}); };
     }
-    if (wanted.dtype == DType::i64 && t.type->dtype == DType::i32) {
-      t.type = &format_dtype(DType::i64);
-      t.read = [read = t.read] { return widened(read()); };
-    }
+    if (wanted.dtype != DType::i64) return false;
+    const std::optional<DType> dtype = loaded_dtype(*t.type);
+    const bool real = dtype && is_floating(*dtype) && is_batch_counter(wanted.name);
+    if (!real && dtype != DType::i32) return false;
+    t.type = &format_dtype(DType::i64);
+    t.read = [read = t.read, real] { return real ? counted(read()) : widened(read()); };
+    return real;
   }
 
   const std::string& path_;

@@ -30,7 +30,7 @@ struct FittedWeights {
 //                   and a prefix ("model.", "backbone.", any) without which the names are the network's
 //   left over       counters that others add (total_ops, total_params, n_averaged, num_batches_tracked), and
 //                   mean and std of a normalisation inside the network
-//   scalars         [1] becomes [], and I32 I64
+//   scalars         [1] becomes [], I32 I64, and a counter of batches that is a real number whole
 // What then is missing, unexpected or of another shape is for the caller to refuse: load_state() does.
 // Throws bad_input, naming the file and, where it is to choose, the dictionaries.
 FittedWeights fit_weights(const Weights& weights, const std::vector<TensorSource>& wanted,

@@ -154,11 +154,15 @@ constexpr std::string_view kForbiddenModules[] = {
     "torch.hub",
     "torch.jit",
     "torch.package",
-    "torch.serialization",
+
     "torch.utils.cpp_extension",
 };
 constexpr std::string_view kForbiddenFunctions[] = {
     "torch\nload",
+    "torch.serialization\nload",
+    "torch.serialization\n_load",
+    "torch.serialization\n_legacy_load",
+    "torch.serialization\nsave",
     "torch\nsave",
     "torch\ncompile",
     "torch.storage\n_load_from_bytes",

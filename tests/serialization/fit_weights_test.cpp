@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "engine/serialization/fit_names.h"
 #include "engine/serialization/known_networks.h"
 #include "engine/serialization/state_dict.h"
@@ -120,6 +122,17 @@ TEST_F(FitWeights, ScalarsOfOldFilesServeEveryProgram) {
   const WeightTensor* counter = find_tensor(fitted.weights.tensors, "bn1.num_batches_tracked");
   EXPECT_EQ(counter->describe(), "I64 []");
   EXPECT_EQ(counter->read().to_vector<int64_t>(), std::vector<int64_t>{5});
+}
+
+TEST_F(FitWeights, CountersOfAWholeDictionaryInAnotherPrecision) {
+  for (const auto& [count, expected] : {std::pair<float, int64_t>{5, 5}, {INFINITY, 0}, {NAN, 0}, {-2, -2}}) {
+    const Tensor counter = Tensor::from(std::vector<f16>{f16(count)}, {});
+    const FittedWeights fitted = fit(with(content(), "bn1.num_batches_tracked", counter));
+    EXPECT_THAT(fitted.note, HasSubstr("rounds 1 counters that are real numbers"));
+    TinyNet net(9);
+    load_state(fitted.weights, net);
+    EXPECT_EQ(*net.state().at(6).tensor->data<int64_t>(), expected);
+  }
 }
 
 TEST_F(FitWeights, ErrorsNameFewAndTheCause) {

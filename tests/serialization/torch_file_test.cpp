@@ -267,6 +267,26 @@ TEST_F(TorchFileTest, LongKeysManyTimes) {
   EXPECT_LT(file.dictionaries()[0].others.size(), 10u);
 }
 
+TEST_F(TorchFileTest, DictionariesInside) {
+  const std::string w = tensor(floats(4), 0, {2, 2}, {2, 1}), bias = tensor(floats(4), 0, {4}, {1});
+  const auto keys = [&](const std::string& object) {
+    test::write_file(path_, test::zip_of(items_of(pickle_of(object), ramp(4))));
+    std::vector<std::string> found;
+    const TorchFile file(path_);
+    for (const TorchFile::Dictionary& d : file.dictionaries())
+      found.push_back(d.key + ":" + std::to_string(d.count));
+    return found;
+  };
+  const std::string net = dict(text("w") + w + text("b") + bias);
+  EXPECT_THAT(keys(net), ElementsAre(":2"));
+  EXPECT_THAT(keys(dict(text("net") + net + text("acc") + bias)), ElementsAre("net:2"));
+  EXPECT_THAT(keys(dict(text("a") + net + text("b") + dict(text("c") + net))), ElementsAre("a:2", "b.c:2"));
+  EXPECT_THAT(keys(dict(text("a") + dict(text("b") + bias))), ElementsAre("a:1"));  // for want of better
+  EXPECT_THAT(keys("](" + net + "K\1e"), ElementsAre("0:2"));
+  EXPECT_THAT(keys(dict(text("net") + "caddict\nDict\n)\x81(" + text("w") + w + "u")), ElementsAre("net:1"));
+  EXPECT_THAT(keys(dict(text("net") + net + "K\1" + net + text("optimizer_G") + net)), ElementsAre("net:2"));
+}
+
 // Dictionaries that lie in one another in more ways than could be followed.
 TEST_F(TorchFileTest, DictionariesByManyWays) {
   std::string nested = dict(text("w") + tensor(floats(4), 0, {2, 2}, {2, 1}));
