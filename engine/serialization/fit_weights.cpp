@@ -217,7 +217,7 @@ class Fitter {
       const auto found = index.find(w.name);
       const bool of_head = !options_.head.empty() && w.name.starts_with(options_.head);
       if (found == index.end()) {
-        // With the last layer those go that stand in one sequence with it: "classifier.0" with "classifier.3".
+        // With the last layer those go that stand in a sequence with it: "classifier.0", "classifier.3".
         const bool near_head = !options_.head.empty() && w.name.starts_with(block);
         backbone = backbone && (near_head || is_batch_counter(w.name));
         continue;

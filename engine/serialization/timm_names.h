@@ -35,8 +35,8 @@ struct TimmConversion {
 // Names that only timm's MobileNetV3 and EfficientNet have.
 bool has_timm_names(const std::vector<WeightTensor>& tensors);
 
-// What timm's model consists of, for fit_weights(): names and shapes, 0 for the number of classes; nothing where
-// names and shapes are torchvision's. The classifier is "classifier.". Throws usage as from_timm() does.
+// What timm's model consists of, for fit_weights(): names and shapes, 0 for the number of classes; nothing
+// where they are torchvision's. The classifier is "classifier.". Throws usage as from_timm() does.
 std::vector<TensorSource> timm_sources(const std::string& model);
 
 // `model`: timm's name, with or without the tag of the weights (".lamb_in1k"). The number of classes is free,

@@ -26,8 +26,8 @@ uint64_t number_from(const char* variable, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-// Flips, overwrites, inserts, removes, repeats and exchanges bytes; now and then puts in an opcode or a number
-// that readers trip over.
+// Flips, overwrites, inserts, removes, repeats and exchanges bytes; now and then puts in an opcode or a
+// number that readers trip over.
 class Mutator {
  public:
   explicit Mutator(uint64_t seed) : random_(seed) {}
