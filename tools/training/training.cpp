@@ -83,11 +83,6 @@ class Run {
   }
 
  private:
-  static Recipe without_weights(Recipe recipe) {
-    recipe.weights.clear();
-    return recipe;
-  }
-
   RunDescription description() const { return {recipe_, state_, options_, learner_.ranks->size()}; }
 
   StepParams step_params(const TrainingRequest& request) const {
