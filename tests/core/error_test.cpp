@@ -10,6 +10,13 @@
 namespace plume {
 namespace {
 
+TEST(Text, NamesFromADiskStayOnTheirLine) {
+  EXPECT_EQ(printable("a\nb\tc\x1b[2J\x7f caf\xe9"), "a\\nb\\tc\\x1b[2J\\x7f caf\xe9");
+  EXPECT_EQ(brief_list({"a"}), "'a'");
+  EXPECT_EQ(brief_list({"a", "b", "c", "d", "e"}), "'a', 'b', 'c', 'd', 'e'");
+  EXPECT_EQ(brief_list({"a", "b\n", "c", "d", "e", "f", "g"}), "'a', 'b\\n', 'c', 'd', 'e' and 2 more");
+}
+
 TEST(Error, EveryKindHasItsExitCode) {
   EXPECT_EQ(Error(ErrorKind::internal, "x").exit_code(), 1);
   EXPECT_EQ(Error(ErrorKind::usage, "x").exit_code(), 2);
