@@ -134,7 +134,8 @@ Augmenter::Augmenter(int height, int width, const AugmentParams& params) : param
               kMostAugmentSide);
   PLUME_CHECK(p.crop_padding >= 0 && p.crop_padding <= kMostAugmentSide, "augment: crop padding {}",
               p.crop_padding);
-  PLUME_CHECK((p.crop_padding > 0) + p.random_resized_crop + (p.resize_shorter > 0) <= 1,
+  PLUME_CHECK(p.random_crop ? p.resize_shorter > 0 && !p.random_resized_crop
+                            : (p.crop_padding > 0) + p.random_resized_crop + (p.resize_shorter > 0) <= 1,
               "augment: padded crop, resized crop and centre crop exclude each other");
   PLUME_CHECK(p.scale_low > 0 && p.scale_low <= p.scale_high && p.scale_high <= 1,
               "augment: scale {} to {} of a resized crop, expected within (0, 1]", p.scale_low, p.scale_high);
@@ -144,7 +145,7 @@ Augmenter::Augmenter(int height, int width, const AugmentParams& params) : param
   PLUME_CHECK(p.resize_shorter >= 0 && p.resize_shorter <= kMostAugmentSide,
               "augment: shorter side {}, expected 0 to {}", p.resize_shorter, kMostAugmentSide);
   PLUME_CHECK(p.resize_shorter == 0 || p.output_height == p.output_width,
-              "augment: a centre crop of {}x{} is not square", p.output_height, p.output_width);
+              "augment: a crop of {}x{} is not square", p.output_height, p.output_width);
   PLUME_CHECK(p.erasing >= 0 && p.erasing <= 1, "augment: erasing probability {}", p.erasing);
   check(p.policy);
   for (size_t c = 0; c < kChannels; ++c) {
@@ -162,11 +163,24 @@ void Augmenter::plan_geometry(AugmentPlan& plan, ImageSize image, int64_t epoch,
   plan.height = int32_t(image.height);
   plan.width = int32_t(image.width);
   plan.source = {0, 0, plan.height, plan.width};
-  if (padding > 0 || p.flip) {
+  // Where the crop may begin: with random_crop in the resized image, otherwise around the image itself.
+  const ImageSize shortened = p.resize_shorter > 0 ? resized_to_shorter_side(image, p.resize_shorter) : image;
+  int64_t crop_top = 0, crop_left = 0;
+  if (padding > 0 || p.random_crop || p.flip) {
     ImageDraws draws(p.seed, epoch, index, ImageDraws::crop_and_flip);
-    plan.source.top = draws.below(2 * padding + 1) - padding;
-    plan.source.left = draws.below(2 * padding + 1) - padding;
+    // A side that is shorter than the crop is centred in it.
+    const auto begin = [&](int64_t side, int64_t crop) {
+      const int64_t places = std::max<int64_t>(side - crop, 0) + 2 * padding + 1;
+      return draws.below(int(std::min<int64_t>(places, INT32_MAX))) - padding -
+             std::max<int64_t>(crop - side, 0) / 2;
+    };
+    crop_top = begin(shortened.height, p.random_crop ? p.output_height : shortened.height);
+    crop_left = begin(shortened.width, p.random_crop ? p.output_width : shortened.width);
     plan.flip = p.flip && draws.coin();
+  }
+  if (!p.random_crop) {
+    plan.source.top = int32_t(crop_top);
+    plan.source.left = int32_t(crop_left);
   }
   if (p.random_resized_crop) {
     ImageDraws draws(p.seed, epoch, index, ImageDraws::resized_crop);
@@ -176,8 +190,9 @@ void Augmenter::plan_geometry(AugmentPlan& plan, ImageSize image, int64_t epoch,
   ImageSize resized{p.output_height, p.output_width};
   Window window{0, 0, resized};
   if (p.resize_shorter > 0) {
-    resized = resized_to_shorter_side(image, p.resize_shorter);
-    window = center_window(resized, p.output_height);
+    resized = shortened;
+    window = p.random_crop ? Window{crop_top, crop_left, {p.output_height, p.output_width}}
+                           : center_window(resized, p.output_height);
   }
   const auto overlap = [](int64_t start, int64_t length, int64_t size) {
     const int64_t from = std::clamp<int64_t>(start, 0, size);

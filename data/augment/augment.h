@@ -13,7 +13,7 @@
 
 namespace plume::data {
 
-// In this order: crop (one of three, or none) and resize, flip, policy, normalisation, erasing.
+// In this order: resize and crop (one of four, or none), flip, policy, normalisation, erasing.
 struct AugmentParams {
   // The outputs' size. 0: that of the data set's images, which must then all have one.
   int output_height = 0, output_width = 0;
@@ -26,7 +26,11 @@ struct AugmentParams {
   double scale_low = 0.08, scale_high = 1, ratio_low = 3.0 / 4, ratio_high = 4.0 / 3;
   // Resize(shorter side), CenterCrop(output size), as for evaluation at 224; 0 for no such crop.
   int resize_shorter = 0;
-  // Without any of the three a whole image is resized to the outputs' size.
+  // With resize_shorter: RandomCrop(output size, crop_padding) of the resized image instead, so that training
+  // sees images at the scale and in the shape in which they are evaluated.
+  bool random_crop = false;
+  // Without any of these a whole image is resized to the outputs' size, and loses its shape when that is
+  // another.
   Interpolation interpolation = Interpolation::bilinear;
 
   bool flip = false;  // mirror left-right with probability 1/2

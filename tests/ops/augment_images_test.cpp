@@ -65,6 +65,8 @@ std::vector<AugmentCase> augment_cases() {
     p.crop_padding = 0, p.resize_shorter = 20, p.output_height = p.output_width = 16;
     p.interpolation = data::Interpolation::bicubic;
   });
+  add("random crop of the resized image", mixed,
+      [](auto& p) { p.resize_shorter = 20, p.random_crop = true, p.output_height = p.output_width = 16; });
   add("resized crop, erasing", mixed, [](auto& p) {
     p.crop_padding = 0, p.random_resized_crop = true, p.output_height = p.output_width = 19;
     p.erasing = 0.7;

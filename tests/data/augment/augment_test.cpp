@@ -220,6 +220,69 @@ TEST(Augment, PlansAreAFunctionOfSeedEpochAndIndex) {
   EXPECT_LT(same_index, 10);
 }
 
+// Training sees windows of the very image that evaluation crops, in its shape.
+TEST(Augment, RandomCropsKeepScaleAndShape) {
+  constexpr int kSide = 16, kShorter = 18, kPadding = 2;
+  AugmentParams params;
+  params.output_height = params.output_width = kSide;
+  params.resize_shorter = kShorter;
+  params.random_crop = true;
+  params.crop_padding = kPadding;
+  for (const auto& [height, width] : {std::pair{16, 48}, {50, 20}, {18, 18}, {1, 1}}) {
+    const Image image = test::draw("noise", height, width);
+    const Image whole = resize(image, resized_to_shorter_side({height, width}, kShorter));
+    const Augmenter augmenter(0, 0, params);
+    std::set<int> tops, lefts;
+    for (int64_t i = 0; i < 300; ++i) {
+      const Image seen = augmenter.picture(sample_of(image), 3, i);
+      ASSERT_EQ(seen.height, kSide);
+      ASSERT_EQ(seen.width, kSide);
+      const auto matches = [&](int top, int left) {
+        for (int y = 0; y < kSide; ++y)
+          for (int x = 0; x < kSide; ++x)
+            for (int c = 0; c < kChannels; ++c) {
+              const int from_y = y + top, from_x = x + left;
+              const bool inside = from_y >= 0 && from_y < whole.height && from_x >= 0 && from_x < whole.width;
+              const int value =
+                  inside ? whole.pixels[size_t((from_y * whole.width + from_x) * kChannels + c)] : 0;
+              if (seen.pixels[size_t((y * kSide + x) * kChannels + c)] != value) return false;
+            }
+        return true;
+      };
+      bool found = false;
+      for (int top = -kPadding; top <= whole.height - kSide + kPadding && !found; ++top)
+        for (int left = -kPadding; left <= whole.width - kSide + kPadding && !found; ++left)
+          if (matches(top, left)) {
+            found = true;
+            tops.insert(top), lefts.insert(left);
+          }
+      ASSERT_TRUE(found) << height << "x" << width << " " << i;
+    }
+    if (height == 1) continue;  // of one colour
+    EXPECT_EQ(tops.size(), size_t(std::min(whole.height - kSide + 2 * kPadding + 1, 300)));
+    EXPECT_GT(lefts.size(), size_t(whole.width - kSide + 2 * kPadding) * 9 / 10);
+  }
+}
+
+// A strip of 3000x8 pixels is 96000x256 when it is resized; only the window that is wanted is made.
+TEST(Augment, AStripCostsNoMoreThanItsCrop) {
+  AugmentParams params;
+  params.output_height = params.output_width = 224;
+  params.resize_shorter = 256;
+  const Image strip = test::draw("smooth", 8, 3000);
+  EXPECT_EQ(Augmenter(0, 0, params).picture(sample_of(strip), 0, 0).pixels,
+            resize_and_crop(strip, 256, 224).pixels);
+  params.random_crop = true;
+  params.crop_padding = 4;
+  for (const auto& [height, width] : {std::pair{8, 3000}, {700, 3}, {1, 1}, {1, int(kMostResizeSide)}}) {
+    TapTable taps;
+    const AugmentPlan plan = Augmenter(0, 0, params).plan({height, width}, 0, 1, taps);
+    EXPECT_LE(plan.target.height, 224);
+    EXPECT_LE(plan.target.width, 224);
+    EXPECT_LT(taps.values().size(), 10'000u);
+  }
+}
+
 // What one stage draws does not depend on which others are on.
 TEST(Augment, StagesDrawFromNumbersOfTheirOwn) {
   AugmentParams params = everything(8);
@@ -263,6 +326,8 @@ TEST(Augment, RefusesImpossibleParameters) {
   refuses([](AugmentParams& p) { p.crop_padding = -1; });
   refuses([](AugmentParams& p) { p.crop_padding = 4, p.random_resized_crop = true; });
   refuses([](AugmentParams& p) { p.crop_padding = 4, p.resize_shorter = 36; });
+  refuses([](AugmentParams& p) { p.random_crop = true; });
+  refuses([](AugmentParams& p) { p.random_crop = p.random_resized_crop = true, p.resize_shorter = 36; });
   refuses([](AugmentParams& p) { p.scale_low = 0; });
   refuses([](AugmentParams& p) { p.scale_high = 1.5; });
   refuses([](AugmentParams& p) { p.ratio_low = 2; });
