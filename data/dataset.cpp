@@ -1,10 +1,12 @@
 #include "data/dataset.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <utility>
 
 #include "engine/core/error.h"
+#include "engine/core/text.h"
 
 namespace plume::data {
 namespace {
@@ -64,12 +66,41 @@ uint64_t hash_bytes(std::span<const uint8_t> bytes, uint64_t seed) {
   return mix(result);
 }
 
-const char* name(Split split) { return split == Split::train ? "train" : "test"; }
+const char* name(Split split) {
+  return split == Split::train ? "train" : split == Split::val ? "val" : "test";
+}
 
 Split parse_split(std::string_view text) {
-  if (text == "train") return Split::train;
-  if (text == "test") return Split::test;
-  fail(ErrorKind::usage, "split '{}': expected train or test", text);
+  for (const Split split : {Split::train, Split::val, Split::test})
+    if (text == name(split)) return split;
+  fail(ErrorKind::usage, "split '{}': expected train, val or test", text);
+}
+
+void check_split(std::string_view dataset, Split split, const std::vector<Split>& there) {
+  std::string names;
+  for (const Split one : there) {
+    if (one == split) return;
+    names += (names.empty() ? "" : " and ") + std::string(name(one));
+  }
+  fail(ErrorKind::usage, "data set {}: has no split {}: it has {}", dataset, name(split), names);
+}
+
+std::string to_line(const std::vector<LeftOut>& left_out) {
+  constexpr size_t kMost = 5;
+  std::string line;
+  for (size_t i = 0; i < std::min(left_out.size(), kMost); ++i)
+    line += message("{}{} {}", i > 0 ? ", " : "", left_out[i].count, left_out[i].kind);
+  int64_t more = 0;
+  for (size_t i = kMost; i < left_out.size(); ++i) more += left_out[i].count;
+  if (more > 0) line += message(" and {} of {} other kinds", more, left_out.size() - kMost);
+  return line;
+}
+
+std::string to_line(const DatasetDescription& d) {
+  std::string line = message("{} split, {} images", name(d.split), d.images);
+  if (!d.folder.empty()) line += " of " + printable(d.folder);
+  if (!d.left_out.empty()) line += "; left out: " + to_line(d.left_out);
+  return line;
 }
 
 Dataset::Dataset(DatasetInfo info, std::vector<uint8_t> pixels, std::vector<int32_t> labels)
@@ -109,6 +140,12 @@ Dataset::Dataset(DatasetInfo info, DatasetContent content)
   for (const ImagePlace& place : places) sides.insert(sides.end(), {place.height, place.width});
   const uint64_t parts[] = {hash_values<int32_t>(sides, hash), content_.pixel_hash};
   fingerprint_ = hexadecimal(hash_values<uint64_t>(parts));
+}
+
+DatasetDescription Dataset::description() const {
+  DatasetDescription d{info_.folder, info_.split, size(), info_.left_out};
+  if (!skipped().empty()) d.left_out.push_back({"unreadable", int64_t(skipped().size())});
+  return d;
 }
 
 void Dataset::check_labels() const {

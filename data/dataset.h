@@ -10,9 +10,11 @@
 
 namespace plume::data {
 
-enum class Split : uint8_t { train, test };
+enum class Split : uint8_t { train, val, test };
 const char* name(Split split);
-Split parse_split(std::string_view text);  // "train", "test"; throws usage
+Split parse_split(std::string_view text);  // "train", "val", "test"; throws usage
+// Throws usage, naming those that there are, unless the split is one of them.
+void check_split(std::string_view dataset, Split split, const std::vector<Split>& there);
 
 inline constexpr int kChannels = 3;
 
@@ -30,6 +32,12 @@ struct ChannelStatistics {
 };
 inline constexpr ChannelStatistics kImageNetStatistics{{0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};
 
+// Files that are no image of a data set though they lie among them.
+struct LeftOut {
+  std::string kind;  // ".webp", "unreadable"
+  int64_t count = 0;
+};
+
 // What a data set is, apart from its content.
 struct DatasetInfo {
   std::string name;  // "cifar10"
@@ -37,7 +45,21 @@ struct DatasetInfo {
   int height = 0, width = 0;  // of every image; 0 when they differ
   std::vector<std::string> class_names;
   ChannelStatistics statistics;
+  // Images come in sizes of their own, as photographs do, even where all of these happen to have one.
+  bool any_size = false;
+  std::string folder;  // where the split's files lie, as the disk names it; empty when there are none
+  std::vector<LeftOut> left_out;  // of those files; most frequent first
 };
+
+// Where a data set's images come from, for reports.
+struct DatasetDescription {
+  std::string folder;
+  Split split = Split::train;
+  int64_t images = 0;
+  std::vector<LeftOut> left_out;  // unreadable ones too
+};
+std::string to_line(const DatasetDescription& description);  // "val split, 4 images of d/val; left out: ..."
+std::string to_line(const std::vector<LeftOut>& left_out);   // "12 .webp, 3 .tif, 1 .txt"
 
 // An image's pixels among those of its data set.
 struct ImagePlace {
@@ -83,11 +105,12 @@ class Dataset {
   bool uniform() const { return info_.height > 0; }
   int height() const { return info_.height; }
   int width() const { return info_.width; }
-  // The usual statistics of the training split, for both splits.
+  // The usual statistics of the training split, for all splits.
   const ChannelStatistics& statistics() const { return info_.statistics; }
   // 16 hexadecimal digits over sizes, class names, labels and pixels: the same content has the same one.
   const std::string& fingerprint() const { return fingerprint_; }
   const std::vector<SkippedImage>& skipped() const { return content_.skipped; }
+  DatasetDescription description() const;
 
  private:
   void check_labels() const;

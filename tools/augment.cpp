@@ -11,6 +11,7 @@
 #include "engine/ops/mix_batch.h"
 #include "tools/cli/main.h"
 #include "tools/pictures/sheet.h"
+#include "tools/training/evaluation.h"
 
 namespace {
 
@@ -42,8 +43,12 @@ data::AugmentParams augment_params(const Request& r, const data::Dataset& datase
   p.statistics = dataset.statistics();
   p.seed = uint64_t(r.seed);
   p.output_height = p.output_width = int(r.image_size);
-  p.crop_padding = r.random_resized_crop ? 0 : int(r.crop_padding);
   p.random_resized_crop = r.random_resized_crop;
+  if (!r.random_resized_crop) {  // as train does
+    p.crop_padding = int(r.crop_padding);
+    p.resize_shorter = int(tools::shorter_side_for(dataset, r.image_size));
+    p.random_crop = p.resize_shorter > 0;
+  }
   p.flip = !r.no_flip;
   p.policy = {policy_of(r.auto_augment), r.randaugment_ops, r.randaugment_magnitude};
   p.erasing = r.erasing;
@@ -78,7 +83,7 @@ int run(tools::Flags& flags) {
   Request r;
   flags.choice("--data", r.data, data::dataset_names(), "data set");
   flags.text("--data-dir", r.data_dir, "folder of the data set's files");
-  flags.choice("--split", r.split, {"train", "test"}, "of the data set");
+  flags.choice("--split", r.split, {"train", "val", "test"}, "of the data set");
   flags.text("--out", r.out, "the picture, a PNG file").required();
   flags.whole("--count", r.count, 1, kMostSamples, "samples of an epoch");
   flags.whole("--repeat", r.repeat, 1, kMostSamples,
@@ -105,7 +110,11 @@ int run(tools::Flags& flags) {
   const Device device = device_flags.open();
 
   const auto dataset =
-      data::open_dataset(r.data, r.data_dir, data::parse_split(r.split), {.count = r.shuffle ? 0 : r.count});
+      data::open_dataset(r.data, r.data_dir, data::parse_split(r.split),
+                         {.count = r.shuffle ? 0 : r.count,
+                          .shorter_side = r.data == "imagefolder" ? tools::resized_side(r.image_size) : 0,
+                          .log = tools::log_line});
+  tools::log_line("shows " + to_line(dataset->description()));
   data::LoaderParams params;
   params.batch_size = std::min(r.count, dataset->size());
   params.workers = 0;

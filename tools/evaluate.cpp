@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "data/sets/registry.h"
+#include "engine/core/text.h"
 #include "engine/files/atomic_file.h"
 #include "models/registry.h"
 #include "tools/cli/json.h"
@@ -12,6 +13,7 @@
 #include "tools/cli/signals.h"
 #include "tools/training/checkpoint.h"
 #include "tools/training/evaluation.h"
+#include "tools/training/run_data.h"
 
 namespace {
 
@@ -20,7 +22,7 @@ using tools::Json;
 
 struct Subject {
   std::string checkpoint, model, stem = "imagenet", weights;
-  std::string data, data_dir, cache_dir, split = "test", precision;
+  std::string data, data_dir, cache_dir, split, precision;
 };
 
 Json to_json(const tools::Latency& l) {
@@ -31,13 +33,20 @@ Json to_json(const tools::Latency& l) {
   return json;
 }
 
+int64_t support(const ClassificationMetrics& m, int label) {
+  int64_t images = 0;
+  for (int predicted = 0; predicted < m.classes(); ++predicted) images += m.confusion(label, predicted);
+  return images;
+}
+
 Json per_class(const ClassificationMetrics& m, const std::vector<std::string>& names) {
   Json rows = Json::array();
   for (int c = 0; c < m.classes(); ++c)
     rows.push_back({{"class", names[size_t(c)]},
                     {"precision", m.precision(c)},
                     {"recall", m.recall(c)},
-                    {"f1", m.f1(c)}});
+                    {"f1", m.f1(c)},
+                    {"support", support(m, c)}});
   return rows;
 }
 
@@ -54,11 +63,15 @@ Json confusion(const ClassificationMetrics& m) {
 
 void print_row(const char* what, const std::string& value) { std::printf("%-16s %s\n", what, value.c_str()); }
 
-void print_report(const Json& r, const ClassificationMetrics& m, const std::vector<std::string>& names) {
+void print_report(const Json& r, const ClassificationMetrics& m, const data::Dataset& dataset) {
+  const std::vector<std::string>& names = dataset.class_names();
+  const data::DatasetDescription set = dataset.description();
   constexpr int kMostClasses = 20;  // beyond, per-class figures are in the JSON only
   print_row("model", fmt::format("{} ({})", r["model"].get<std::string>(), r["weights"].get<std::string>()));
   print_row("data", fmt::format("{}, {} split, {} images", r["data"].get<std::string>(),
                                 r["split"].get<std::string>(), m.count()));
+  if (!set.folder.empty()) print_row("folder", printable(set.folder));
+  if (!set.left_out.empty()) print_row("left out", to_line(set.left_out));
   print_row("device",
             fmt::format("{}: {}", r["device"].get<std::string>(), r["device_name"].get<std::string>()));
   print_row("top-1 accuracy", fmt::format("{:.2f} %", 100 * m.accuracy()));
@@ -79,9 +92,11 @@ void print_report(const Json& r, const ClassificationMetrics& m, const std::vect
   print_row("parameters", fmt::format("{}", r["parameters"].get<int64_t>()));
   print_row("size", fmt::format("{:.2f} MB", r["size_mb"].get<double>()));
   if (m.classes() > kMostClasses) return;
-  fmt::print("\n{:<14} {:>9} {:>9} {:>9}   predicted as\n", "class", "precision", "recall", "F1");
+  fmt::print("\n{:<14} {:>9} {:>9} {:>9} {:>7}   predicted as\n", "class", "precision", "recall", "F1",
+             "images");
   for (int c = 0; c < m.classes(); ++c) {
-    fmt::print("{:<14} {:>9.4f} {:>9.4f} {:>9.4f}  ", names[size_t(c)], m.precision(c), m.recall(c), m.f1(c));
+    fmt::print("{:<14} {:>9.4f} {:>9.4f} {:>9.4f} {:>7}  ", printable(names[size_t(c)]), m.precision(c),
+               m.recall(c), m.f1(c), support(m, c));
     for (int p = 0; p < m.classes(); ++p) fmt::print(" {:>5}", m.confusion(c, p));
     fmt::print("\n");
   }
@@ -103,7 +118,8 @@ int run(tools::Flags& flags) {
   flags.whole("--skip-bad", skip_bad, 0, INT64_MAX, "leave out at most N unreadable images");
   flags.choice("--precision", s.precision, {"f32", "bf16", "f16"},
                "of activations (default: the checkpoint's, or f32)");
-  flags.choice("--split", s.split, {"train", "test"}, "which images");
+  flags.choice("--split", s.split, {"train", "val", "test"},
+               "which images (default: test where there is one, otherwise val)");
   flags.whole("--image-size", image_size, 0, 4096,
               "side of the network's input (default: the checkpoint's); 0: as the images are");
   flags.whole("--batch", batch, 1, 65'536, "images at once");
@@ -138,8 +154,14 @@ int run(tools::Flags& flags) {
     tools::load_weights(s.checkpoint, *model);
   }
   const DType precision = tools::parse_precision(s.precision.empty() ? "f32" : s.precision);
+  data::MeasuredSplit measured;
+  if (s.split.empty())
+    measured = data::measured_split(s.data, s.data_dir);
+  else
+    measured.split = data::parse_split(s.split);
+  if (!measured.note.empty()) tools::log_line(measured.note);
   const auto dataset =
-      data::open_dataset(s.data, s.data_dir, data::parse_split(s.split),
+      data::open_dataset(s.data, s.data_dir, measured.split,
                          {.count = limit,
                           .skip_bad = skip_bad,
                           .shorter_side = s.data == "imagefolder" ? tools::resized_side(image_size) : 0,
@@ -150,6 +172,9 @@ int run(tools::Flags& flags) {
   if (classes != dataset->classes())
     fail(ErrorKind::bad_input, "{}: tells {} classes apart, {} has {}", source, classes, s.data,
          dataset->classes());
+  PLUME_CHECK(image_size > 0 || dataset->uniform(),
+              "--image-size: the images of {} are of different sizes: say which one the network takes",
+              s.data);
   model->to(device);
 
   data::Loader loader = tools::evaluation_loader(dataset, batch, int(workers), limit, image_size);
@@ -160,7 +185,8 @@ int run(tools::Flags& flags) {
   report["model"] = s.model;
   report["weights"] = source;
   report["data"] = s.data;
-  report["split"] = s.split;
+  const tools::Json described = tools::to_json(dataset->description());
+  for (const char* key : {"split", "folder", "left_out"}) report[key] = described[key];
   report["device"] = name(device);
   report["device_name"] = backend(device).describe();
   report["precision"] = name(precision);
@@ -182,8 +208,8 @@ int run(tools::Flags& flags) {
     std::vector<int64_t> batches = {1};
     if (batch > 1) batches.push_back(batch);
     for (const int64_t b : batches)
-      report["latency"].push_back(to_json(tools::measure_latency(
-          *model, device, b, dataset->height(), dataset->width(), latency_seconds, precision)));
+      report["latency"].push_back(
+          to_json(tools::measure_latency(*model, device, b, height, width, latency_seconds, precision)));
   }
   report["per_class"] = per_class(e.metrics, dataset->class_names());
   report["confusion"] = confusion(e.metrics);
@@ -191,7 +217,7 @@ int run(tools::Flags& flags) {
     tools::log_line("interrupted; nothing is written");
     return 128 + signal;
   }
-  print_report(report, e.metrics, dataset->class_names());
+  print_report(report, e.metrics, *dataset);
   if (!json_path.empty()) {
     write_file_atomically(json_path, tools::to_text(report, 2) + "\n");
     std::printf("\nwrote %s\n", json_path.c_str());

@@ -12,6 +12,35 @@ namespace {
 constexpr int kSide = 32;
 constexpr size_t kPlane = size_t(kSide) * kSide, kImage = kPlane * kChannels;
 
+// The same images as pickles, which are programs, or as Matlab's files: names what is there and what to fetch.
+void explain_other_version(const CifarFormat& format, const std::filesystem::path& root,
+                           const std::string& archive) {
+  namespace fs = std::filesystem;
+  struct Version {
+    const char *language, *folder, *file, *companion;
+  };
+  const bool ten = format.coarse_classes == 0;
+  const Version versions[] = {
+      {"Python", ten ? "cifar-10-batches-py" : "cifar-100-python", ten ? "data_batch_1" : "train",
+       ten ? "batches.meta" : "meta"},
+      {"Matlab", ten ? "cifar-10-batches-mat" : "cifar-100-matlab", ten ? "data_batch_1.mat" : "train.mat",
+       ten ? "batches.meta.mat" : "meta.mat"}};
+  std::error_code ignored;
+  for (const auto& [language, folder, file, companion] : versions) {
+    const std::string packed = format.archive + (language[0] == 'P' ? "-python.tar.gz" : "-matlab.tar.gz");
+    std::string found;
+    for (const fs::path& place : {root, root / folder})
+      if (fs::exists(place / file, ignored) && fs::exists(place / companion, ignored))
+        found = (place / file).string();
+    if (found.empty() && fs::exists(root / packed, ignored)) found = (root / packed).string();
+    if (!found.empty())
+      fail(ErrorKind::bad_input,
+           "{}: is {} in its version for {}, expected the binary version: fetch {} from "
+           "https://www.cs.toronto.edu/~kriz/cifar.html (tools/fetch_data.sh {}) and unpack it",
+           found, format.title, language, archive, format.name);
+  }
+}
+
 // DIR itself when it has any of the files, else DIR/folder, so that a partial copy is complained about where
 // it lies.
 std::string find_folder(const CifarFormat& format, const std::string& dir) {
@@ -25,10 +54,11 @@ std::string find_folder(const CifarFormat& format, const std::string& dir) {
     for (const auto* files : {&format.train_files, &format.test_files})
       for (const std::string& file : *files)
         if (fs::exists(candidate / file, ignored)) return candidate.string();
-  const bool archive = fs::exists(
-      root / (format.name == "cifar10" ? "cifar-10-binary.tar.gz" : "cifar-100-binary.tar.gz"), ignored);
+  const std::string archive = format.archive + "-binary.tar.gz";
+  explain_other_version(format, root, archive);
   fail(ErrorKind::bad_input, "{}: no {} here: neither it nor {} has {}{}", dir, format.title, nested.string(),
-       format.train_files.front(), archive ? "; the archive in it must be unpacked first" : "");
+       format.train_files.front(),
+       fs::exists(root / archive, ignored) ? "; the archive in it must be unpacked first" : "");
 }
 
 // Which file of either data set has this many bytes, to explain a wrong size.
@@ -58,6 +88,7 @@ const CifarFormat& cifar10_format() {
       .name = "cifar10",
       .title = "CIFAR-10",
       .folder = "cifar-10-batches-bin",
+      .archive = "cifar-10",
       .train_files = {"data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin",
                       "data_batch_5.bin"},
       .test_files = {"test_batch.bin"},
@@ -75,6 +106,7 @@ const CifarFormat& cifar100_format() {
       .name = "cifar100",
       .title = "CIFAR-100",
       .folder = "cifar-100-binary",
+      .archive = "cifar-100",
       .train_files = {"train.bin"},
       .test_files = {"test.bin"},
       .train_records = 50'000,
@@ -105,6 +137,7 @@ const CifarFormat& cifar100_format() {
 }
 
 std::shared_ptr<const Dataset> load_cifar(const CifarFormat& format, const std::string& dir, Split split) {
+  check_split(format.name, split, {Split::train, Split::test});
   const std::string folder = find_folder(format, dir);
   const std::vector<std::string>& files = split == Split::train ? format.train_files : format.test_files;
   const int64_t records = split == Split::train ? format.train_records : format.test_records;
@@ -145,6 +178,7 @@ std::shared_ptr<const Dataset> load_cifar(const CifarFormat& format, const std::
     }
   }
   DatasetInfo info{format.name, split, kSide, kSide, format.class_names, format.statistics};
+  info.folder = folder;
   return std::make_shared<const Dataset>(std::move(info), std::move(pixels), std::move(labels));
 }
 

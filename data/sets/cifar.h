@@ -15,9 +15,10 @@ namespace plume::data {
 
 // A field may be changed to read smaller files of the same layout.
 struct CifarFormat {
-  std::string name;    // "cifar10"
-  std::string title;   // "CIFAR-10", for messages
-  std::string folder;  // the archive's folder: files are looked for in DIR, then in DIR/folder
+  std::string name;     // "cifar10"
+  std::string title;    // "CIFAR-10", for messages
+  std::string folder;   // the archive's folder: files are looked for in DIR, then in DIR/folder
+  std::string archive;  // what the names of the official archives begin with
   std::vector<std::string> train_files, test_files;
   int64_t train_records = 0, test_records = 0;  // per file
   int coarse_classes = 0;                       // 0: records have no coarse label
@@ -29,7 +30,8 @@ const CifarFormat& cifar10_format();
 const CifarFormat& cifar100_format();  // labels are the 100 fine classes
 
 // Throws bad_input, naming the file, what was found and what was expected, when a file is missing, is not a
-// regular file, has another size, holds a label out of range, or repeats another file of the split.
+// regular file, has another size, holds a label out of range, or repeats another file of the split; and when
+// the folder holds the version for Python or Matlab, or an archive, instead. Throws usage on Split::val.
 std::shared_ptr<const Dataset> load_cifar(const CifarFormat& format, const std::string& dir, Split split);
 
 }  // namespace plume::data

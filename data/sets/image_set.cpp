@@ -20,6 +20,7 @@
 #include "data/sets/packed_file.h"
 #include "data/sets/parallel.h"
 #include "engine/core/error.h"
+#include "engine/core/text.h"
 
 namespace plume::data {
 namespace {
@@ -40,12 +41,11 @@ Image load(const ImageSource& source, const std::string& path, int64_t shorter_s
   if (info.height > 0 && (image.height != info.height || image.width != info.width))
     fail(ErrorKind::bad_input, "{}: has {}x{} pixels, expected {}x{}", path, image.height, image.width,
          info.height, info.width);
-  if (shorter_side == 0) return image;
-  const ImageSize size = resized_to_shorter_side({image.height, image.width}, shorter_side);
-  if (size.height * size.width > kMostImagePixels)
-    fail(ErrorKind::bad_input, "{}: has {}x{} pixels, {}x{} when resized, expected at most {}", path,
-         image.height, image.width, size.height, size.width, kMostImagePixels);
-  return resize(image, size);
+  if (std::max(image.height, image.width) > kMostResizeSide)
+    fail(ErrorKind::bad_input, "{}: has {}x{} pixels, expected sides of at most {}", path, image.height,
+         image.width, kMostResizeSide);
+  if (shorter_side == 0 || std::min(image.height, image.width) <= shorter_side) return image;
+  return resize(image, resized_to_shorter_side({image.height, image.width}, shorter_side));
 }
 
 Decoded decode(const ImageSource& source, const ImageFile& file, int64_t shorter_side) {
@@ -219,7 +219,11 @@ class Packing {
 
   std::shared_ptr<const Dataset> made(const PackedIndex& index, std::span<const uint8_t> pixels,
                                       std::shared_ptr<const void> owner) {
-    for (const SkippedImage& image : index.skipped) log(message("skipped: {}: {}", image.path, image.reason));
+    for (const std::string& note : source_.notes) log(note);
+    if (!source_.info.left_out.empty())
+      log(message("{}: left out: {}", printable(source_.info.folder), to_line(source_.info.left_out)));
+    for (const SkippedImage& image : index.skipped)
+      log(message("skipped: {}: {}", printable(image.path), image.reason));
     if (!index.skipped.empty())
       log(message("{} of {} images of {} {} were left out", index.skipped.size(), source_.files.size(),
                   source_.info.name, name(source_.info.split)));

@@ -10,12 +10,15 @@
 namespace plume::data {
 
 struct ImageSetParams {
-  int64_t skip_bad = 0;      // so many unreadable images are left out, and named; the next one is an error
-  int64_t shorter_side = 0;  // resized to this (Pillow's bilinear, as torchvision's Resize); 0: as they are
-  std::string cache_dir;     // of the packed file; default $XDG_CACHE_HOME/plume or ~/.cache/plume
-  int threads = 0;           // that decode; 0 for one per core
-  // Gets a line when images are packed or kept in memory, and why, and for each image that is left out;
-  // stderr without it.
+  int64_t skip_bad = 0;  // so many unreadable images are left out, and named; the next one is an error
+  // A longer one is resized to this (Pillow's bilinear, as torchvision's Resize); 0: images are as they are.
+  // A shorter one stays: to enlarge it here would cost memory without end for a strip, and show nothing more
+  // than enlarging the part that a crop wants.
+  int64_t shorter_side = 0;
+  std::string cache_dir;  // of the packed file; default $XDG_CACHE_HOME/plume or ~/.cache/plume
+  int threads = 0;        // that decode; 0 for one per core
+  // Gets a line when images are packed or kept in memory, and why, one for each image that is left out, one
+  // that counts the files that are no images, and the source's notes; stderr without it.
   std::function<void(const std::string&)> log;
 };
 

@@ -18,6 +18,7 @@ struct ImageSource {
   DatasetInfo info;  // height and width: what every image must have; 0 for any
   std::string root;
   std::vector<ImageFile> files;
+  std::vector<std::string> notes;  // for people, one line each: classes without images
 
   std::string path(const ImageFile& file) const { return root + "/" + file.path; }
 };
@@ -41,13 +42,21 @@ void alternate_classes(std::vector<ImageFile>& files);
 //   train/<wnid>/images/*.JPEG
 //   val/images/*.JPEG, val/val_annotations.txt: file name, tab, WordNet id, tab, ...
 //
-// Split::test is val: the official test images have no labels. Every image must have 64x64 pixels. Throws
-// bad_input, naming file and line, on what is missing, unknown, listed twice or leads out of its folder.
+// Split::test is refused: the official test images have no labels. Lists may begin with a byte order mark and
+// have lines that end as on Windows. Every image must have 64x64 pixels; files that are no images of the set
+// are counted in info.left_out. Throws bad_input, naming file and line, on what is missing, unknown, listed
+// twice or leads out of its folder; usage on a split that there is not.
 ImageSource list_tiny_imagenet(const std::string& dir, Split split);
 
-// A folder per class: DIR/train/<class>/*.{jpg,jpeg,png} in any case, and DIR/val or DIR/test the same.
-// Labels are the places of the sorted class names. Throws bad_input on a missing or empty folder, and where
-// the two splits have different classes.
-ImageSource list_image_folder(const std::string& dir, Split split);
+// A folder per class: DIR/train/<class>/, DIR/val (valid, validation) and DIR/test the same, with images in it
+// and in its folders (folder_walk.h). A label is the place of the class's name among `classes`; without them,
+// among the sorted names of train's folders, or the split's own where there is no train. A class may have no
+// images where it is not the split's own folders that say which there are: one of `notes` then says so. Files
+// that are no images are counted in info.left_out. Throws bad_input on a missing or empty folder, and on
+// classes that have no label.
+ImageSource list_image_folder(const std::string& dir, Split split,
+                              const std::vector<std::string>& classes = {});
+// Those whose folders are there. Throws bad_input where DIR is no folder.
+std::vector<Split> image_folder_splits(const std::string& dir);
 
 }  // namespace plume::data

@@ -20,7 +20,7 @@ static_assert(std::endian::native == std::endian::little);
 static_assert(sizeof(PackedImage) == 32);
 
 constexpr char kMagic[8] = {'p', 'l', 'u', 'm', 'e', 'i', 'm', 'g'};
-constexpr uint32_t kVersion = 1;  // also of how images are decoded and resized
+constexpr uint32_t kVersion = 2;  // also of how images are decoded and resized
 constexpr size_t kPixelsAt = 4096;
 
 struct PackedHeader {

@@ -20,15 +20,27 @@ struct OpenOptions {
   uint64_t seed = 1;  // of the embedded set
   // Of sets of image files:
   int64_t skip_bad = 0;  // so many unreadable images are left out (Dataset::skipped()); the next is an error
-  int64_t shorter_side = 0;  // "imagefolder": resized to this while packing; 0: as they are
-  std::string cache_dir;     // see image_set.h
-  int threads = 0;           // that draw or decode; 0 for one per core
+  int64_t shorter_side = 0;  // "imagefolder": reduced to this while packing (image_set.h); 0: as they are
+  std::vector<std::string> class_names;  // "imagefolder": labels are places in these; see list_image_folder()
+  std::string cache_dir;                 // see image_set.h
+  int threads = 0;                       // that draw or decode; 0 for one per core
   std::function<void(const std::string&)> log;  // see image_set.h; stderr without it
 };
 
+// The splits with labels that there are: of "imagefolder" those whose folders exist. Throws as open_dataset().
+std::vector<Split> splits_of(std::string_view name, const std::string& dir);
+
+// The split that a network is measured on where nobody says which: test where there is one, otherwise val.
+struct MeasuredSplit {
+  Split split = Split::test;
+  std::string note;  // one line where that was a choice, or not the usual one; empty otherwise
+};
+// Throws as open_dataset(), and bad_input where there is neither.
+MeasuredSplit measured_split(std::string_view name, const std::string& dir);
+
 // `dir` is the folder of the files; the embedded set has none and ignores it. Throws usage on an unknown name
-// (with the nearest one), a missing dir or an option out of range, bad_input on missing or damaged files,
-// resource on a full disk.
+// (with the nearest one), a missing dir, a split that the set never has or an option out of range, bad_input on
+// missing or damaged files, resource on a full disk.
 std::shared_ptr<const Dataset> open_dataset(std::string_view name, const std::string& dir, Split split,
                                             const OpenOptions& options = {});
 

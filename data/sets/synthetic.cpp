@@ -153,6 +153,7 @@ std::shared_ptr<const Dataset> make_synthetic(Split split, const SyntheticParams
   constexpr int64_t kMost = 10'000'000;
   PLUME_CHECK(params.count >= 0 && params.count <= kMost, "synthetic: {} images, expected 0 to {}",
               params.count, kMost);
+  check_split("synthetic", split, {Split::train, Split::test});
   const int64_t count = params.count > 0        ? params.count
                         : split == Split::train ? kSyntheticTrainCount
                                                 : kSyntheticTestCount;

@@ -6,6 +6,7 @@
 #include <set>
 #include <string_view>
 
+#include "data/sets/folder_walk.h"
 #include "data/sets/image_source.h"
 #include "engine/core/error.h"
 #include "engine/files/read_file.h"
@@ -24,6 +25,18 @@ std::string lower(std::string text) {
   return text;
 }
 
+// A spreadsheet puts quotes around a field and doubles those in it.
+std::string unquoted(std::string_view field) {
+  if (field.size() < 2 || field.front() != '"' || field.back() != '"') return std::string(field);
+  std::string text;
+  field = field.substr(1, field.size() - 2);
+  for (size_t i = 0; i < field.size(); ++i) {
+    text += field[i];
+    if (field[i] == '"' && i + 1 < field.size() && field[i + 1] == '"') ++i;
+  }
+  return text;
+}
+
 // Calls line(number, fields) for each line that is not empty, fields being separated by tabs.
 void for_each_line(const std::string& path, const std::string& expected,
                    const std::function<void(int64_t, const std::vector<std::string>&)>& line) {
@@ -31,6 +44,8 @@ void for_each_line(const std::string& path, const std::string& expected,
   if (const char* content = familiar_content(bytes))
     fail(ErrorKind::bad_input, "{}: holds {}, expected {}", path, content, expected);
   std::string_view left(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (left.starts_with(kByteOrderMark)) left.remove_prefix(kByteOrderMark.size());
   for (int64_t number = 1; !left.empty(); ++number) {
     const size_t end = std::min(left.find('\n'), left.size());
     std::string_view text = left.substr(0, end);
@@ -43,7 +58,7 @@ void for_each_line(const std::string& path, const std::string& expected,
     std::vector<std::string> fields;
     for (size_t at = 0; at <= text.size();) {
       const size_t tab = std::min(text.find('\t', at), text.size());
-      fields.emplace_back(text.substr(at, tab - at));
+      fields.push_back(unquoted(text.substr(at, tab - at)));
       at = tab + 1;
     }
     line(number, fields);
@@ -99,6 +114,7 @@ std::vector<std::string> read_class_names(const std::string& path,
 
 void list_train(const std::map<std::string, int32_t>& labels, ImageSource& source) {
   const std::string train = source.root + "/train";
+  LeftOutCounts left_out;
   for (const std::string& name : folders_in(train))
     if (!labels.contains(name))
       fail(ErrorKind::bad_input, "{}/{}: is not a class that wnids.txt lists", train, name);
@@ -107,7 +123,11 @@ void list_train(const std::map<std::string, int32_t>& labels, ImageSource& sourc
   for (size_t label = 0; label < by_label.size(); ++label) {
     const std::string below = "train/" + by_label[label] + "/images";
     std::vector<std::string> names = names_in(source.root + "/" + below);
-    std::erase_if(names, [](const std::string& name) { return !lower(name).ends_with(".jpeg"); });
+    std::erase_if(names, [&](const std::string& name) {
+      const bool other = !lower(name).ends_with(".jpeg");
+      if (other) left_out.add_file(name);
+      return other;
+    });
     if (names.empty())
       fail(ErrorKind::bad_input, "{}/{}: has no images, expected *.JPEG", source.root, below);
     // _2 before _10
@@ -116,6 +136,7 @@ void list_train(const std::map<std::string, int32_t>& labels, ImageSource& sourc
     for (const std::string& name : names) source.files.push_back({below + "/" + name, int32_t(label)});
   }
   alternate_classes(source.files);
+  source.info.left_out = left_out.list();
 }
 
 void list_val(const std::map<std::string, int32_t>& labels, ImageSource& source) {
@@ -141,11 +162,18 @@ void list_val(const std::map<std::string, int32_t>& labels, ImageSource& source)
                   source.files.push_back({"val/images/" + name, label->second});
                 });
   if (source.files.empty()) fail(ErrorKind::bad_input, "{}: lists no images", path);
+  LeftOutCounts left_out;
+  std::error_code ignored;  // without the folder, reading its first image says so
+  if (fs::is_directory(val + "/images", ignored))
+    for (const std::string& name : names_in(val + "/images"))
+      if (!seen.contains(name)) left_out.add("not in " + file);
+  source.info.left_out = left_out.list();
 }
 
 }  // namespace
 
 ImageSource list_tiny_imagenet(const std::string& dir, Split split) {
+  check_split("tiny-imagenet", split, {Split::train, Split::val});
   ImageSource source;
   source.root = find_root(dir);
   const auto labels = read_labels(source.root + "/wnids.txt");
@@ -155,6 +183,7 @@ ImageSource list_tiny_imagenet(const std::string& dir, Split split) {
                  kSide,
                  read_class_names(source.root + "/words.txt", labels),
                  {{0.4802f, 0.4481f, 0.3975f}, {0.2770f, 0.2691f, 0.2821f}}};
+  source.info.folder = source.root + "/" + name(split);
   if (split == Split::train)
     list_train(labels, source);
   else

@@ -51,6 +51,18 @@ TEST(Dataset, HoldsImagesOfDifferentSizes) {
   EXPECT_THROW(set.get(3), Error);
 }
 
+TEST(Dataset, DescribesItself) {
+  DatasetInfo info = two_classes();
+  info.split = Split::val;
+  EXPECT_EQ(to_line(Dataset(info, three_images()).description()),
+            "val split, 3 images; left out: 1 unreadable");
+  info.folder = "a\nb";
+  info.left_out = {{".webp", 12}, {".txt", 1}};
+  const DatasetDescription d = Dataset(info, three_images()).description();
+  EXPECT_EQ(d.folder, info.folder);
+  EXPECT_EQ(to_line(d), "val split, 3 images of a\\nb; left out: 12 .webp, 1 .txt, 1 unreadable");
+}
+
 TEST(Dataset, FindsOneSize) {
   DatasetContent content = three_images();
   content.places = {{0, 1, 2}, {6, 1, 2}, {3, 1, 2}};

@@ -188,8 +188,9 @@ class CellRun {
 
   // What the programs do not say: multiply-adds at both resolutions, and where the network looks.
   void describe_network() {
+    const std::string folder = data_folder(cell_.data, options_.data);
     const auto dataset =
-        data::open_dataset(cell_.data, data_folder(cell_.data, options_.data), data::Split::test, {});
+        data::open_dataset(cell_.data, folder, data::measured_split(cell_.data, folder).split, {});
     const std::string stem = setting(cell_, "stem", Recipe{}.stem);
     const auto model = make_model(cell_.model, {.num_classes = dataset->classes(), .stem = parse_stem(stem)});
     constexpr int kImageNetSide = 224;

@@ -55,7 +55,7 @@ const Fields<Recipe>& recipe_fields() {
       {"mixup", NumberField<R>{&R::mixup, 0, 100}, "MixUp's alpha; 0: off"},
       {"cutmix", NumberField<R>{&R::cutmix, 0, 100}, "CutMix's alpha; 0: off"},
       {"crop_padding", WholeField<R>{&R::crop_padding, 0, 1024},
-       "random crop of the image with this many pixels around"},
+       "random crop with this many black pixels around; larger images are resized first, as for evaluation"},
       {"random_resized_crop", SwitchField<R>{&R::random_resized_crop},
        "crop of random place, size and shape"},
       {"no_flip", SwitchField<R>{&R::no_flip}, "do not mirror at random"},

@@ -35,6 +35,13 @@ double percentile(const std::vector<double>& sorted, double p) {
 
 }  // namespace
 
+int64_t shorter_side_for(const data::Dataset& dataset, int64_t image_size) {
+  if (image_size == 0) return 0;
+  const bool whole = dataset.uniform() && !dataset.info().any_size && dataset.height() == dataset.width() &&
+                     dataset.height() <= image_size;
+  return whole ? 0 : resized_side(image_size);
+}
+
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
                                int64_t limit, int64_t image_size, bool shared) {
   data::LoaderParams params;
@@ -44,8 +51,7 @@ data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int
   if (shared) share_samples(params.sampler);
   params.augment = data::evaluation_augmentation(dataset->statistics());
   if (image_size > 0) {
-    const bool smaller = dataset->uniform() && std::max(dataset->height(), dataset->width()) <= image_size;
-    if (!smaller) params.augment.resize_shorter = int(resized_side(image_size));
+    params.augment.resize_shorter = int(shorter_side_for(*dataset, image_size));
     params.augment.output_height = params.augment.output_width = int(image_size);
   }
   return data::Loader(std::move(dataset), params);

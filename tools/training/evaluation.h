@@ -18,9 +18,13 @@ struct Evaluation {
 // The shorter side that torchvision's presets resize to before they crop (256 for 224), in proportion.
 inline int64_t resized_side(int64_t image_size) { return (image_size * 256 + 112) / 224; }
 
+// What the shorter side of a data set's images becomes before they are cropped to image_size, in training and
+// evaluation alike; 0 where whole images are resized, because they are of one size, square and no larger.
+int64_t shorter_side_for(const data::Dataset& dataset, int64_t image_size);
+
 // A loader that sees every image once, in order, only normalised. limit: the first `limit` images; 0 for all.
-// image_size: 0 for images as they are. Larger images are resized and cropped as for torchvision's presets
-// (256 -> 224, in proportion), smaller ones resized. shared: this rank's part of the images (tool_ranks.h).
+// image_size: 0 for images as they are. Larger images and those of a folder are resized and cropped as for
+// torchvision's presets (256 -> 224, in proportion), others resized. shared: this rank's part of the images (tool_ranks.h).
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
                                int64_t limit, int64_t image_size = 0, bool shared = false);
 

@@ -63,6 +63,7 @@ class Run {
   int begin() {
     if (learner_.ranks->first()) folder_.make();
     open_folder();
+    for (const std::string& note : data_.notes) progress_.line(note);
     if (!learner_.note.empty()) progress_.line(learner_.note);
     return run();
   }
@@ -116,6 +117,9 @@ class Run {
                    {"data_fingerprint", state_.fingerprint},
                    {"train_images", data_.train.samples_per_epoch() * learner_.ranks->size()},
                    {"test_images", data_.test_set->size()},
+                   {"data",
+                    {{"train", to_json(data_.train_set->description())},
+                     {"measured", to_json(data_.test_set->description())}}},
                    {"ranks", learner_.ranks->size()},
                    {"classes", data_.train_set->class_names()},
                    {"mean", statistics.mean},

@@ -159,6 +159,43 @@ TEST_F(Cifar, NamesAMissingFolder) {
   EXPECT_THAT(error_of(small10(), empty.path().string(), Split::train), HasSubstr("must be unpacked"));
 }
 
+// The archives beside the binary one: named for what they are, with what to fetch instead.
+TEST_F(Cifar, NamesTheOtherVersions) {
+  const auto found = [](const CifarFormat& format, const std::vector<std::string>& files) {
+    const test::TemporaryFolder folder;
+    for (const std::string& name : files) {
+      fs::create_directories((folder.path() / name).parent_path());
+      write_file((folder.path() / name).string(), "x");
+    }
+    const std::string error = error_of(format, folder.path().string(), Split::test);
+    EXPECT_THAT(error, AllOf(HasSubstr("expected the binary version: fetch "), HasSubstr("fetch_data.sh")));
+    return error.substr(folder.path().string().size());
+  };
+  const CifarFormat &ten = cifar10_format(), &hundred = cifar100_format();
+  EXPECT_THAT(found(ten, {"cifar-10-batches-py/data_batch_1", "cifar-10-batches-py/batches.meta"}),
+              AllOf(HasSubstr("/cifar-10-batches-py/data_batch_1: is CIFAR-10 in its version for Python"),
+                    HasSubstr("fetch cifar-10-binary.tar.gz")));
+  EXPECT_THAT(found(ten, {"data_batch_1", "batches.meta"}), HasSubstr("version for Python"));
+  EXPECT_THAT(found(ten, {"cifar-10-python.tar.gz"}),
+              HasSubstr("/cifar-10-python.tar.gz: is CIFAR-10 in its version for Python"));
+  EXPECT_THAT(found(ten, {"cifar-10-batches-mat/data_batch_1.mat", "cifar-10-batches-mat/batches.meta.mat"}),
+              HasSubstr("version for Matlab"));
+  EXPECT_THAT(found(hundred, {"train", "test", "meta"}),
+              AllOf(HasSubstr("/train: is CIFAR-100 in its version for Python"),
+                    HasSubstr("fetch cifar-100-binary.tar.gz")));
+  EXPECT_THAT(found(hundred, {"cifar-100-matlab.tar.gz"}), HasSubstr("version for Matlab"));
+}
+
+TEST_F(Cifar, HasNoValidationSplit) {
+  try {
+    load_cifar(small10(), dir(), Split::val);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::usage);
+    EXPECT_STREQ(error.what(), "data set cifar10: has no split val: it has train and test");
+  }
+}
+
 TEST_F(Cifar, NamesAWrongSize) {
   const std::string good = records(2, false);
   const std::pair<std::string, const char*> cases[] = {
@@ -261,7 +298,9 @@ TEST(Registry, OpensByName) {
   EXPECT_EQ(error_kind("cifar10", "/nonexistent").first, ErrorKind::bad_input);
   EXPECT_EQ(parse_split("train"), Split::train);
   EXPECT_EQ(parse_split("test"), Split::test);
-  EXPECT_THROW(parse_split("val"), Error);
+  EXPECT_EQ(parse_split("val"), Split::val);
+  EXPECT_THROW(parse_split("valid"), Error);
+  EXPECT_STREQ(name(Split::val), "val");
 }
 
 }  // namespace

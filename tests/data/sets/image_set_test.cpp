@@ -138,8 +138,41 @@ TEST_F(ImageSet, ResizesWhilePacking) {
   options_.shorter_side = 0;
   EXPECT_EQ(open()->get(0).height, 5);
   EXPECT_THAT(log_, IsEmpty());
+}
+
+// To enlarge a strip to a shorter side of 256 would take 73 MB; it stays, and a crop enlarges what it shows.
+TEST_F(ImageSet, EnlargesNothing) {
+  write_image(file(2), 8, 3000, 1);
+  write_image(file(4), 700, 3, 2);
+  write_image(file(5), 300, 400, 3);
+  options_.shorter_side = 256;
+  const auto set = open();
+  ASSERT_EQ(set->size(), 6);
+  EXPECT_EQ(set->get(2).width, 3000);
+  EXPECT_EQ(set->get(2).height, 8);
+  EXPECT_EQ(set->get(4).height, 700);
+  EXPECT_EQ(set->get(4).width, 3);
+  EXPECT_EQ(set->get(5).height, 256);
+  EXPECT_EQ(set->get(5).width, 341);
+  EXPECT_TRUE(set->info().any_size);
+  EXPECT_LT(fs::file_size(packed()), 500'000u);
   options_.shorter_side = 1 << 20;
-  EXPECT_THAT(error(), AllOf(HasSubstr("0.png: has 5x9 pixels"), HasSubstr("when resized")));
+  EXPECT_EQ(open()->get(0).height, height(0));
+}
+
+TEST_F(ImageSet, SaysWhereItsImagesComeFrom) {
+  write_below(file(0).parent_path() / "x.webp", "x");
+  write_below(file(0).parent_path() / "y.webp", "x");
+  write_below(file(2), "GIF89a..");
+  options_.skip_bad = 1;
+  for (int turn = 0; turn < 2; ++turn) {  // packed, then mapped
+    const DatasetDescription d = open()->description();
+    EXPECT_EQ(d.folder, dir() + "/train");
+    EXPECT_EQ(d.split, Split::train);
+    EXPECT_EQ(d.images, 5);
+    EXPECT_EQ(to_line(d), "train split, 5 images of " + dir() + "/train; left out: 2 .webp, 1 unreadable");
+    EXPECT_THAT(log_, testing::Contains(dir() + "/train: left out: 2 .webp"));
+  }
 }
 
 TEST_F(ImageSet, StopsAtTheFirstBadImage) {
@@ -320,7 +353,7 @@ TEST(TinyImageNetSet, NeedsImagesOf64Pixels) {
   EXPECT_TRUE(train->uniform());
   EXPECT_EQ(train->height(), 64);
   EXPECT_THAT(train->class_names(), ElementsAre("dog", "cat"));
-  const auto open_val = [&] { return open_dataset("tiny-imagenet", data.string(), Split::test, options); };
+  const auto open_val = [&] { return open_dataset("tiny-imagenet", data.string(), Split::val, options); };
   EXPECT_THAT(refusal([&] { open_val(); }), AllOf(HasSubstr("val_1.JPEG"), HasSubstr("No such file")));
   write_image(data / "val/images/val_1.JPEG", 64, 63, 3);
   EXPECT_THAT(refusal([&] { open_val(); }), HasSubstr("val_1.JPEG: has 64x63 pixels, expected 64x64"));

@@ -57,7 +57,7 @@ TEST_F(TinyImageNet, LabelsFollowWnids) {
   EXPECT_EQ(train.files[0].path, "train/n03/images/n03_0.JPEG");
   EXPECT_EQ(train.files[3].path, "train/n03/images/n03_2.JPEG");
   EXPECT_EQ(train.files[6].path, "train/n03/images/n03_10.JPEG");
-  const ImageSource val = list(Split::test);
+  const ImageSource val = list(Split::val);
   EXPECT_THAT(paths(val),
               ElementsAre("val/images/val_0.JPEG", "val/images/val_1.JPEG", "val/images/val_2.JPEG"));
   EXPECT_THAT(labels(val), ElementsAre(2, 0, 1));
@@ -81,7 +81,39 @@ TEST_F(TinyImageNet, FindsTheFolderOfTheArchive) {
 TEST_F(TinyImageNet, LinesMayEndAsOnWindows) {
   write("wnids.txt", "n03\r\nn01\r\nn02");
   annotate("val_0.JPEG\tn02\r\n\r\nval_1.JPEG\tn03");
-  EXPECT_THAT(labels(list(Split::test)), ElementsAre(2, 0));
+  EXPECT_THAT(labels(list(Split::val)), ElementsAre(2, 0));
+}
+
+// As editors and spreadsheets leave them.
+TEST_F(TinyImageNet, ListsMayHaveAByteOrderMarkAndQuotes) {
+  write("wnids.txt", "\xef\xbb\xbfn03\r\nn01\r\nn02\r\n");
+  write("words.txt",
+        "\xef\xbb\xbfn01\t\"goldfish, Carassius auratus\"\nn02\t\"the \"\"crane\"\"\"\r\nn03\tcab\n");
+  annotate("\xef\xbb\xbf\"val_0.JPEG\"\tn02\t0\r\nval_1.JPEG\t\"n03\"\r\n");
+  const ImageSource val = list(Split::val);
+  EXPECT_THAT(labels(val), ElementsAre(2, 0));
+  EXPECT_THAT(paths(val), ElementsAre("val/images/val_0.JPEG", "val/images/val_1.JPEG"));
+  EXPECT_THAT(val.info.class_names, ElementsAre("cab", "goldfish", "the \"crane\""));
+  annotate("\"../x\"\tn02\n");
+  EXPECT_THAT(error(Split::val), HasSubstr("line 1: '../x' is not the name of a file"));
+  annotate("\xef\xbb\xbf");
+  EXPECT_THAT(error(Split::val), HasSubstr("lists no images"));
+}
+
+TEST_F(TinyImageNet, HasNoLabelledTestSplit) {
+  EXPECT_THAT(refusal([&] { list(Split::test); }, ErrorKind::usage),
+              HasSubstr("tiny-imagenet: has no split test: it has train and val"));
+}
+
+TEST_F(TinyImageNet, CountsWhatIsNoImageOfTheSet) {
+  write("train/n01/images/notes.txt", "x");
+  write("train/n02/images/n02_7.webp", "x");
+  write("train/n03/images/n03_7.webp", "x");
+  EXPECT_EQ(to_line(list(Split::train).info.left_out), "2 .webp, 1 .txt");
+  EXPECT_EQ(list(Split::train).info.folder, dir() + "/train");
+  write("val/images/val_0.JPEG", "x");
+  write("val/images/val_7.JPEG", "x");
+  EXPECT_EQ(to_line(list(Split::val).info.left_out), "1 not in val_annotations.txt");
 }
 
 TEST_F(TinyImageNet, RefusesBadLists) {
@@ -97,7 +129,7 @@ TEST_F(TinyImageNet, RefusesBadLists) {
   };
   for (const auto& [text, reason] : wnids) {
     write("wnids.txt", text);
-    EXPECT_THAT(error(Split::test), AllOf(HasSubstr(".txt: "), HasSubstr(reason)));
+    EXPECT_THAT(error(Split::val), AllOf(HasSubstr(".txt: "), HasSubstr(reason)));
   }
   write("wnids.txt", "n03\nn01\nn02\n");
   write("words.txt", "n01 goldfish\n");
@@ -127,7 +159,7 @@ TEST_F(TinyImageNet, RefusesBadAnnotations) {
   };
   for (const auto& [text, reason] : cases) {
     annotate(text);
-    EXPECT_THAT(error(Split::test), AllOf(HasSubstr("val_annotations.txt: "), HasSubstr(reason)));
+    EXPECT_THAT(error(Split::val), AllOf(HasSubstr("val_annotations.txt: "), HasSubstr(reason)));
   }
   EXPECT_EQ(list(Split::train).files.size(), 9u);  // not concerned
 }
@@ -135,16 +167,16 @@ TEST_F(TinyImageNet, RefusesBadAnnotations) {
 TEST_F(TinyImageNet, NamesMissingAnnotations) {
   const fs::path annotations = folder_.path() / "val/val_annotations.txt";
   fs::rename(annotations, folder_.path() / "val/Val_Annotations.TXT");
-  EXPECT_THAT(error(Split::test), HasSubstr("val/Val_Annotations.TXT: must be called val_annotations.txt"));
+  EXPECT_THAT(error(Split::val), HasSubstr("val/Val_Annotations.TXT: must be called val_annotations.txt"));
   fs::remove(folder_.path() / "val/Val_Annotations.TXT");
-  EXPECT_THAT(error(Split::test), AllOf(HasSubstr("val/val_annotations.txt"), HasSubstr("No such file")));
+  EXPECT_THAT(error(Split::val), AllOf(HasSubstr("val/val_annotations.txt"), HasSubstr("No such file")));
   ASSERT_EQ(mkfifo(annotations.c_str(), 0600), 0);
-  EXPECT_THAT(error(Split::test), HasSubstr("is a pipe"));
+  EXPECT_THAT(error(Split::val), HasSubstr("is a pipe"));
   fs::remove(annotations);
   fs::create_symlink(annotations, annotations);
-  EXPECT_THAT(error(Split::test), HasSubstr("symbolic links"));
+  EXPECT_THAT(error(Split::val), HasSubstr("symbolic links"));
   fs::remove_all(folder_.path() / "val");
-  EXPECT_THAT(error(Split::test), AllOf(HasSubstr("/val: "), HasSubstr("No such file")));
+  EXPECT_THAT(error(Split::val), AllOf(HasSubstr("/val: "), HasSubstr("No such file")));
 }
 
 TEST_F(TinyImageNet, RefusesBadClassFolders) {
@@ -159,104 +191,6 @@ TEST_F(TinyImageNet, RefusesBadClassFolders) {
   EXPECT_THAT(error(Split::train), HasSubstr("train/n02/images: has no images"));
   fs::remove_all(folder_.path() / "train");
   EXPECT_THAT(error(Split::train), AllOf(HasSubstr("/train: "), HasSubstr("No such file")));
-}
-
-class ImageFolder : public testing::Test {
- protected:
-  ImageFolder() {
-    for (const char* name :
-         {"train/dog/a.jpg", "train/dog/b.PNG", "train/cat/z.jpeg", "val/cat/1.JPEG", "val/dog/2.png"})
-      write(name);
-  }
-  void write(const std::string& name) { write_below(folder_.path() / name, "x"); }
-  void remove(const std::string& name) { fs::remove_all(folder_.path() / name); }
-  std::string dir() const { return folder_.path().string(); }
-  ImageSource list(Split split) const { return list_image_folder(dir(), split); }
-  std::string error(Split split) const {
-    return refusal([&] { list(split); });
-  }
-
-  test::TemporaryFolder folder_;
-};
-
-TEST_F(ImageFolder, ClassesAreSortedFolders) {
-  write("train/dog/notes.txt");
-  write("train/dog/.hidden.jpg");
-  write("train/.cache/a.jpg");
-  write("train/readme.txt");
-  const ImageSource train = list(Split::train), val = list(Split::test);
-  EXPECT_THAT(train.info.class_names, ElementsAre("cat", "dog"));
-  EXPECT_THAT(paths(train), ElementsAre("train/cat/z.jpeg", "train/dog/a.jpg", "train/dog/b.PNG"));
-  EXPECT_THAT(labels(train), ElementsAre(0, 1, 1));
-  EXPECT_EQ(train.info.height, 0);
-  EXPECT_THAT(paths(val), ElementsAre("val/cat/1.JPEG", "val/dog/2.png"));
-  EXPECT_EQ(val.info.class_names, train.info.class_names);
-}
-
-TEST_F(ImageFolder, TheOtherSplitMayBeCalledTestOrBeAbsent) {
-  fs::rename(folder_.path() / "val", folder_.path() / "test");
-  EXPECT_THAT(paths(list(Split::test)), ElementsAre("test/cat/1.JPEG", "test/dog/2.png"));
-  remove("test");
-  EXPECT_EQ(list(Split::train).files.size(), 3u);
-  EXPECT_THAT(error(Split::test), HasSubstr("has no folder val or test"));
-  write("val/dog/2.png");
-  write("val/cat/1.png");
-  remove("train");
-  EXPECT_EQ(list(Split::test).files.size(), 2u);
-  EXPECT_THAT(error(Split::train), HasSubstr("has no folder train"));
-}
-
-TEST_F(ImageFolder, RefusesDifferentClasses) {
-  write("val/bird/1.png");
-  for (const Split split : {Split::train, Split::test})
-    EXPECT_THAT(error(split),
-                AllOf(HasSubstr("/val: has the class 'bird', train has not"), HasSubstr("same classes")));
-  remove("val/bird");
-  remove("val/cat");
-  for (const Split split : {Split::train, Split::test})
-    EXPECT_THAT(error(split), HasSubstr("/train: has the class 'cat', val has not"));
-}
-
-TEST_F(ImageFolder, RefusesFoldersWithoutImages) {
-  remove("train/cat/z.jpeg");
-  EXPECT_THAT(error(Split::train), HasSubstr("train/cat: has no images, expected *.jpg, *.jpeg or *.png"));
-  write("train/cat/images/z.jpeg");
-  EXPECT_THAT(error(Split::train), HasSubstr("train/cat: has no images"));
-  remove("train");
-  write("train/a.jpg");
-  EXPECT_THAT(error(Split::train), HasSubstr("/train: has no folders, expected one per class"));
-  remove("train");
-  write("train");
-  EXPECT_THAT(error(Split::train), HasSubstr("/train: Not a directory"));
-  EXPECT_THAT(refusal([&] { list_image_folder(dir() + "/none", Split::train); }),
-              HasSubstr("no such folder"));
-  EXPECT_THAT(refusal([&] { list_image_folder(dir() + "/val/cat/1.JPEG", Split::train); }),
-              HasSubstr("is not a folder"));
-}
-
-TEST_F(ImageFolder, RefusesALoopOfLinks) {
-  fs::create_symlink(folder_.path() / "train/loop", folder_.path() / "train/loop");
-  EXPECT_THAT(error(Split::train), AllOf(HasSubstr("train/loop: "), HasSubstr("symbolic links")));
-}
-
-TEST_F(ImageFolder, FingerprintTellsChangesApart) {
-  const auto fingerprint = [&] { return source_fingerprint(list(Split::train)); };
-  const uint64_t before = fingerprint();
-  EXPECT_EQ(fingerprint(), before);
-  const fs::path file = folder_.path() / "train/dog/a.jpg";
-  const auto time = fs::last_write_time(file);
-  fs::last_write_time(file, time + std::chrono::seconds(1));
-  EXPECT_NE(fingerprint(), before);
-  fs::last_write_time(file, time);
-  EXPECT_EQ(fingerprint(), before);
-  write_below(file, "xy");
-  fs::last_write_time(file, time);
-  EXPECT_NE(fingerprint(), before);  // by its size
-  write_below(file, "x");
-  fs::last_write_time(file, time);
-  EXPECT_EQ(fingerprint(), before);
-  write("train/dog/c.jpg");
-  EXPECT_NE(fingerprint(), before);
 }
 
 }  // namespace

@@ -87,8 +87,8 @@ TEST(PackedFile, TellsVersionsAndSourcesApart) {
   EXPECT_THAT(packed.error(packed.bytes, kSource + 1),
               HasSubstr("the images that it was made from have changed"));
   std::string newer = packed.bytes;
-  newer[8] = 2;
-  EXPECT_THAT(packed.error(newer), HasSubstr("is of version 2, expected 1"));
+  newer[8] = 99;
+  EXPECT_THAT(packed.error(newer), HasSubstr("is of version 99, expected "));
   EXPECT_THAT(packed.error("not it" + packed.bytes), HasSubstr("is not a file of packed images"));
   fs::remove(packed.path);
   fs::create_directory(packed.path);

@@ -74,6 +74,7 @@ TEST(Synthetic, DefaultsAndLimits) {
   EXPECT_EQ(make(Split::train, 1)->size(), 1);
   EXPECT_EQ(make(Split::train, 1)->classes(), kSyntheticClasses);
   EXPECT_THROW(make(Split::train, -1), Error);
+  EXPECT_THROW(make(Split::val, 1), Error);
   EXPECT_THROW(make(Split::train, 1'000'000'000'000), Error);
 }
 
