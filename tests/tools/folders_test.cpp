@@ -25,17 +25,11 @@ class Folders : public testing::Test {
   }
   fs::path data() const { return folder_.path() / data_; }
   ToolResult train(const Words& more = {}) const {
-    return run_tool("train", joined({"--device",     "cpu",
-                                     "--threads",    "1",
-                                     "--model",      "mobilenet_v3_small",
-                                     "--data",       "imagefolder",
-                                     "--data-dir",   data().string(),
-                                     "--cache-dir",  folder_.file("cache"),
-                                     "--image-size", "32",
-                                     "--batch",      "4",
-                                     "--epochs",     "1",
-                                     "--out",        folder_.file("run")},
-                                    more));
+    Words words{"--device",           "cpu",    "--threads",  "1", "--model",
+                "mobilenet_v3_small", "--data", "imagefolder"};
+    words = joined(words, {"--data-dir", data().string(), "--cache-dir", folder_.file("cache")});
+    words = joined(words, {"--image-size", size_, "--batch", "4", "--epochs", "1"});
+    return run_tool("train", joined(joined(words, {"--out", folder_.file("run")}), more));
   }
   ToolResult evaluate(const Words& more = {}) const {
     return run_tool("evaluate", joined({"--device", "cpu", "--threads", "1", "--checkpoint",
@@ -47,7 +41,7 @@ class Folders : public testing::Test {
   json report() const { return tools::parse_json_or_null(read_file(folder_.file("report.json"))); }
 
   TemporaryFolder folder_;
-  std::string data_ = "data";
+  std::string data_ = "data", size_ = "32";
   uint64_t seed_ = 0;
 };
 
@@ -91,7 +85,9 @@ TEST_F(Folders, ReportsSayWhatWasMeasured) {
     EXPECT_EQ(report()["images"], 7);
   }
   result = evaluate({"--image-size", "0"});
-  expect_refusal(result, 2, {"--image-size", "different sizes"});
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.err,
+              HasSubstr("evaluate: --image-size: the images of imagefolder are of different sizes"));
 }
 
 TEST_F(Folders, RefusesASplitThatIsNotThere) {
@@ -108,6 +104,26 @@ TEST_F(Folders, RefusesASplitThatIsNotThere) {
   EXPECT_THAT(sheet.err, HasSubstr("shows val split, 7 images of " + data().string() + "/val"));
 }
 
+TEST_F(Folders, NetworksWithoutASizeNeedImagesOfOne) {
+  size_ = "0";
+  ToolResult result = train();
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.err, HasSubstr("train: --image-size: the images of imagefolder are of different sizes"));
+  for (const char* split : {"train", "test"})
+    for (const char* name : {"a", "b"}) fs::remove_all(data() / split / name);
+  fs::remove_all(data() / "test/c");
+  add("test", "c/0.png", 30, 24);
+  result = train();
+  EXPECT_EQ(result.code, 2);
+  EXPECT_THAT(result.err, HasSubstr("24x24 pixels in train, 30x24 in test: say which size"));
+  EXPECT_FALSE(fs::exists(folder_.file("run")));
+}
+
+TEST_F(Folders, MessagesSteerNoTerminal) {
+  data_ = "no\x1b[2J\nwhere";
+  expect_refusal(train(), 3, {"no\\x1b[2J", "no such folder"});
+}
+
 // Latin-1, a line feed and quotes, in the folder's own name and in those of classes and images.
 TEST_F(Folders, NamesMayHoldAnyBytes) {
   fs::rename(data(), folder_.path() / "d\xe9j\xe0\n\"vu\"");
@@ -119,7 +135,7 @@ TEST_F(Folders, NamesMayHoldAnyBytes) {
   }
   data::write_below(data() / "train/c/bad\n\xe9.png", "GIF89a..");
   expect_refusal(train(), 3, {"GIF"});
-  EXPECT_FALSE(fs::exists(folder_.file("run/config.json")));
+  EXPECT_FALSE(fs::exists(folder_.file("run")));
   ToolResult result = train({"--skip-bad", "1"});
   ASSERT_EQ(result.code, 0) << result.err;
   const json config = tools::parse_json_or_null(read_file(folder_.file("run/config.json")));

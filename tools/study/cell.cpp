@@ -227,8 +227,7 @@ class CellRun {
     for (const int64_t i : chosen) {
       const data::Sample sample = dataset.get(i);
       const std::string name = message("image-{}.png", i);
-      const data::Image image{
-          dataset.height(), dataset.width(), {sample.pixels.begin(), sample.pixels.end()}};
+      const data::Image image{sample.height, sample.width, {sample.pixels.begin(), sample.pixels.end()}};
       write_file_atomically((folder_ / "explain" / name).string(), data::encode_png(image));
       words.push_back((folder_ / "explain" / name).string());
       all.push_back({{"image", "explain/" + name},

@@ -73,6 +73,13 @@ RunData open_run_data(const Recipe& r, const RunOptions& options, Device device)
   PLUME_CHECK(r.image_size > 0 || (train_set->uniform() && test_set->uniform()),
               "--image-size: the images of {} are of different sizes: say which one the network takes",
               r.data);
+  PLUME_CHECK(
+      r.image_size > 0 ||
+          (train_set->height() == test_set->height() && train_set->width() == test_set->width()),
+      "--image-size: the images of {} have {}x{} pixels in {}, {}x{} in {}: say which size the network "
+      "takes",
+      r.data, train_set->height(), train_set->width(), name(train_set->split()), test_set->height(),
+      test_set->width(), name(test_set->split()));
   std::vector<std::string> notes = {"trains on " + to_line(train_set->description()),
                                     "measures on " + to_line(test_set->description())};
   if (!measured.note.empty()) notes.push_back(measured.note);
