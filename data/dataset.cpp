@@ -92,7 +92,7 @@ std::string to_line(const std::vector<LeftOut>& left_out) {
     line += message("{}{} {}", i > 0 ? ", " : "", left_out[i].count, left_out[i].kind);
   int64_t more = 0;
   for (size_t i = kMost; i < left_out.size(); ++i) more += left_out[i].count;
-  if (more > 0) line += message(" and {} of {} other kinds", more, left_out.size() - kMost);
+  if (more > 0) line += message(" and {} others", more);
   return line;
 }
 

@@ -14,8 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// More would take hours to list: links that fan out can make any number of paths from a few folders.
-constexpr int64_t kMostFolders = 1'000'000;
+// Files and folders. Links that fan out can make any number of paths from a few folders.
+constexpr int64_t kMostEntries = 30'000'000;
 
 std::string extension_of(const std::string& name) {
   std::string extension = fs::path(name).extension().string();
@@ -39,7 +39,7 @@ bool is_readable_name(const std::string& name) {
 void LeftOutCounts::add_file(const std::string& name) {
   constexpr size_t kMostLetters = 8;
   const std::string extension = extension_of(name);
-  if (extension.size() <= 1) return add("without extension");
+  if (extension.size() < 2) return add("without extension");
   const bool word = extension.size() <= 1 + kMostLetters &&
                     std::all_of(extension.begin() + 1, extension.end(),
                                 [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); });
@@ -75,12 +75,13 @@ void FolderWalk::descend(const std::string& folder, std::vector<Place>& found) {
   const Identity self{status.st_dev, status.st_ino};
   if (std::find(around_.begin(), around_.end(), self) != around_.end())
     refuse(path, "leads back to a folder around it, a loop of symbolic links");
-  if (++folders_ > kMostFolders) refuse(path, message("is folder {} of a class", folders_));
   around_.push_back(self);
   fs::directory_iterator entry(path, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     if (name.front() == '.') continue;
+    if (++entries_ > kMostEntries)
+      refuse(path, message("brings more than {} files and folders", kMostEntries));
     std::error_code unknown;  // of a link that leads nowhere, or to itself
     const bool is_folder = entry->is_directory(unknown);
     if (is_folder)

@@ -46,7 +46,7 @@ class FolderWalk {
   const std::string root_;
   LeftOutCounts& left_out_;
   std::vector<Identity> around_;  // folders that lead to the one that is listed
-  int64_t folders_ = 0;
+  int64_t entries_ = 0;
 };
 
 }  // namespace plume::data

@@ -80,7 +80,12 @@ class Listing {
            brief_list(unknown), unknown.size() == 1 ? "it" : "them");
     std::error_code ignored;
     for (const std::string& name : names_in(path))
-      if (!fs::is_directory(path + "/" + name, ignored)) left_out_.add_file(name);
+      if (fs::is_directory(path + "/" + name, ignored))
+        continue;
+      else if (is_readable_name(name))
+        left_out_.add("outside class folders");
+      else
+        left_out_.add_file(name);
     source_.info.left_out = left_out_.list();
     if (source_.files.empty()) refuse_empty(path);
     note_missing(path);

@@ -68,8 +68,9 @@ Decoded decode(const ImageSource& source, const ImageFile& file, int64_t shorter
 void check_skipped(const ImageSource& source, const std::vector<SkippedImage>& skipped, int64_t skip_bad) {
   if (int64_t(skipped.size()) <= skip_bad) return;
   const SkippedImage& image = skipped[size_t(skip_bad)];
-  if (skip_bad == 0) fail(ErrorKind::bad_input, "{}: {}", image.path, image.reason);
-  fail(ErrorKind::bad_input, "{}: {}; {} other images of {} were left out already", image.path, image.reason,
+  const std::string path = printable(image.path);
+  if (skip_bad == 0) fail(ErrorKind::bad_input, "{}: {}", path, image.reason);
+  fail(ErrorKind::bad_input, "{}: {}; {} other images of {} were left out already", path, image.reason,
        skip_bad, source.info.name);
 }
 
@@ -97,7 +98,7 @@ PackedIndex pack(const ImageSource& source, const ImageSetParams& params,
       },
       [](const Decoded& decoded) { return int64_t(decoded.image.pixels.size()); });
   if (index.images.empty())
-    fail(ErrorKind::bad_input, "{}: no image of {} can be read", source.root, source.info.name);
+    fail(ErrorKind::bad_input, "{}: no image of {} can be read", printable(source.root), source.info.name);
   return index;
 }
 

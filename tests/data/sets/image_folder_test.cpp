@@ -119,20 +119,21 @@ TEST_F(ImageFolder, FoldersWithinAClassBelongToIt) {
 
 TEST_F(ImageFolder, CountsByKindWhatIsLeftOut) {
   for (const char* name : {"dog/1.webp", "dog/2.WEBP", "dog/in/3.webp", "cat/1.tif", "cat/readme",
-                           "notes.txt", "cat/x.jpg~", "cat/y.verylongname", "cat/.hidden.webp"})
+                           "notes.txt", "a.jpg", "cat/x.jpg~", "cat/y.verylongname", "cat/.hidden.webp"})
     write(std::string("train/") + name);
   for (const char* name : {"1.bmp", "2.ppm", "3.pgm", "4.pnm", "5.jpe", "6.JFIF"})
     write(std::string("train/cat/") + name);
   const ImageSource train = list(Split::train);
   EXPECT_EQ(train.files.size(), 9u);
-  EXPECT_EQ(to_line(train.info.left_out), "3 .webp, 2 other, 1 .tif, 1 .txt, 1 without extension");
+  EXPECT_EQ(to_line(train.info.left_out),
+            "3 .webp, 2 other, 1 .tif, 1 .txt, 1 outside class folders and 1 others");
   EXPECT_THAT(list(Split::val).info.left_out, IsEmpty());
 }
 
 TEST_F(ImageFolder, ManyKindsAreCountedTogether) {
   std::vector<LeftOut> kinds;
   for (const char* kind : {".a", ".b", ".c", ".d", ".e", ".f", ".g"}) kinds.push_back({kind, 2});
-  EXPECT_EQ(to_line(kinds), "2 .a, 2 .b, 2 .c, 2 .d, 2 .e and 4 of 2 other kinds");
+  EXPECT_EQ(to_line(kinds), "2 .a, 2 .b, 2 .c, 2 .d, 2 .e and 4 others");
 }
 
 TEST_F(ImageFolder, LabelsAreTrainsByName) {

@@ -184,6 +184,14 @@ TEST_F(ImageSet, StopsAtTheFirstBadImage) {
   EXPECT_THAT(log_, IsEmpty());
 }
 
+TEST_F(ImageSet, PrintsOddNamesOnOneLine) {
+  write_below(file(0).parent_path() / "x\n\x1b\xe9.png", "GIF89a..");
+  EXPECT_THAT(error(), HasSubstr("/x\\n\\x1b\xe9.png: "));
+  options_.skip_bad = 1;
+  EXPECT_EQ(open()->size(), 6);
+  EXPECT_THAT(log_, testing::Each(testing::Not(HasSubstr("\n"))));
+}
+
 TEST_F(ImageSet, SkipsBadImagesAsAllowed) {
   write_below(file(2), "GIF89a..");
   fs::remove(file(3));
