@@ -12,7 +12,8 @@ namespace {
 constexpr int kSide = 32;
 constexpr size_t kPlane = size_t(kSide) * kSide, kImage = kPlane * kChannels;
 
-// The same images as pickles, which are programs, or as Matlab's files: names what is there and what to fetch.
+// The same images as pickles, which are programs, or as Matlab's files: names what is there and what to
+// fetch.
 void explain_other_version(const CifarFormat& format, const std::filesystem::path& root,
                            const std::string& archive) {
   namespace fs = std::filesystem;

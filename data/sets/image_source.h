@@ -48,12 +48,12 @@ void alternate_classes(std::vector<ImageFile>& files);
 // twice or leads out of its folder; usage on a split that there is not.
 ImageSource list_tiny_imagenet(const std::string& dir, Split split);
 
-// A folder per class: DIR/train/<class>/, DIR/val (valid, validation) and DIR/test the same, with images in it
-// and in its folders (folder_walk.h). A label is the place of the class's name among `classes`; without them,
-// among the sorted names of train's folders, or the split's own where there is no train. A class may have no
-// images where it is not the split's own folders that say which there are: one of `notes` then says so. Files
-// that are no images are counted in info.left_out. Throws bad_input on a missing or empty folder, and on
-// classes that have no label.
+// A folder per class: DIR/train/<class>/, DIR/val (valid, validation) and DIR/test the same, with images in
+// it and in its folders (folder_walk.h). A label is the place of the class's name among `classes`; without
+// them, among the sorted names of train's folders, or the split's own where there is no train. A class may
+// have no images where it is not the split's own folders that say which there are: one of `notes` then says
+// so. Files that are no images are counted in info.left_out. Throws bad_input on a missing or empty folder,
+// and on classes that have no label.
 ImageSource list_image_folder(const std::string& dir, Split split,
                               const std::vector<std::string>& classes = {});
 // Those whose folders are there. Throws bad_input where DIR is no folder.

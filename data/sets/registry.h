@@ -27,7 +27,8 @@ struct OpenOptions {
   std::function<void(const std::string&)> log;  // see image_set.h; stderr without it
 };
 
-// The splits with labels that there are: of "imagefolder" those whose folders exist. Throws as open_dataset().
+// The splits with labels that there are: of "imagefolder" those whose folders exist. Throws as
+// open_dataset().
 std::vector<Split> splits_of(std::string_view name, const std::string& dir);
 
 // The split that a network is measured on where nobody says which: test where there is one, otherwise val.
@@ -39,8 +40,8 @@ struct MeasuredSplit {
 MeasuredSplit measured_split(std::string_view name, const std::string& dir);
 
 // `dir` is the folder of the files; the embedded set has none and ignores it. Throws usage on an unknown name
-// (with the nearest one), a missing dir, a split that the set never has or an option out of range, bad_input on
-// missing or damaged files, resource on a full disk.
+// (with the nearest one), a missing dir, a split that the set never has or an option out of range, bad_input
+// on missing or damaged files, resource on a full disk.
 std::shared_ptr<const Dataset> open_dataset(std::string_view name, const std::string& dir, Split split,
                                             const OpenOptions& options = {});
 

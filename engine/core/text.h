@@ -9,7 +9,7 @@ namespace plume {
 // The candidate with the smallest edit distance to `word`; empty when there are none.
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates);
 
-// Control characters as \\n, \\t or \\x1b, so that a name from a disk stays on its line and steers no terminal.
+// Control characters as \n, \t or \x1b, so that a name from a disk stays on its line and steers no terminal.
 std::string printable(std::string_view text);
 
 // "'a', 'b', 'c', 'd', 'e' and 7 more": at most five names, printable.

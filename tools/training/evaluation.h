@@ -24,7 +24,8 @@ int64_t shorter_side_for(const data::Dataset& dataset, int64_t image_size);
 
 // A loader that sees every image once, in order, only normalised. limit: the first `limit` images; 0 for all.
 // image_size: 0 for images as they are. Larger images and those of a folder are resized and cropped as for
-// torchvision's presets (256 -> 224, in proportion), others resized. shared: this rank's part of the images (tool_ranks.h).
+// torchvision's presets (256 -> 224, in proportion), others resized. shared: this rank's part of the images
+// (ranks.h).
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
                                int64_t limit, int64_t image_size = 0, bool shared = false);
 
