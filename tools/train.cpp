@@ -1,6 +1,7 @@
 // train: trains a network on a data set and keeps checkpoints and metrics in a run folder.
 #include <filesystem>
 
+#include "engine/core/text.h"
 #include "engine/distributed/launch.h"
 #include "tools/cli/main.h"
 #include "tools/cli/paths.h"
@@ -82,7 +83,7 @@ int go_on(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& fo
   request.recipe = tools::overlay(tools::recipe_fields(), stored.recipe, w.recipe, flags);
   request.options = tools::overlay(tools::option_fields(), options_of_run(folder, stored), w.options, flags);
   make_absolute(request.recipe, request.options);
-  const std::string changes = tools::brief_list(changes_of(stored, request));
+  const std::string changes = brief_list(changes_of(stored, request), "");
   PLUME_CHECK(
       changes.empty() || w.allow_changes,
       "--resume: the run was started otherwise ({}); give --allow-changes to go on with the new values",

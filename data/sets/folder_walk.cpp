@@ -6,6 +6,7 @@
 #include <cctype>
 #include <filesystem>
 
+#include "data/images/image.h"
 #include "engine/core/error.h"
 #include "engine/core/text.h"
 
@@ -25,14 +26,8 @@ std::string extension_of(const std::string& name) {
 
 }  // namespace
 
-const std::vector<std::string>& readable_extensions() {
-  static const std::vector<std::string> extensions{".jpg", ".jpeg", ".jpe", ".jfif", ".png",
-                                                   ".bmp", ".ppm",  ".pgm", ".pnm"};
-  return extensions;
-}
-
 bool is_readable_name(const std::string& name) {
-  const std::vector<std::string>& known = readable_extensions();
+  const auto known = readable_extensions();
   return std::find(known.begin(), known.end(), extension_of(name)) != known.end();
 }
 

@@ -10,9 +10,9 @@
 
 namespace plume::data {
 
-// Extensions of files that are read as images, lower case. Others are left out, and counted.
-const std::vector<std::string>& readable_extensions();
-bool is_readable_name(const std::string& name);  // in upper or lower case
+// Whether the name has one of readable_extensions() (images/image.h), in upper or lower case. Other files are
+// left out, and counted.
+bool is_readable_name(const std::string& name);
 
 // Files that are left out, by kind.
 class LeftOutCounts {

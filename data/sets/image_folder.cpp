@@ -2,6 +2,7 @@
 #include <cctype>
 #include <filesystem>
 
+#include "data/images/image.h"
 #include "data/sets/folder_walk.h"
 #include "data/sets/image_source.h"
 #include "engine/core/error.h"
@@ -111,8 +112,8 @@ class Listing {
 
   [[noreturn]] void refuse_empty(const std::string& path) const {
     std::string known;
-    for (const std::string& extension : readable_extensions())
-      known += (known.empty() ? "*" : ", *") + extension;
+    for (const std::string_view extension : readable_extensions())
+      known.append(known.empty() ? "*" : ", *").append(extension);
     const std::string others = to_line(source_.info.left_out);
     fail(ErrorKind::bad_input, "{}: has no images, expected {}{}", printable(path), known,
          others.empty() ? "" : "; left out: " + others);

@@ -48,11 +48,13 @@ std::string printable(std::string_view text) {
   return out;
 }
 
-std::string brief_list(const std::vector<std::string>& names) {
+std::string brief_list(const std::vector<std::string>& names, std::string_view quote) {
   constexpr size_t kMost = 5;
   std::string out;
-  for (size_t i = 0; i < std::min(names.size(), kMost); ++i)
-    out += (i > 0 ? ", '" : "'") + printable(names[i]) + "'";
+  for (size_t i = 0; i < std::min(names.size(), kMost); ++i) {
+    if (i > 0) out += ", ";
+    out.append(quote).append(printable(names[i])).append(quote);
+  }
   if (names.size() > kMost) out += " and " + std::to_string(names.size() - kMost) + " more";
   return out;
 }

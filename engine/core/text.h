@@ -12,7 +12,7 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
 // Control characters as \n, \t or \x1b, so that a name from a disk stays on its line and steers no terminal.
 std::string printable(std::string_view text);
 
-// "'a', 'b', 'c', 'd', 'e' and 7 more": at most five names, printable.
-std::string brief_list(const std::vector<std::string>& names);
+// "'a', 'b', 'c', 'd', 'e' and 7 more": at most five names, printable, each between two of `quote`.
+std::string brief_list(const std::vector<std::string>& names, std::string_view quote = "'");
 
 }  // namespace plume

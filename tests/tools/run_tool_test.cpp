@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "engine/core/text.h"
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
 #include "tools/cli/json.h"
@@ -96,10 +97,10 @@ TEST(RunToolTest, LinesHoldNoControlCharacters) {
 }
 
 TEST(RunToolTest, ListsAreBrief) {
-  EXPECT_EQ(tools::brief_list({}), "");
-  EXPECT_EQ(tools::brief_list({"a"}), "a");
-  EXPECT_EQ(tools::brief_list({"a", "b", "c", "d", "e"}), "a, b, c, d, e");
-  EXPECT_EQ(tools::brief_list({"a", "b", "c", "d", "e", "f", "g"}), "a, b, c, d, e and 2 more");
+  EXPECT_EQ(brief_list({}, ""), "");
+  EXPECT_EQ(brief_list({"a"}, ""), "a");
+  EXPECT_EQ(brief_list({"a", "b", "c", "d", "e"}, ""), "a, b, c, d, e");
+  EXPECT_EQ(brief_list({"a", "b", "c", "d", "e", "f", "g"}, ""), "a, b, c, d, e and 2 more");
 }
 
 }  // namespace

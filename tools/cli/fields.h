@@ -37,6 +37,7 @@ struct Field {
   const char* key;
   std::variant<TextField<S>, WholeField<S>, NumberField<S>, SwitchField<S>> kind;
   const char* help;
+  bool optional = false;  // younger than the first format of files: those may lack it, and mean its default
 
   std::string flag() const {
     std::string text = std::string("--") + key;

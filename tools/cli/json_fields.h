@@ -59,12 +59,13 @@ void set_field(const Field<S>& field, const Json& value, S& values, const std::s
       field.kind);
 }
 
-// Every field of `json`, which must hold all of them and nothing else. Throws bad_input, naming `source`.
+// Every field of `json`, which must hold all that are not optional, and nothing else. Throws bad_input, naming `source`.
 template <class S>
 S from_complete_json(const Fields<S>& fields, const Json& json, const std::string& source) {
   S values;
   if (!json.is_object()) fail(ErrorKind::bad_input, "{}: settings are missing", source);
   for (const Field<S>& field : fields) {
+    if (!json.contains(field.key) && field.optional) continue;
     if (!json.contains(field.key)) fail(ErrorKind::bad_input, "{}: '{}' is missing", source, field.key);
     set_field(field, json[field.key], values, source);
   }

@@ -102,28 +102,10 @@ int give_up_on_exception() {
 
 std::string one_line(const std::string& text) {
   constexpr size_t kLongest = 8192;
-  std::string line;
-  for (const char c : text) {
-    if (line.size() >= kLongest) return line + "...";
-    const bool control = (unsigned char)c < ' ' || c == '\x7f';
-    if (c == '\n' || c == '\r' || c == '\t') {
-      line += ' ';
-    } else if (control) {
-      char code[8];
-      std::snprintf(code, sizeof code, "\\x%02x", unsigned((unsigned char)c));
-      line += code;
-    } else {
-      line += c;
-    }
-  }
-  return line;
-}
-
-std::string brief_list(const std::vector<std::string>& names) {
-  constexpr size_t kMost = 5;
-  std::string text;
-  for (size_t i = 0; i < names.size() && i < kMost; ++i) text += (i ? ", " : "") + names[i];
-  return names.size() > kMost ? message("{} and {} more", text, names.size() - kMost) : text;
+  std::string line = text.substr(0, kLongest);
+  for (char& c : line)
+    if (c == '\n' || c == '\r' || c == '\t') c = ' ';
+  return printable(line) + (text.size() > kLongest ? "..." : "");
 }
 
 DeviceFlags::DeviceFlags(Flags& flags) : flags_(flags) {

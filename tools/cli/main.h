@@ -33,9 +33,6 @@ void log_line(const std::string& line);
 // are written as "\x1b"; cut off where it is longer than any message.
 std::string one_line(const std::string& text);
 
-// "a, b, c, d, e and 7 more": at most five names.
-std::string brief_list(const std::vector<std::string>& names);
-
 // Runs the body and turns whatever it throws into one line on stderr and an exit code of ErrorKind, also what
 // another thread throws and nobody catches. What libraries throw of files and JSON is bad input, of memory,
 // threads and disks a missing resource; the rest is internal. A rank of several then ends the others, which would

@@ -64,9 +64,8 @@ const Fields<Recipe>& recipe_fields() {
        "policy of image operations"},
       {"erasing", NumberField<R>{&R::erasing, 0, 1}, "probability of random erasing"},
       {"precise_bn", WholeField<R>{&R::precise_bn, 0, 1'000'000},
-       "before each evaluation batch norms' statistics are computed anew over so many training batches; 0: "
-       "the "
-       "running ones"},
+       "training batches over which batch norms' statistics are computed anew before an evaluation; 0: none",
+       true},
       {"ema_decay", NumberField<R>{&R::ema_decay, 0, kBelowOne},
        "of averaged weights, which are evaluated; 0: off"},
       {"precision", TextField<R>{&R::precision, {"f32", "bf16", "f16"}}, "of activations; weights are f32"},
