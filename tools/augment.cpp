@@ -114,7 +114,6 @@ int run(tools::Flags& flags) {
                          {.count = r.shuffle ? 0 : r.count,
                           .shorter_side = r.data == "imagefolder" ? tools::resized_side(r.image_size) : 0,
                           .log = tools::log_line});
-  tools::log_line("shows " + to_line(dataset->description()));
   data::LoaderParams params;
   params.batch_size = std::min(r.count, dataset->size());
   params.workers = 0;
@@ -146,6 +145,7 @@ int run(tools::Flags& flags) {
   write_file_atomically(r.out, data::encode_png(picture));
   std::printf("wrote %s: %zu samples of %s, %dx%d pixels\n", r.out.c_str(), sheet.size(), r.data.c_str(),
               picture.width, picture.height);
+  std::printf("from %s\n", to_line(dataset->description()).c_str());
   return 0;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From a fresh checkout to a trained and evaluated network: installs what is missing, builds the two programs
-# that it runs, trains ResNet18 on the embedded data set for a short while, evaluates it and prints a table. The
-# run lands in runs/demo; a second call replaces it.
+# that it runs, trains ResNet18 on the embedded data set for a short while, evaluates it and prints a table.
+# The run lands in runs/demo; a second call replaces it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

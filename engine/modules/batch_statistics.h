@@ -1,6 +1,7 @@
-// Batch norms' statistics computed anew for evaluation: "precise batch norm" (Wu and Johnson, arXiv:2105.07576,
-// section 3.2). The running statistics of training are means over steps whose weights were still changing, and
-// with a small momentum (0.01 in MobileNetV3) a short run leaves them near where they began.
+// Batch norms' statistics computed anew for evaluation: "precise batch norm" (Wu and Johnson,
+// arXiv:2105.07576, section 3.2). The running statistics of training are means over steps whose weights were
+// still changing, and with a small momentum (0.01 in MobileNetV3) a short run leaves them near where they
+// began.
 //
 //   {
 //     BatchStatistics statistics(net);
@@ -13,10 +14,10 @@
 
 namespace plume {
 
-// While alive, the network is in evaluation mode but for its batch norms, which normalise with the batch's own
-// statistics, and whose running ones become the plain mean over the batches added so far (momentum None in
-// PyTorch). Frozen norms keep theirs. Afterwards the network is in evaluation mode; num_batches_tracked and the
-// momentum are as before.
+// While alive, the network is in evaluation mode but for its batch norms, which normalise with the batch's
+// own statistics, and whose running ones become the plain mean over the batches added so far (momentum None
+// in PyTorch). Frozen norms keep theirs. Afterwards the network is in evaluation mode; num_batches_tracked
+// and the momentum are as before.
 class BatchStatistics {
  public:
   explicit BatchStatistics(Module& module);

@@ -44,8 +44,8 @@ TEST(ClassificationTest, EqualsScikitLearn) {
   EXPECT_EQ(cases, 5);
 }
 
-// By hand: of ten classes 0 and 1 have labels, 0 and 2 are predicted. F1 of 0 is 2 * 1 / (2 + 2), that of 1 and
-// 2 is 0; the other seven do not occur. Over all ten the mean would be 0.05.
+// By hand: of ten classes 0 and 1 have labels, 0 and 2 are predicted. F1 of 0 is 2 * 1 / (2 + 2), that of 1
+// and 2 is 0; the other seven do not occur. Over all ten the mean would be 0.05.
 TEST(ClassificationTest, AClassThatOccursNowhereDoesNotCount) {
   constexpr int kClasses = 10;
   ClassificationMetrics metrics(kClasses);

@@ -1,4 +1,5 @@
-// Every program with paths that no file can have, or that people's files do have: one line and a documented code.
+// Every program with paths that no file can have, or that people's files do have: one line and a documented
+// code.
 #include "tests/tools/training_run.h"
 
 namespace plume::test {

@@ -59,7 +59,8 @@ void set_field(const Field<S>& field, const Json& value, S& values, const std::s
       field.kind);
 }
 
-// Every field of `json`, which must hold all that are not optional, and nothing else. Throws bad_input, naming `source`.
+// Every field of `json`, which must hold all that are not optional, and nothing else. Throws bad_input,
+// naming `source`.
 template <class S>
 S from_complete_json(const Fields<S>& fields, const Json& json, const std::string& source) {
   S values;

@@ -53,7 +53,8 @@ int give_up(const std::string& text, ErrorKind kind) {
   return int(kind);
 }
 
-// What the system says of names and of what lies under them is the input's fault; of all else it has too little.
+// What the system says of names and of what lies under them is the input's fault; of all else it has too
+// little.
 ErrorKind kind_of(const std::error_code& code) {
   for (const std::errc of_input :
        {std::errc::no_such_file_or_directory, std::errc::not_a_directory, std::errc::is_a_directory,

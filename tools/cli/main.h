@@ -29,14 +29,14 @@ class DeviceFlags {
 // "train: message" on stderr; of several ranks the first speaks.
 void log_line(const std::string& line);
 
-// Text as it may stand in a log: white space is blanks, other control characters, which names of files may hold,
-// are written as "\x1b"; cut off where it is longer than any message.
+// Text as it may stand in a log: white space is blanks, other control characters, which names of files may
+// hold, are written as "\x1b"; cut off where it is longer than any message.
 std::string one_line(const std::string& text);
 
 // Runs the body and turns whatever it throws into one line on stderr and an exit code of ErrorKind, also what
 // another thread throws and nobody catches. What libraries throw of files and JSON is bad input, of memory,
-// threads and disks a missing resource; the rest is internal. A rank of several then ends the others, which would
-// wait for it.
+// threads and disks a missing resource; the rest is internal. A rank of several then ends the others, which
+// would wait for it.
 int run_tool(int argc, char** argv, const std::string& description, const std::function<int(Flags&)>& body);
 
 }  // namespace plume::tools

@@ -1,5 +1,5 @@
-// What a training run says: a bar on a terminal, plain lines elsewhere (shows_bar() tells which), one JSON line
-// per epoch for programs; and a log file with all of it. Only the bar has control characters.
+// What a training run says: a bar on a terminal, plain lines elsewhere (shows_bar() tells which), one JSON
+// line per epoch for programs; and a log file with all of it. Only the bar has control characters.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -50,9 +50,10 @@ class Progress {
   std::unique_ptr<std::FILE, Close> log_;
 };
 
-// Whether a bar may be drawn on stdout: it is a terminal that understands escape codes (TERM is neither "dumb" nor
-// unset, NO_COLOR is not set), and no launcher is between: mpirun gives its ranks a terminal of their own and
-// writes what they say wherever its own output goes. `variable` returns null where a variable is not set.
+// Whether a bar may be drawn on stdout: it is a terminal that understands escape codes (TERM is neither
+// "dumb" nor unset, NO_COLOR is not set), and no launcher is between: mpirun gives its ranks a terminal of
+// their own and writes what they say wherever its own output goes. `variable` returns null where a variable
+// is not set.
 bool shows_bar(bool terminal, const char* (*variable)(const char* name));
 
 std::string format_duration(double seconds);  // "1:02:03", "2:03"

@@ -33,8 +33,8 @@ class CellFigures {
     return ms.is_number() ? Json(ms.get<double>() * 1e3) : Json();
   }
   Json latency_batch() const { return latency(true, "batch"); }
-  // Whether guessing would have done as well: the accuracy is within three standard deviations of 1 in `classes`
-  // on as many images. Such a cell says nothing about its network.
+  // Whether guessing would have done as well: the accuracy is within three standard deviations of 1 in
+  // `classes` on as many images. Such a cell says nothing about its network.
   bool at_chance() const;
 
  private:
