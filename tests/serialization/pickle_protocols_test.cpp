@@ -4,6 +4,7 @@
 
 #include "engine/core/error.h"
 #include "engine/serialization/pickle.h"
+#include "tests/serialization/refused_pickles.h"
 #include "tests/serialization/torch_writer.h"
 
 namespace plume {
@@ -14,6 +15,7 @@ using test::integer;
 using test::kOrderedDict;
 using test::pickle_of;
 using test::raw;
+using test::refuse;
 using test::storage;
 using test::tensor;
 using test::text;
@@ -31,18 +33,6 @@ std::string stack_global(const std::string& module, const std::string& name) {
   return short_text(module) + short_text(name) + "\x93";
 }
 
-void refuse(const std::string& bytes, const std::string& kind, const std::string& what = "") {
-  try {
-    const Pickle pickle(bytes, "FILE");
-    ADD_FAILURE() << "accepted, expected " << kind << ": " << testing::PrintToString(bytes.substr(0, 100));
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::bad_input);
-    EXPECT_THAT(error.what(), testing::StartsWith("FILE: " + kind + ": byte "));
-    EXPECT_THAT(error.what(), HasSubstr(what));
-    EXPECT_THAT(error.what(), testing::Not(HasSubstr("\n")));
-    EXPECT_LT(std::strlen(error.what()), 500u);
-  }
-}
 void refuse_body(const std::string& body, const std::string& kind, const std::string& what = "") {
   refuse(pickle_of(body), kind, what);
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/core/error.h"
+#include "tests/serialization/refused_pickles.h"
 #include "tests/serialization/torch_writer.h"
 
 namespace plume {
@@ -15,6 +16,7 @@ using test::integer;
 using test::kOrderedDict;
 using test::pickle_of;
 using test::raw;
+using test::refuse;
 using test::storage;
 using test::tensor;
 using test::text;
@@ -24,18 +26,6 @@ const std::string kFloats = storage("Float", "0", 4);
 const std::string kRebuild = "ctorch._utils\n_rebuild_tensor_v2\n";
 const std::string kParameter = "ctorch._utils\n_rebuild_parameter\n";
 
-void refuse(const std::string& bytes, const std::string& kind, const std::string& what = "") {
-  try {
-    const Pickle pickle(bytes, "FILE");
-    ADD_FAILURE() << "accepted, expected " << kind << ": " << testing::PrintToString(bytes.substr(0, 100));
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::bad_input);
-    EXPECT_THAT(error.what(), testing::StartsWith("FILE: " + kind + ": byte "));
-    EXPECT_THAT(error.what(), testing::HasSubstr(what));
-    EXPECT_THAT(error.what(), testing::Not(testing::HasSubstr("\n")));
-    EXPECT_LT(std::strlen(error.what()), 500u);
-  }
-}
 void refuse_body(const std::string& body, const std::string& kind, const std::string& what = "") {
   refuse(pickle_of(body), kind, what);
 }

@@ -5,7 +5,7 @@
 #include "data/sets/folder_walk.h"
 #include "data/sets/image_source.h"
 #include "data/sets/registry.h"
-#include "tests/data/images/image_files.h"
+#include "tests/data/sets/listed_files.h"
 
 namespace plume::data {
 namespace {
@@ -15,17 +15,6 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-std::vector<std::string> paths(const ImageSource& source) {
-  std::vector<std::string> all;
-  for (const ImageFile& file : source.files) all.push_back(file.path);
-  return all;
-}
-std::vector<int32_t> labels(const ImageSource& source) {
-  std::vector<int32_t> all;
-  for (const ImageFile& file : source.files) all.push_back(file.label);
-  return all;
-}
 
 class ImageFolder : public testing::Test {
  protected:

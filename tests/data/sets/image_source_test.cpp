@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <sys/stat.h>
 
-#include "tests/data/images/image_files.h"
+#include "tests/data/sets/listed_files.h"
 
 namespace plume::data {
 namespace {
@@ -12,17 +12,6 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-std::vector<std::string> paths(const ImageSource& source) {
-  std::vector<std::string> all;
-  for (const ImageFile& file : source.files) all.push_back(file.path);
-  return all;
-}
-std::vector<int32_t> labels(const ImageSource& source) {
-  std::vector<int32_t> all;
-  for (const ImageFile& file : source.files) all.push_back(file.label);
-  return all;
-}
 
 // Three classes, whose order in wnids.txt is neither that of their ids nor that of the annotations.
 class TinyImageNet : public testing::Test {
