@@ -101,7 +101,7 @@ TEST_F(Folders, RefusesASplitThatIsNotThere) {
       "augment", {"--data", "imagefolder", "--data-dir", data().string(), "--split", "val", "--image-size",
                   "16", "--device", "cpu", "--count", "4", "--out", folder_.file("sheet.png")});
   EXPECT_EQ(sheet.code, 0) << sheet.err;
-  EXPECT_THAT(sheet.err, HasSubstr("shows val split, 7 images of " + data().string() + "/val"));
+  EXPECT_THAT(sheet.out, HasSubstr("from val split, 7 images of " + data().string() + "/val"));
 }
 
 TEST_F(Folders, NetworksWithoutASizeNeedImagesOfOne) {
