@@ -158,12 +158,27 @@ void Dataset::check_labels() const {
 
 Sample Dataset::get(int64_t i) const {
   PLUME_CHECK(i >= 0 && i < size(), "data set {}: image {} of {}", info_.name, i, size());
-  const size_t at = size_t(i);
-  ImagePlace place{0, info_.height, info_.width};
-  place.offset = i * int64_t(image_bytes(place.height, place.width));
-  if (!content_.places.empty()) place = content_.places[at];
+  const ImagePlace place = place_of(i);
   return {content_.pixels.subspan(size_t(place.offset), image_bytes(place.height, place.width)), place.height,
-          place.width, content_.labels[at]};
+          place.width, content_.labels[size_t(i)]};
+}
+
+ImagePlace Dataset::place_of(int64_t i) const {
+  if (!content_.places.empty()) return content_.places[size_t(i)];
+  return {i * int64_t(image_bytes(info_.height, info_.width)), info_.height, info_.width};
+}
+
+std::shared_ptr<const Dataset> Dataset::subset(std::span<const int64_t> images) const {
+  DatasetContent chosen;
+  chosen.pixels = content_.pixels;
+  chosen.owner = content_.owner;
+  chosen.skipped = content_.skipped;
+  chosen.pixel_hash = hash_values(images, hash_text(fingerprint_, content_.pixel_hash));
+  for (const int64_t i : images) {
+    chosen.labels.push_back(get(i).label);
+    chosen.places.push_back(place_of(i));
+  }
+  return std::make_shared<const Dataset>(info_, std::move(chosen));
 }
 
 }  // namespace plume::data

@@ -95,6 +95,9 @@ class Dataset {
 
   int64_t size() const { return int64_t(content_.labels.size()); }
   virtual Sample get(int64_t i) const;  // throws usage when i is not in [0, size)
+  // These images, in this order, as a set of its own that shares the pixels. Its fingerprint is a function of
+  // this one's and the choice. Throws usage on an image that there is not.
+  std::shared_ptr<const Dataset> subset(std::span<const int64_t> images) const;
 
   const DatasetInfo& info() const { return info_; }
   const std::string& name() const { return info_.name; }
@@ -114,6 +117,7 @@ class Dataset {
 
  private:
   void check_labels() const;
+  ImagePlace place_of(int64_t i) const;
 
   DatasetInfo info_;
   DatasetContent content_;  // of a set made from one vector of pixels, without places

@@ -96,7 +96,7 @@ int go_on(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& fo
               "remembered; give --data-dir",
               request.options.data_dir);
   if (!changes.empty()) tools::log_line("goes on with changes: " + changes);
-  return tools::resume(request, folder, checkpoint, stored.state);
+  return tools::resume(request, folder, checkpoint, stored.state, w.allow_changes);
 }
 
 int run(tools::Flags& flags) {
@@ -111,7 +111,7 @@ int run(tools::Flags& flags) {
   flags.on("--allow-changes", w.allow_changes, "let --resume change settings");
   flags.on("--overwrite", w.overwrite, "replace the run in --out");
   flags.on("--quiet", w.quiet, "say nothing but warnings and errors");
-  flags.on("--json", w.json, "one JSON line per epoch on stdout, nothing else");
+  flags.on("--json", w.json, "one JSON line per epoch and one of the test on stdout, nothing else");
   tools::DeviceFlags device(flags);
   flags.parse();
   PLUME_CHECK(!(w.resume && w.overwrite), "--resume and --overwrite exclude each other");

@@ -40,7 +40,8 @@ MeasuredSplit measured_split(std::string_view name, const std::string& dir) {
   const std::vector<Split> there = splits_of(name, dir);
   const auto has = [&](Split split) { return std::find(there.begin(), there.end(), split) != there.end(); };
   const bool val = has(Split::val), test = has(Split::test);
-  if (val && test) return {Split::test, message("{}: has val and test: test is measured", printable(dir))};
+  if (val && test)
+    return {Split::test, message("{}: has val and test: test is measured", printable(dir)), true};
   if (test) return {Split::test, ""};
   if (!val) fail(ErrorKind::bad_input, "{}: has no folder val or test", printable(dir));
   return {Split::val, name == "imagefolder" ? message("{}: has no test: val is measured", printable(dir))

@@ -35,6 +35,8 @@ std::vector<Split> splits_of(std::string_view name, const std::string& dir);
 struct MeasuredSplit {
   Split split = Split::test;
   std::string note;  // one line where that was a choice, or not the usual one; empty otherwise
+  // Another split that a run can be selected on: val where test is measured.
+  bool has_validation = false;
 };
 // Throws as open_dataset(), and bad_input where there is neither.
 MeasuredSplit measured_split(std::string_view name, const std::string& dir);

@@ -34,12 +34,13 @@ ToolResult run_ranks(const std::string& program, const Words& flags) {
   return run_command(PLUME_MPIEXEC, words);
 }
 
-// Epochs of 16 images. At the kinks of relu the last bit of a sum decides between two gradients,
-// so that curves part at a pace that grows with the learning rate; this one moves the loss by some 1e-3.
+// Epochs of 16 images, selected on 16 others. At the kinks of relu the last bit of a sum decides between two
+// gradients, so that curves part at a pace that grows with the learning rate; this one moves the loss by some
+// 1e-3.
 Words small_run(const std::string& out, const std::string& flags) {
   Words words{"--out", out};
   std::istringstream all(
-      "--device cpu --data synthetic --stem cifar --limit-train 16 --limit-test 9 "
+      "--device cpu --data synthetic --stem cifar --limit-train 32 --validation 16 --limit-test 9 "
       "--warmup-epochs 0 --lr 1e-5 --threads 1 --workers 0 " +
       flags);
   for (std::string word; all >> word;) words.push_back(word);
@@ -69,13 +70,18 @@ TEST_F(RanksTest, TwoEqualOneWithTheDoubledBatch) {
   EXPECT_EQ(count(both.out, "epoch 2/2: loss"), 1) << "only the first rank speaks: " << both.out;
 
   const auto expected = lines_of(one + "/metrics.jsonl"), got = lines_of(two + "/metrics.jsonl");
-  ASSERT_EQ(expected.size(), 2u);
-  ASSERT_EQ(got.size(), 2u);
+  ASSERT_EQ(expected.size(), 3u);
+  ASSERT_EQ(got.size(), 3u);
   for (size_t i = 0; i < 2; ++i) {
-    for (const char* key : {"train_loss", "test_loss"})
+    for (const char* key : {"train_loss", "validation_loss"})
       EXPECT_NEAR(double(got[i][key]), double(expected[i][key]), 1e-5) << key << " of epoch " << i + 1;
-    for (const char* key : {"test_top1", "test_macro_f1", "step"}) EXPECT_EQ(got[i][key], expected[i][key]);
+    for (const char* key : {"validation_top1", "validation_macro_f1", "step"})
+      EXPECT_EQ(got[i][key], expected[i][key]);
   }
+  for (const char* key : {"test_best_loss", "test_last_loss"})
+    EXPECT_NEAR(double(got[2][key]), double(expected[2][key]), 1e-5) << key;
+  for (const char* key : {"best_epoch", "test_images", "test_best_top1"})
+    EXPECT_EQ(got[2][key], expected[2][key]) << key;
 }
 
 // One rank is asked to stop; both do, after the same step, and go on as if nothing had been.
@@ -98,8 +104,9 @@ TEST_F(RanksTest, ASignalToOneStopsAllAndTheRunGoesOn) {
   const ToolResult resumed =
       run_ranks("train", {"--device", "cpu", "--threads", "1", "--resume", "--out", stopped});
   ASSERT_EQ(resumed.code, 0) << resumed.err;
-  EXPECT_EQ(lines_of(whole + "/metrics.jsonl").back()["train_loss"],
-            lines_of(stopped + "/metrics.jsonl").back()["train_loss"]);
+  for (const char* key : {"best_epoch", "test_best_loss", "test_last_loss"})
+    EXPECT_EQ(lines_of(whole + "/metrics.jsonl").back()[key],
+              lines_of(stopped + "/metrics.jsonl").back()[key]);
   const char* last = "/checkpoints/step-00000020.safetensors";
   const tools::TensorMap left = tools::read_tensors(whole + last),
                          right = tools::read_tensors(stopped + last);

@@ -25,7 +25,8 @@ using Words = std::vector<std::string>;
 // weights.
 const json kRecipe = {
     {"title", "A small <study>"},
-    {"settings", {{"epochs", 1}, {"batch", 8}, {"limit-train", 8}, {"limit-test", 10}, {"warmup-epochs", 0}}},
+    {"settings",
+     {{"epochs", 1}, {"batch", 8}, {"limit-train", 20}, {"limit-test", 10}, {"warmup-epochs", 0}}},
     {"groups",
      {{{"name", "networks"},
        {"kind", "main"},
@@ -152,6 +153,11 @@ TEST_F(StudyTest, TablesHoldTheEvaluationsFigures) {
   EXPECT_EQ(row["network"], row["chance"] ? "ShuffleNetV2 x0.5 †" : "ShuffleNetV2 x0.5");
   EXPECT_DOUBLE_EQ(row["top1"], 100 * evaluation["top1"].get<double>());
   EXPECT_EQ(row["macro_f1"], evaluation["macro_f1"]);
+  EXPECT_EQ(row["selected_on"], "10 validation images");
+  EXPECT_EQ(r["selection"], (json{{"validation", 2}, {"test", 0}}));
+  const json result = tools::parse_json_or_null(read_file(cell_file("whole", kSecond, "run/result.json")));
+  EXPECT_EQ(result["best"]["test_top1"], evaluation["top1"]);
+  EXPECT_DOUBLE_EQ(row["top1_last"], 100 * result["last"]["test_top1"].get<double>());
   const json cost = table(r, "cost-synthetic")["rows"][1];
   EXPECT_DOUBLE_EQ(cost["flops_224"], 2 * cost["macs_224"].get<double>());
   EXPECT_DOUBLE_EQ(cost["size_mib"], evaluation["parameters"].get<double>() * 4 / 1048576);

@@ -51,6 +51,11 @@ TEST(TrainRefusalTest, CommandLines) {
       {{"--nesterov", "--momentum", "0"}, 2, {"--nesterov", "--momentum"}},
       {{"--freeze-backbone"}, 2, {"--freeze-backbone", "--weights"}},
       {{"--weights", "/nowhere.safetensors"}, 3, {"/nowhere.safetensors"}},
+      {{"--validation", "1.0"}, 2, {"--validation", "1.0", "a share below 1"}},
+      {{"--validation", "-1"}, 2, {"--validation", "-1"}},
+      {{"--validation", "a tenth"}, 2, {"--validation", "a tenth", "auto"}},
+      {{"--validation", "5", "--limit-train", "100"}, 3, {"--validation 5", "10 classes", "10 to 90"}},
+      {{"--validation", "200", "--limit-train", "100"}, 3, {"--validation 200", "10 to 90"}},
       {{"--crop-padding", "1025"}, 2, {"--crop-padding"}},
       {{"extra"}, 2, {"extra"}},
   };

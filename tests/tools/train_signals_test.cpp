@@ -57,7 +57,7 @@ TEST(TrainSignalsTest, NohupIsHeeded) {
   const ToolResult result =
       signalled("trap '' HUP; ", "[ -s " + out + "/metrics.jsonl ]", "HUP", train(out, 20));
   EXPECT_EQ(result.code, 0) << result.err;
-  EXPECT_EQ(lines_of(out + "/metrics.jsonl").size(), 20u);
+  EXPECT_EQ(epochs_of(out).size(), 20u);
 }
 
 TEST(TrainSignalsTest, AnEvaluationWritesNothing) {

@@ -16,6 +16,7 @@ template <class S>
 struct TextField {
   std::string S::*member;
   std::vector<std::string> choices = {};  // any text when empty
+  bool or_number = false;                 // JSON may have a number, which is taken as it is written
 };
 template <class S>
 struct WholeField {

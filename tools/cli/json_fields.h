@@ -31,6 +31,10 @@ void set_field(const Field<S>& field, const Json& value, S& values, const std::s
         if constexpr (std::is_same_v<Kind, TextField<S>>) {
           std::string names;
           for (const std::string& c : kind.choices) names += (names.empty() ? "" : ", ") + c;
+          if (kind.or_number && value.is_number()) {
+            member = to_text(value);
+            return;
+          }
           if (!value.is_string()) refuse(names.empty() ? "a text" : "one of " + names);
           const std::string text = value.template get<std::string>();
           if (!names.empty() &&
@@ -59,11 +63,10 @@ void set_field(const Field<S>& field, const Json& value, S& values, const std::s
       field.kind);
 }
 
-// Every field of `json`, which must hold all that are not optional, and nothing else. Throws bad_input,
-// naming `source`.
+// Every field of `json`, which must hold all that are not optional, and nothing else. Optional ones that are
+// missing are as in `values`. Throws bad_input, naming `source`.
 template <class S>
-S from_complete_json(const Fields<S>& fields, const Json& json, const std::string& source) {
-  S values;
+S from_complete_json(const Fields<S>& fields, const Json& json, const std::string& source, S values = {}) {
   if (!json.is_object()) fail(ErrorKind::bad_input, "{}: settings are missing", source);
   for (const Field<S>& field : fields) {
     if (!json.contains(field.key) && field.optional) continue;

@@ -212,16 +212,17 @@ function scatterChart(figure) {
   return figurePanel(figure, svg, groups, false);
 }
 
-// Test accuracy by epoch, a line per cell of one data set.
+// Accuracy by epoch on what the cells are selected on, a line per cell of one data set.
 function curveChart(title, cells, id) {
   const frame = {width: 560, height: 300, left: 44, right: 12, top: 26, bottom: 40};
   const names = cells.map((c) => c.label);
-  const points = cells.map((c) => c.curve.map((e) => ({x: e.epoch, y: 100 * e.test_top1, loss: e.train_loss})));
+  const points = cells.map((c) => c.curve.map((e) => ({x: e.epoch, y: 100 * (e.validation_top1 ?? e.test_top1), loss: e.train_loss})));
   const x = scale(points.flat().map((p) => p.x), frame.left, frame.width - frame.right, 0);
   const y = scale(points.flat().map((p) => p.y), frame.height - frame.bottom, frame.top, 0.06);
   x.steps = x.steps.filter(Number.isInteger);
   const svg = shape("svg", {viewBox: `0 0 ${frame.width} ${frame.height}`, role: "img", "aria-label": title});
-  axes(svg, frame, x, y, "epoch", "top-1 accuracy on the test images (%)");
+  axes(svg, frame, x, y, "epoch", cells.every((c) => (c.result || {}).selected_on === "validation") ? "top-1 accuracy on the validation images (%)"
+    : "top-1 accuracy on the images selected on (%)");
   points.forEach((line, i) => {
     const path = line.map((p, k) => `${k ? "L" : "M"}${x.at(p.x).toFixed(1)} ${y.at(p.y).toFixed(1)}`).join("");
     svg.append(shape("path", {d: path, fill: "none", stroke: colour(i), "stroke-width": 2, "stroke-linejoin": "round",
@@ -335,6 +336,9 @@ function head() {
     cards.append(card(chance.size, "at chance: no better than guessing; train longer, on more, or at another rate", true));
   const best = study.cells.filter((c) => c.state === "done" && !chance.has(c.id)).sort((a, b) => b.evaluation.top1 - a.evaluation.top1)[0];
   if (best) cards.append(card(`${(100 * best.evaluation.top1).toFixed(2)} %`, `best: ${best.network}, ${best.data_name}`));
+  const chosen = study.selection || {};
+  if (chosen.validation) cards.append(card(chosen.validation, "cells chosen on validation images, tested once"));
+  if (chosen.test) cards.append(card(chosen.test, "chosen on the test images, which flatters them", true));
   const minutes = study.cells.reduce((sum, c) => sum + (c.seconds || 0), 0) / 60;
   cards.append(card(minutes.toFixed(1), "minutes of training"));
 }

@@ -99,6 +99,7 @@ class CellRun {
                     message("{}: there is no such file", weights.empty() ? "--weights-dir" : weights));
     if (!step("train", train_command(weights))) return ended_early();
     result_["curve"] = curve();
+    result_["result"] = parse_json_or_null(read_text(file("run/result.json")));
     if (!step("evaluate", evaluate_command())) return ended_early();
     result_["evaluation"] = parse_json_or_null(read_text(file("evaluation.json")));
     if (!result_["evaluation"].is_object()) return finish(kFailed, "evaluate: its report is no JSON");
@@ -179,8 +180,9 @@ class CellRun {
     for (std::string line; std::getline(in, line);) {
       const Json epoch = parse_json_or_null(line);
       if (!epoch.is_object()) continue;
-      seconds += epoch.value("train_seconds", 0.0) + epoch.value("test_seconds", 0.0);
-      epochs.push_back(epoch);
+      for (const char* key : {"train_seconds", "validation_seconds", "test_seconds"})
+        seconds += epoch.value(key, 0.0);
+      if (epoch.contains("train_loss")) epochs.push_back(epoch);  // the last line is of the test
     }
     result_["seconds"] = seconds;
     return epochs;

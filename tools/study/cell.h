@@ -25,7 +25,8 @@ struct StudyOptions {
 
 // The content of a cell.json:
 //   "id", "model", "data", "start", "settings", "state" ("done", "failed", "weights missing"), "error",
-//   "curve" [one object per epoch, train's metrics], "evaluation" (evaluate's report), "macs_224",
+//   "curve" [one object per epoch, train's metrics], "result" (train's: what it was selected on, what the
+//   best and the last epoch came to), "evaluation" (evaluate's report, of the best epoch), "macs_224",
 //   "seconds" (training and its evaluations), "peak_memory_bytes" {"train", "evaluate"}, "explanations" [...]
 using CellResult = Json;
 

@@ -80,6 +80,14 @@ std::string report_as_markdown(const Json& report) {
         "**{} cell{} at chance: no better than guessing. Train longer, on more images, or at another "
         "rate.**\n\n",
         cells, cells == 1 ? " is" : "s are");
+  if (const int cells = report["selection"]["validation"].get<int>(); cells > 0)
+    out += message(
+        "The best epochs of {} cells were chosen on validation images; test images were looked "
+        "at once, at the end.\n\n",
+        cells);
+  if (const int cells = report["selection"]["test"].get<int>(); cells > 0)
+    out += message("The best epochs of {} cells were chosen on the test images, which flatters them.\n\n",
+                   cells);
   for (const Json& table : report["tables"]) out += markdown_table(table);
   return out;
 }
@@ -98,10 +106,12 @@ std::string report_as_csv(const Json& report) {
   for (const char* key : kEvaluation) out += std::string(key) + ",";
   out +=
       "single_ms,batch,batch_ms_per_image,energy_mj_per_image,peak_train_bytes,peak_evaluate_bytes,epochs,"
-      "error\n";
+      "selected_on,selection_images,last_top1,error\n";
   for (const Json& cell : report["cells"]) {
     const Json evaluation = cell.value("evaluation", Json::object()),
                peak = cell.value("peak_memory_bytes", Json::object());
+    Json result = cell.value("result", Json::object());
+    if (!result.is_object()) result = Json::object();
     const Json latency = evaluation.value("latency", Json::array());
     for (const char* key : kCell) out += text(cell, key) + ",";
     for (const char* key : kEvaluation) out += text(evaluation, key) + ",";
@@ -109,7 +119,9 @@ std::string report_as_csv(const Json& report) {
                last = latency.empty() ? Json() : latency.back();
     out += text(first, "median_ms") + "," + text(last, "batch") + "," + text(last, "median_ms_per_image") +
            "," + text(peak, "train") + "," + text(peak, "evaluate") + "," +
-           std::to_string(cell.value("curve", Json::array()).size()) + "," + text(cell, "error") + "\n";
+           std::to_string(cell.value("curve", Json::array()).size()) + "," + text(result, "selected_on") +
+           "," + text(result, "selection_images") + "," + text(result.value("last", Json()), "test_top1") +
+           "," + text(cell, "error") + "\n";
   }
   return out;
 }

@@ -53,6 +53,17 @@ Json at_chance(const StudyResults& results) {
   return ids;
 }
 
+// How many cells were selected on what.
+Json selection(const StudyResults& results) {
+  Json counts = {{"validation", 0}, {"test", 0}};
+  for (const CellResult& cell : results.cells()) {
+    if (!done(cell)) continue;
+    Json& count = counts[CellFigures(cell).selected_on_test() ? "test" : "validation"];
+    count = count.get<int>() + 1;
+  }
+  return counts;
+}
+
 Json devices(const StudyResults& results) {
   Json all = Json::array();
   for (const CellResult& cell : results.cells()) {
@@ -102,6 +113,7 @@ Json study_report(const StudyPlan& plan, const std::vector<CellResult>& cell_res
   r["devices"] = devices(results);
   r["counts"] = counts(results);
   r["chance"] = at_chance(results);
+  r["selection"] = selection(results);
   r["tables"] = study_tables(results);
   r["figures"] = study_figures(results);
   r["cells"] = cells(results, out);

@@ -11,6 +11,7 @@ namespace plume::tools {
 // Everything that the page shows:
 //   "title", "recipe", "devices" [{"name", "device", "precision"}],
 //   "counts" {"planned", "done", "failed", ...}, "chance" [ids of cells that did no better than guessing]
+//   "selection" {"validation", "test"}: how many cells' best epochs were chosen on which images
 //   "tables" [{"id", "title", "note", "columns" [{"key", "title", "kind", "digits", "unit"}],
 //     "rows" [{key: value}]}]
 //   "figures": bars {"id", "kind", "title", "unit", "digits", "groups",

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/core/error.h"
 #include "tools/study/paper.h"
 
 namespace plume::tools {
@@ -33,6 +34,12 @@ bool CellFigures::at_chance() const {
   if (images < 1 || classes < 1 || !accuracy.is_number()) return false;
   const double chance = 1 / classes, deviation = std::sqrt(chance * (1 - chance) / images);
   return accuracy.get<double>() <= chance + 3 * deviation;
+}
+
+std::string CellFigures::selected_on() const {
+  if (!done(cell_)) return "";
+  if (selected_on_test()) return "the test images";
+  return message("{} validation images", part("result").value("selection_images", int64_t(0)));
 }
 
 std::string marked(std::string_view name, const CellResult& cell) {

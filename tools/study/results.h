@@ -25,6 +25,11 @@ class CellFigures {
   Json size_mib() const { return scaled(evaluation_, "parameters", 4 / (1024.0 * 1024)); }
   Json energy() const { return latency(true, "energy_mj_per_image"); }
   Json minutes() const { return scaled(cell_, "seconds", 1.0 / 60); }
+  // Of the last epoch; of the best one on what it was selected on. Cells of older versions do not say them.
+  Json last_top1() const { return scaled(part("result").value("last", Json::object()), "test_top1", 100); }
+  // "450 validation images" or "the test images", which flatters the best epoch's accuracy.
+  std::string selected_on() const;
+  bool selected_on_test() const { return part("result").value("selected_on", "test") == "test"; }
   Json epochs() const { return cell_.contains("curve") ? Json(cell_["curve"].size()) : Json(); }
   Json peak_memory(const char* program) const { return scaled(part("peak_memory_bytes"), program, 1e-6); }
   Json single_ms() const { return latency(false, "median_ms"); }
@@ -39,7 +44,8 @@ class CellFigures {
 
  private:
   Json part(const char* key) const {
-    return cell_.is_object() ? cell_.value(key, Json::object()) : Json::object();
+    const Json found = cell_.is_object() ? cell_.value(key, Json::object()) : Json::object();
+    return found.is_object() ? found : Json::object();
   }
   static Json scaled(const Json& from, const char* key, double factor) {
     const auto found = from.find(key);

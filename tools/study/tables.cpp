@@ -53,6 +53,8 @@ Json accuracy_row(const CellResult& cell, const std::string& model, const std::s
           {"macro_f1_paper", f1_paper},
           {"macro_f1_difference", difference(f.macro_f1(), f1_paper)},
           {"top5", f.top5()},
+          {"top1_last", f.last_top1()},
+          {"selected_on", f.selected_on()},
           {"epochs", f.epochs()},
           {"minutes", f.minutes()}};
 }
@@ -62,7 +64,9 @@ Json accuracy_table(const StudyResults& results, const std::string& data) {
   Json table;
   table["id"] = "accuracy-" + data;
   table["title"] = table_number(data) + std::string(printed_data(data)) + ": accuracy";
-  table["note"] = "Of the best epoch, on all test images. Macro F1 is the unweighted mean over the classes.";
+  table["note"] =
+      "On the test images, of the epoch that was best on the images named as selected on; last epoch: top-1 "
+      "after training. Macro F1 is the unweighted mean over the classes.";
   if (in_paper)
     table["note"] = table["note"].get<std::string>() +
                     " The paper's figures are for pretrained networks; of those from random weights it has "
@@ -79,6 +83,8 @@ Json accuracy_table(const StudyResults& results, const std::string& data) {
     columns.push_back(difference_column("macro_f1_difference", 4));
   }
   columns.push_back(number_column("top5", "top-5", 2, "%"));
+  columns.push_back(number_column("top1_last", "last epoch", 2, "%"));
+  columns.push_back(text_column("selected_on", "selected on"));
   columns.push_back(number_column("epochs", "epochs", 0));
   columns.push_back(number_column("minutes", "training", 1, "min"));
   table["columns"] = columns;
@@ -233,11 +239,13 @@ Json cells_table(const StudyResults& results) {
   Json table;
   table["id"] = "cells";
   table["title"] = "All cells";
-  table["note"] = "One training run each.";
+  table["note"] =
+      "One training run each; top-1 and macro F1 of the epoch that was best on what it was selected on.";
   table["columns"] = {text_column("cell", "cell"),
                       text_column("state", "state"),
                       number_column("top1", "top-1", 2, "%"),
                       number_column("macro_f1", "macro F1", 4),
+                      text_column("selected_on", "selected on"),
                       number_column("epochs", "epochs", 0),
                       number_column("minutes", "training", 1, "min"),
                       text_column("error", "what went wrong")};
@@ -249,6 +257,7 @@ Json cells_table(const StudyResults& results) {
          {"state", state_of(results.cells()[i])},
          {"top1", f.top1()},
          {"macro_f1", f.macro_f1()},
+         {"selected_on", f.selected_on()},
          {"epochs", f.epochs()},
          {"minutes", f.minutes()},
          {"error", results.cells()[i].is_object() ? results.cells()[i].value("error", "") : ""}});

@@ -32,6 +32,7 @@ const Fields<RunState>& state_fields() {
       {"fingerprint", TextField<S>{&S::fingerprint}, ""},
       {"image_size", WholeField<S>{&S::image_size, 1, 65'536}, ""},
       {"classes", WholeField<S>{&S::classes, 1, 1'000'000}, ""},
+      {"validation_fingerprint", TextField<S>{&S::validation_fingerprint}, "", true},
   };
   return fields;
 }
@@ -54,8 +55,9 @@ Json parse(const CheckpointFile& file) {
 
 RunDescription describe(const CheckpointFile& file) {
   const Json json = parse(file);
-  RunDescription run{from_complete_json(recipe_fields(), json["recipe"], file.path()),
-                     from_complete_json(state_fields(), json["state"], file.path())};
+  RunDescription run{
+      from_complete_json(recipe_fields(), json["recipe"], file.path(), recipe_of_older_files()),
+      from_complete_json(state_fields(), json["state"], file.path())};
   if (run.state.epoch > run.recipe.epochs)
     fail(ErrorKind::bad_input, "{}: 'epoch' is {} of {}, which no run has", file.path(), run.state.epoch,
          run.recipe.epochs);
@@ -91,10 +93,14 @@ void save_run(const std::string& path, const RunDescription& run, const std::vec
 RunDescription describe_run(const std::string& path) { return describe(CheckpointFile(path)); }
 
 void load_weights(const std::string& path, Module& model) {
+  load_weights(path, model.state());
+  model.train(model.training());
+}
+
+void load_weights(const std::string& path, const std::vector<NamedTensor>& weights) {
   const CheckpointFile file(path);
   describe(file);
-  file.load({{"", model.state()}}, kOptimizerPrefix);
-  model.train(model.training());
+  file.load({{"", weights}}, kOptimizerPrefix);
 }
 
 void load_run(const std::string& path, const std::vector<NamedTensor>& weights,

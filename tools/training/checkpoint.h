@@ -17,12 +17,15 @@ struct RunState {
   double loss_sum = 0;
   int64_t images = 0, correct = 0;
   double seconds = 0, wait_seconds = 0;
-  double best_accuracy = -1;                   // on the test split; -1 before the first evaluation
+  double best_accuracy = -1;                   // on what it selects on; -1 before the first evaluation
   int64_t epochs_since_best = 0;               // evaluations that brought nothing better
   double plateau_rate = 0, plateau_best = -1;  // of schedule "plateau"
   int64_t plateau_bad = 0;
   std::string fingerprint;  // of the training data
   int64_t image_size = 0, classes = 0;
+  std::string validation_fingerprint;  // of the images that it selects on; empty: those it is measured on
+
+  int64_t best_epoch() const { return epoch - epochs_since_best; }
 };
 
 struct RunDescription {
@@ -45,6 +48,7 @@ void save_run(const std::string& path, const RunDescription& run, const std::vec
 RunDescription describe_run(const std::string& path);
 // The weights of either.
 void load_weights(const std::string& path, Module& model);
+void load_weights(const std::string& path, const std::vector<NamedTensor>& weights);
 // What save_run() wrote. Throws bad_input; nothing is changed then.
 void load_run(const std::string& path, const std::vector<NamedTensor>& weights,
               const std::vector<NamedTensor>& rest, Context& context);

@@ -4,6 +4,7 @@
 #include "engine/files/read_file.h"
 #include "models/registry.h"
 #include "tools/cli/json_fields.h"
+#include "tools/training/selection.h"
 
 namespace plume::tools {
 namespace {
@@ -70,11 +71,17 @@ const Fields<Recipe>& recipe_fields() {
        "of averaged weights, which are evaluated; 0: off"},
       {"precision", TextField<R>{&R::precision, {"f32", "bf16", "f16"}}, "of activations; weights are f32"},
       {"tf32", SwitchField<R>{&R::tf32}, "f32 products on tensor cores with 10-bit mantissas (cuda)"},
+      {"validation", TextField<R>{&R::validation, {}, true},
+       "images to select the best epoch on: a share of the training images or a number of them, held out by "
+       "class; 0: selected on the test set; auto: the split val where test is measured, otherwise 0.1",
+       true},
       {"early_stopping", WholeField<R>{&R::early_stopping, 0, 100'000},
-       "stop after so many epochs without a better accuracy; 0: never"},
+       "stop after so many epochs without a better validation accuracy; 0: never"},
       {"seed", WholeField<R>{&R::seed, 0, kAny}, "of initial values, order and augmentation"},
-      {"limit_train", WholeField<R>{&R::limit_train, 0, kAny}, "only the first N training images; 0: all"},
-      {"limit_test", WholeField<R>{&R::limit_test, 0, kAny}, "only the first N test images; 0: all"},
+      {"limit_train", WholeField<R>{&R::limit_train, 0, kAny},
+       "only the first N training images, before validation images are held out; 0: all"},
+      {"limit_test", WholeField<R>{&R::limit_test, 0, kAny},
+       "only the first N images of test and of the split val; 0: all"},
       {"sync_bn", SwitchField<R>{&R::sync_bn}, "batch norm over all ranks"},
       {"deterministic", SwitchField<R>{&R::deterministic},
        "only kernels whose result does not depend on scheduling"},
@@ -111,7 +118,10 @@ std::vector<int64_t> parse_milestones(const std::string& text) {
   return epochs;
 }
 
+Recipe recipe_of_older_files() { return {.validation = "0"}; }
+
 void check_recipe(const Recipe& r) {
+  parse_validation(r.validation);
   const bool has_milestones = !parse_milestones(r.milestones).empty();
   PLUME_CHECK(r.schedule != "multistep" || has_milestones, "--schedule multistep: needs --milestones");
   PLUME_CHECK(!r.nesterov || (r.optimizer == "sgd" && r.momentum > 0),
@@ -141,6 +151,9 @@ void read_config(const std::string& path, Recipe& recipe, RunOptions& options) {
     }
   };
   if (!json.contains("recipe")) return read(json);
+  // The config.json of a run is complete.
+  if (json.contains("run") && json["recipe"].is_object() && !json["recipe"].contains("validation"))
+    recipe.validation = recipe_of_older_files().validation;
   for (const auto& [key, value] : json.items()) {
     if (key == "recipe" || key == "options")
       read(value);

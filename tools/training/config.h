@@ -40,12 +40,15 @@ struct Recipe {
   int64_t precise_bn = 0;  // batches
   std::string precision = "f32";
   bool tf32 = false;
+  std::string validation = "auto";  // selection.h
   int64_t early_stopping = 0;
   int64_t seed = 1;
   int64_t limit_train = 0, limit_test = 0;
   bool sync_bn = false, deterministic = false;
 };
 const Fields<Recipe>& recipe_fields();
+// What a complete recipe of a file means by fields that are younger than it: such a run was made without.
+Recipe recipe_of_older_files();
 // What the fields' own ranges do not say. Throws usage, naming the flags.
 void check_recipe(const Recipe& recipe);
 // Ascending, each at least 1. Throws usage.

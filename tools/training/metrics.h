@@ -13,12 +13,19 @@ class MetricsFiles {
 
   MetricsFiles(std::string folder) : folder_(std::move(folder)) {}
 
+  // The line of an epoch; null when there is none.
+  const Json* find(int64_t epoch) const;
+  // Whether the last line is that of the test (epoch_report.h's result_line()).
+  bool has_result() const;
+  void forget_result();
+
   // Takes over the complete lines of an existing metrics.jsonl that belong to the first `epochs` epochs.
   void restore(int64_t epochs);
   // Writes all three files.
   void write();
-  // One more epoch: a flat object that holds "epoch", "step" and "unix_time". Writes the files; metrics.jsonl
-  // and metrics.csv atomically, the event file by appending, so that a TensorBoard that watches goes on.
+  // One more epoch, or the test: a flat object that holds "epoch", "step" and "unix_time". Writes the files;
+  // metrics.jsonl and metrics.csv atomically, the event file by appending, so that a TensorBoard that watches
+  // goes on.
   void add(const Json& epoch);
 
  private:
@@ -26,7 +33,7 @@ class MetricsFiles {
   std::string csv() const;
 
   std::string folder_;
-  std::vector<Json> epochs_;
+  std::vector<Json> lines_;
 };
 
 }  // namespace plume::tools

@@ -43,6 +43,16 @@ SharedStep TrainingRanks::begin_step(int64_t samples) {
   return training_.begin_step(samples, tools::stop_signal());
 }
 
+bool TrainingRanks::any(bool mine) {
+  double count = mine ? 1 : 0;
+  add_up({&count, 1});
+  return count > 0;
+}
+
+void TrainingRanks::share(const std::vector<NamedTensor>& tensors) {
+  for (const NamedTensor& entry : tensors) ranks().broadcast(*entry.tensor);
+}
+
 void TrainingRanks::backward(const Variable& loss, const Tensor& dy, const SharedStep& step, bool last) {
   Tensor own = dy;
   if (!step.even)  // only in the last step of an epoch: it waits for the device

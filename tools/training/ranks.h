@@ -24,6 +24,10 @@ class TrainingRanks {
 
   // Before each step: how many samples all have, whether a signal asked any of them to stop.
   SharedStep begin_step(int64_t samples);
+  // Whether it is so on any rank.
+  bool any(bool mine);
+  // Gives all ranks rank 0's values of these.
+  void share(const std::vector<NamedTensor>& tensors);
   // 0, or the signal that one of the ranks got.
   int stop_signal() { return begin_step(0).stop_signal; }
   // Adds to the gradients size() times that of the loss of all ranks' samples, where `loss` is the mean over

@@ -10,7 +10,7 @@ class LearningRate {
   LearningRate(const Recipe& recipe, int64_t steps_per_epoch);
   float at(int64_t step) const;
 
-  // Schedule "plateau" follows the test accuracy; the others have no state.
+  // Schedule "plateau" follows the accuracy that the run is selected on; the others have no state.
   void observe(double accuracy) { plateau_.update(accuracy); }
   void store(RunState& state) const;
   void restore(const RunState& state);

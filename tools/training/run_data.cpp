@@ -15,15 +15,16 @@ namespace {
 // Of the device's memory, for a data set that lies there as a whole.
 constexpr int64_t kResidentBytes = int64_t(4) << 30;
 
-data::LoaderParams training_params(const Recipe& r, const RunOptions& options, const data::Dataset& set,
+data::LoaderParams training_params(const Recipe& r, const RunOptions& options, const Selection& selection,
                                    Device device) {
+  const data::Dataset& set = *selection.train_set;
   data::LoaderParams params;
   params.batch_size = r.batch;
   params.workers = int(options.workers);
   params.sampler.shuffle = true;
   params.sampler.seed = uint64_t(r.seed);
-  params.sampler.limit = r.limit_train;
-  const int64_t images = r.limit_train ? std::min(r.limit_train, set.size()) : set.size();
+  params.sampler.limit = selection.train_limit;
+  const int64_t images = selection.train_limit ? std::min(selection.train_limit, set.size()) : set.size();
   // A last batch of one image would leave batch norm without a variance.
   share_samples(params.sampler);
   params.sampler.drop_last = images >= r.batch * params.sampler.world;
@@ -47,6 +48,27 @@ data::LoaderParams training_params(const Recipe& r, const RunOptions& options, c
   return params;
 }
 
+// Which size the network takes must not be a question of the split.
+void check_sizes(const Recipe& r, const data::Dataset& train, const data::Dataset& other) {
+  if (r.image_size > 0) return;
+  PLUME_CHECK(train.uniform() && other.uniform(),
+              "--image-size: the images of {} are of different sizes: say which one the network takes",
+              r.data);
+  PLUME_CHECK(
+      train.height() == other.height() && train.width() == other.width(),
+      "--image-size: the images of {} have {}x{} pixels in {}, {}x{} in {}: say which size the network "
+      "takes",
+      r.data, train.height(), train.width(), name(train.split()), other.height(), other.width(),
+      name(other.split()));
+}
+
+std::string selection_note(const Selection& s, const data::Dataset& test_set) {
+  if (!s.validation_set)
+    return message("selects on the {} split, which it is measured on too (--validation 0)",
+                   name(test_set.split()));
+  return message("selects on {}; the {} split is measured once, at the end", s.about, name(test_set.split()));
+}
+
 }  // namespace
 
 Json to_json(const data::DatasetDescription& description) {
@@ -68,24 +90,29 @@ RunData open_run_data(const Recipe& r, const RunOptions& options, Device device)
                                .log = log_line});
   };
   const data::MeasuredSplit measured = data::measured_split(r.data, options.data_dir);
-  const auto train_set = open(data::Split::train, r.limit_train);
+  const auto whole_set = open(data::Split::train, r.limit_train);
   const auto test_set = open(measured.split, r.limit_test);
-  PLUME_CHECK(r.image_size > 0 || (train_set->uniform() && test_set->uniform()),
-              "--image-size: the images of {} are of different sizes: say which one the network takes",
-              r.data);
-  PLUME_CHECK(
-      r.image_size > 0 ||
-          (train_set->height() == test_set->height() && train_set->width() == test_set->width()),
-      "--image-size: the images of {} have {}x{} pixels in {}, {}x{} in {}: say which size the network "
-      "takes",
-      r.data, train_set->height(), train_set->width(), name(train_set->split()), test_set->height(),
-      test_set->width(), name(test_set->split()));
+  OpenValidation open_val;
+  if (measured.has_validation) open_val = [&] { return open(data::Split::val, r.limit_test); };
+  check_sizes(r, *whole_set, *test_set);
+  const Selection selection = select_images(r, whole_set, open_val);
+  const auto train_set = selection.train_set;
+  if (selection.validation_set) check_sizes(r, *whole_set, *selection.validation_set);
   std::vector<std::string> notes = {"trains on " + to_line(train_set->description()),
                                     "measures on " + to_line(test_set->description())};
   if (!measured.note.empty()) notes.push_back(measured.note);
-  return {train_set,
+  notes.push_back(selection_note(selection, *test_set));
+  const auto validation = [&]() -> std::unique_ptr<data::Loader> {
+    if (!selection.validation_set) return nullptr;
+    return std::unique_ptr<data::Loader>(
+        new data::Loader(evaluation_loader(selection.validation_set, r.batch, int(options.workers),
+                                           selection.validation_limit, r.image_size, true)));
+  };
+  return {selection,
           test_set,
-          data::Loader(train_set, training_params(r, options, *train_set, device)),
+          whole_set->fingerprint(),
+          data::Loader(train_set, training_params(r, options, selection, device)),
+          validation(),
           evaluation_loader(test_set, r.batch, int(options.workers), r.limit_test, r.image_size, true),
           r.image_size > 0 ? r.image_size : train_set->height(),
           std::move(notes)};

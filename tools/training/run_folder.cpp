@@ -15,8 +15,8 @@ constexpr const char* kCheckpoints = "checkpoints";
 constexpr std::string_view kPrefix = "step-", kSuffix = ".safetensors";
 
 std::vector<std::string> own_files() {
-  std::vector<std::string> names = {"config.json", "environment.json", "last.safetensors", "best.safetensors",
-                                    "console.log"};
+  std::vector<std::string> names = {"config.json",      "environment.json", "last.safetensors",
+                                    "best.safetensors", "result.json",      "console.log"};
   for (const char* name : MetricsFiles::kNames) names.emplace_back(name);
   return names;
 }
@@ -34,6 +34,11 @@ int64_t step_of(const std::string& name) {
 }  // namespace
 
 std::string RunFolder::file(const std::string& name) const { return (fs::path(path_) / name).string(); }
+
+void RunFolder::remove(const std::string& name) const {
+  std::error_code error;
+  fs::remove(file(name), error);
+}
 
 std::string RunFolder::checkpoint(int64_t step) const {
   char name[64];

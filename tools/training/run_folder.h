@@ -2,9 +2,13 @@
 //
 //   config.json          settings, complete: train --config reads it
 //   environment.json     machine, libraries, revision
-//   metrics.jsonl, .csv  one line per epoch; events.out.tfevents.plume holds the same for TensorBoard
+//   metrics.jsonl, .csv  one line per epoch, at last one of the test; events.out.tfevents.plume holds the
+//                        same for TensorBoard
+//   result.json          of a finished run: what the best and the last epoch came to on the images that it is
+//                        measured on, and what the best one was selected on (epoch_report.h)
 //   console.log          what was said
-//   last.safetensors     weights after the last epoch, best.safetensors those of the best one: plain state
+//   last.safetensors     weights after the last epoch, best.safetensors those of the best one, by
+//                        what the run is selected on: plain state
 //                        dictionaries (of averaged weights, where the run averages) that say what they are of
 //   checkpoints/         step-00001234.safetensors: all that --resume needs, each complete by itself
 #pragma once
@@ -22,6 +26,7 @@ class RunFolder {
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const;
   std::string checkpoint(int64_t step) const;
+  void remove(const std::string& name) const;
 
   // Throws usage when the path is something else than a folder, or holds a run already and `replace` is
   // false.

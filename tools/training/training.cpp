@@ -5,23 +5,18 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <ctime>
 #include <optional>
 
 #include "engine/files/atomic_file.h"
 #include "engine/memory/allocator.h"
-#include "engine/modules/batch_statistics.h"
-#include "engine/ops/cast.h"
 #include "engine/ops/layer_random.h"
 #include "tools/cli/environment.h"
 #include "tools/cli/json_fields.h"
 #include "tools/cli/model.h"
 #include "tools/cli/paths.h"
 #include "tools/cli/signals.h"
-#include "tools/training/evaluation.h"
-#include "tools/training/metrics.h"
 #include "tools/training/rate.h"
-#include "tools/training/run_data.h"
+#include "tools/training/run_evaluation.h"
 #include "tools/training/step.h"
 
 namespace plume::tools {
@@ -42,10 +37,11 @@ class Run {
         device_(request.device),
         folder_(folder),
         data_(open_run_data(recipe_, options_, device_)),
-        learner_(make_learner(recipe_, data_.train_set->classes(), device_, fresh, fit_options(options_))),
+        learner_(make_learner(recipe_, data_.train_set().classes(), device_, fresh, fit_options(options_))),
         progress_(learner_.ranks->first() ? request.style : Progress::Style::quiet),
         step_(learner_, step_params(request), device_,
               [this](const std::string& line) { progress_.warning(line); }),
+        evaluation_(recipe_, learner_, data_, device_),
         metrics_(folder.path()),
         batches_per_epoch_(data_.train.batches_per_epoch()),
         steps_per_epoch_((batches_per_epoch_ + recipe_.accumulate - 1) / recipe_.accumulate),
@@ -54,9 +50,10 @@ class Run {
     Context& ctx = context(device_);
     ctx.allow_tf32 = recipe_.tf32;
     ctx.deterministic = recipe_.deterministic;
-    state_.fingerprint = data_.train_set->fingerprint();
+    state_.fingerprint = data_.fingerprint;
+    if (data_.validation) state_.validation_fingerprint = data_.selection.validation_set->fingerprint();
     state_.image_size = data_.image_size;
-    state_.classes = data_.train_set->classes();
+    state_.classes = data_.train_set().classes();
     schedule_.store(state_);
   }
 
@@ -68,16 +65,29 @@ class Run {
     return run();
   }
 
-  int resume(const std::string& checkpoint, const RunState& state) {
+  int resume(const std::string& checkpoint, const RunState& state, bool changed) {
     if (state.fingerprint != state_.fingerprint)
       fail(ErrorKind::bad_input, "{}: was trained on other data (fingerprint {}, this data has {})",
            checkpoint, state.fingerprint, state_.fingerprint);
+    const std::string validation = state_.validation_fingerprint;
+    if (state.validation_fingerprint != validation && !changed)
+      fail(ErrorKind::bad_input, "{}: was selected on other validation images; give --allow-changes to go on",
+           checkpoint);
     load_run(checkpoint, learner_.weights(), learner_.rest(), context(device_));
     state_ = state;
+    const bool other_images = state.validation_fingerprint != validation;
+    if (other_images) forget_best(validation);
     // With other batches or ranks an epoch may have fewer.
     state_.batch = std::min(state_.batch, batches_per_epoch_);
-    if (recipe_.schedule == "plateau") schedule_.restore(state);
+    if (recipe_.schedule == "plateau") schedule_.restore(state_);
     metrics_.restore(state.epoch);
+    // A result stands for the whole run.
+    if (other_images || !finished()) {
+      if (metrics_.has_result())
+        progress_.warning("this run was tested already: its result goes, and the new end is tested again");
+      metrics_.forget_result();
+      if (learner_.ranks->first()) folder_.remove("result.json");
+    }
     open_folder();
     progress_.line(message("resumes {} at epoch {}, step {}", checkpoint, state.epoch + 1, state.step));
     return run();
@@ -92,7 +102,7 @@ class Run {
     params.precision = parse_precision(recipe_.precision);
     params.mix = {float(recipe_.mixup), float(recipe_.cutmix)};
     params.seed = seed_of_rank(uint64_t(recipe_.seed));
-    params.classes = data_.train_set->classes();
+    params.classes = data_.train_set().classes();
     if (learner_.ema)
       params.ema_decay =
           scaled_ema_decay(recipe_.ema_decay, recipe_.batch * recipe_.accumulate * learner_.ranks->size(), 1,
@@ -108,20 +118,33 @@ class Run {
     metrics_.write();
   }
 
+  // Accuracies on other images are no measure for what comes.
+  void forget_best(const std::string& validation) {
+    state_.validation_fingerprint = validation;
+    state_.best_accuracy = -1;
+    state_.epochs_since_best = 0;
+    state_.plateau_best = -1;
+    state_.plateau_bad = 0;
+    progress_.warning("selects on other images than before: the best epoch is looked for anew");
+  }
+
   Json configuration() {
     Json json;
     json["recipe"] = to_json(recipe_fields(), recipe_);
     json["options"] = to_json(option_fields(), options_);
-    const data::ChannelStatistics& statistics = data_.train_set->statistics();
+    const data::ChannelStatistics& statistics = data_.train_set().statistics();
     json["run"] = {{"folder", absolute_path(folder_.path())},
                    {"data_fingerprint", state_.fingerprint},
                    {"train_images", data_.train.samples_per_epoch() * learner_.ranks->size()},
                    {"test_images", data_.test_set->size()},
+                   {"selected_on", data_.selection.set()},
+                   {"validation_images", data_.selection.images()},
+                   {"selection", data_.selection.about},
                    {"data",
-                    {{"train", to_json(data_.train_set->description())},
+                    {{"train", to_json(data_.train_set().description())},
                      {"measured", to_json(data_.test_set->description())}}},
                    {"ranks", learner_.ranks->size()},
-                   {"classes", data_.train_set->class_names()},
+                   {"classes", data_.train_set().class_names()},
                    {"mean", statistics.mean},
                    {"std", statistics.std},
                    {"image_size", data_.image_size},
@@ -131,17 +154,19 @@ class Run {
   }
 
   int run() {
-    while (state_.epoch < recipe_.epochs && !stopped_early()) {
+    while (!finished()) {
       if (const int signal = train_epoch()) return interrupted(signal);
       check_weights();
-      const Evaluation evaluation = evaluate_epoch();
+      const Evaluation evaluation = evaluation_.select(state_);
       // The evaluation is repeated when the run is resumed.
       if (const int signal = learner_.ranks->stop_signal()) return interrupted(signal);
       finish_epoch(evaluation);
     }
     if (stopped_early())
-      progress_.line(fmt::format("stopped early: {} epochs without a better test top-1 than {:.2f} %",
-                                 state_.epochs_since_best, 100 * state_.best_accuracy));
+      progress_.line(fmt::format("stopped early: {} epochs without a better {} top-1 than {:.2f} %",
+                                 state_.epochs_since_best, data_.selection.set(),
+                                 100 * state_.best_accuracy));
+    if (const int signal = test()) return interrupted_in_test(signal);
     progress_.line(
         message("wrote {} and {}", folder_.file("last.safetensors"), folder_.file("best.safetensors")));
     return 0;
@@ -253,32 +278,6 @@ class Run {
            state_.epoch + 1, state_.step, recipe_.lr);
   }
 
-  Evaluation evaluate_epoch() try {
-    std::optional<AveragedWeights> averaged;
-    if (learner_.ema) averaged.emplace(*learner_.ema);
-    if (recipe_.precise_bn > 0) recompute_batch_norms();
-    learner_.ranks->share_buffers();
-    return learner_.ranks->total(
-        evaluate(*learner_.model, data_.test, device_, parse_precision(recipe_.precision)));
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::numeric) throw;
-    fail(ErrorKind::numeric, "evaluation after epoch {}, step {}: {}; try a learning rate below {}",
-         state_.epoch + 1, state_.step, error.what(), recipe_.lr);
-  }
-
-  // Over the images that the epoch began with, augmented but not mixed. Training itself never reads these
-  // statistics.
-  void recompute_batch_norms() {
-    BatchStatistics statistics(*learner_.model);
-    data_.train.start(state_.epoch);
-    for (int64_t n = 0; n < recipe_.precise_bn; ++n) {
-      std::optional<data::Batch> batch = data_.train.next();
-      if (!batch) break;
-      make_images(*batch, device_);
-      statistics.add(cast(Variable(batch->images.to(device_)), parse_precision(recipe_.precision)));
-    }
-  }
-
   void finish_epoch(const Evaluation& evaluation) {
     const RunState done = state_;
     ++state_.epoch;
@@ -291,56 +290,26 @@ class Run {
     schedule_.observe(accuracy);
     schedule_.store(state_);
     if (!learner_.ranks->first()) return;
-    const Json line = metrics_of(done, evaluation);
+    const Json line = epoch_line({.done = done,
+                                  .evaluation = evaluation,
+                                  .selection = data_.selection,
+                                  .best_accuracy = state_.best_accuracy,
+                                  .learning_rate = double(rate_),
+                                  .mixed = mixed(),
+                                  .peak_memory = device_allocator(device_).statistics().peak,
+                                  .scaling = scaling()});
     // In this order, so that a run that is killed between two writes repeats the epoch and loses nothing.
     metrics_.add(line);
     if (best) save_weights(folder_.file("best.safetensors"), description(), learner_.weights());
     save_weights(folder_.file("last.safetensors"), description(), learner_.weights());
     save();
-    progress_.line(summary(line));
+    progress_.line(epoch_text(line, recipe_.epochs));
     progress_.json(to_text(line));
   }
 
-  std::string summary(const Json& line) const {
-    const auto number = [&](const char* key) { return line[key].get<double>(); };
-    std::string text =
-        fmt::format("epoch {}/{}: loss {:.4f}", state_.epoch, recipe_.epochs, number("train_loss"));
-    if (!mixed()) text += fmt::format(", top-1 {:.2f} %", 100 * number("train_top1"));
-    if (line.contains("skipped_steps"))
-      text += fmt::format(", {} steps skipped so far", line["skipped_steps"].get<int64_t>());
-    return text +
-           fmt::format(
-               "; test loss {:.4f}, test top-1 {:.2f} %, macro F1 {:.4f}; lr {:.3g}, {:.0f} images/s, data "
-               "wait {:.1f} %",
-               number("test_loss"), 100 * number("test_top1"), number("test_macro_f1"),
-               number("learning_rate"), number("images_per_second"), number("data_wait_percent"));
-  }
-
-  Json metrics_of(const RunState& done, const Evaluation& evaluation) const {
-    const double images = double(done.images);
-    Json line;
-    line["epoch"] = done.epoch + 1;
-    line["step"] = done.step;
-    line["train_loss"] = done.loss_sum / images;
-    line["train_top1"] = mixed() ? Json() : Json(double(done.correct) / images);
-    line["test_loss"] = evaluation.loss;
-    line["test_top1"] = evaluation.metrics.accuracy();
-    line["test_macro_f1"] = evaluation.metrics.macro_f1();
-    line["best_top1"] = state_.best_accuracy;
-    line["learning_rate"] = double(rate_);
-    line["images_per_second"] = images / done.seconds;
-    line["data_wait_seconds"] = done.wait_seconds;
-    line["data_wait_percent"] = 100 * done.wait_seconds / done.seconds;
-    line["train_seconds"] = done.seconds;
-    line["test_seconds"] = evaluation.seconds;
-    line["peak_memory_bytes"] = device_allocator(device_).statistics().peak;
-    if (learner_.optimizer->options().loss_scaling.enabled) {
-      const StepControl control = learner_.optimizer->status();
-      line["skipped_steps"] = int64_t(control.skipped);
-      line["loss_scale"] = control.loss_scale;
-    }
-    line["unix_time"] = std::time(nullptr);
-    return line;
+  std::optional<StepControl> scaling() const {
+    if (!learner_.optimizer->options().loss_scaling.enabled) return std::nullopt;
+    return learner_.optimizer->status();
   }
 
   void save() {
@@ -359,6 +328,35 @@ class Run {
     return 128 + signal;
   }
 
+  bool finished() const { return state_.epoch >= recipe_.epochs || stopped_early(); }
+
+  // Once, at the end. The signal that stopped it, or 0; nothing is written then, and a resumed run does it.
+  int test() {
+    const std::string file = folder_.file("result.json");
+    const bool first = learner_.ranks->first();
+    if (learner_.ranks->any(first && metrics_.has_result())) {
+      progress_.line(message("was tested before: {} has the result", file));
+      return 0;
+    }
+    const RunResult result = evaluation_.test(state_, metrics_, folder_.file("best.safetensors"));
+    if (const int signal = learner_.ranks->stop_signal()) return signal;
+    if (!first) return 0;
+    write_file_atomically(file, to_text(to_json(result), 2) + "\n");
+    progress_.line(result_text(to_json(result)));
+    if (!data_.validation) return 0;
+    const Json line = result_line(result, state_);
+    metrics_.add(line);
+    progress_.json(to_text(line));
+    return 0;
+  }
+
+  int interrupted_in_test(int signal) {
+    learner_.ranks->barrier();
+    progress_.warning(message("stopped by signal {} before the test; continue with --resume --out {}", signal,
+                              folder_.path()));
+    return 128 + signal;
+  }
+
   Recipe recipe_;
   RunOptions options_;
   Device device_;
@@ -367,6 +365,7 @@ class Run {
   Learner learner_;
   Progress progress_;
   TrainingStep step_;
+  RunEvaluation evaluation_;
   MetricsFiles metrics_;
   int64_t batches_per_epoch_, steps_per_epoch_;
   LearningRate schedule_;
@@ -381,8 +380,8 @@ int train(const TrainingRequest& request, const RunFolder& folder) {
 }
 
 int resume(const TrainingRequest& request, const RunFolder& folder, const std::string& checkpoint,
-           const RunState& state) {
-  return Run(request, folder, false).resume(checkpoint, state);
+           const RunState& state, bool changes_allowed) {
+  return Run(request, folder, false).resume(checkpoint, state, changes_allowed);
 }
 
 }  // namespace plume::tools
