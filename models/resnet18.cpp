@@ -50,6 +50,10 @@ class BasicBlock : public Module {
     ConvBn pair_{conv_, norm_};
   };
 
+  bool zero_residual_branch_own() override {
+    norm2_.zero_scale();
+    return true;
+  }
   void fuse_own(bool on) override {
     first_.fuse(on);
     second_.fuse(on);

@@ -151,7 +151,8 @@ int run(tools::Flags& flags) {
   flags.whole("--pictures", o.explained_images, 0, 100,
               "images per cell that the report shows, with what the network saw in them");
   flags.whole("--latency-batch", o.latency_batch, 1, 65'536, "images at once when a batch is timed");
-  flags.number("--latency-seconds", o.latency_seconds, 0, 3600, "of timing per batch size");
+  flags.number("--latency-seconds", o.latency_seconds, 0, tools::kMostLatencySeconds,
+               "of timing per batch size, instead of the recipe's");
   flags.whole("--workers", o.workers, 0, 256, "loader threads of train");
   flags.text("--device", r.device, "cpu, cuda or simt, for all programs");
   flags.text("--threads", r.threads, "of the cpu and simt devices");
@@ -171,6 +172,7 @@ int run(tools::Flags& flags) {
   r.models = words_of(r.models);
   r.data = words_of(r.data);
   const tools::StudyPlan plan = tools::plan_study(read_recipe(r.recipe), r.recipe, selection_of(r));
+  if (!flags.given("--latency-seconds")) o.latency_seconds = plan.latency_seconds;
   const tools::Shard shard = shard_of(r);
   if (r.list) {
     for (size_t i = 0; i < plan.cells.size(); ++i)

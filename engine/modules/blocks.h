@@ -33,6 +33,7 @@ class ConvNormAct : public Module {
   // activation(norm(conv(x)) + residual)
   Variable forward(const Variable& x, const Variable& residual) { return pair_.forward(x, residual); }
   const ConvBn& pair() const { return pair_; }
+  void zero_scale() { norm_.zero_scale(); }
 
  private:
   void fuse_own(bool on) override { pair_.fuse(on); }

@@ -131,6 +131,8 @@ void BatchNorm2d::initialize_own(RandomSequence&) {
   num_batches_tracked.fill_zero();
 }
 
+void BatchNorm2d::zero_scale() { weight.value().fill_zero(); }
+
 Linear::Linear(int in_features, int out_features, Init init)
     : weight(parameter({out_features, in_features})), bias(parameter({out_features})), init_(init) {
   register_parameter("weight", weight);

@@ -65,6 +65,7 @@ class BatchNorm2d : public Module {
   Variable forward(const Variable& x, const Variable& residual);
   // In evaluation mode, too: normalises with the batch's statistics and averages them (batch_statistics.h).
   void collect(bool on) { collecting_ = on; }
+  void zero_scale();  // gamma becomes 0; on the cpu
 
   Variable weight, bias;  // gamma, beta
   Tensor running_mean, running_var;

@@ -68,6 +68,11 @@ Tensor MbConv::forward_fused(const Tensor& x) {
   return conv2d_fused(y, w3, {.packed = packed}, end);
 }
 
+bool MbConv::zero_residual_branch_own() {
+  if (residual_) project_.zero_scale();
+  return residual_;
+}
+
 FusedMbConv::FusedMbConv(const Options& o)
     : residual_(o.stride == 1 && o.in == o.out),
       drop_(o.drop),
@@ -94,6 +99,11 @@ Variable FusedMbConv::forward(const Variable& x) {
   }
   const Variable y = expand_(x);
   return residual_ ? project_onto(*project_, y, x, drop_, training()) : (*project_)(y);
+}
+
+bool FusedMbConv::zero_residual_branch_own() {
+  if (residual_) (project_ ? *project_ : expand_).zero_scale();
+  return residual_;
 }
 
 }  // namespace plume

@@ -24,6 +24,7 @@ class MbConv : public Module {
 
  private:
   Tensor forward_fused(const Tensor& x);
+  bool zero_residual_branch_own() override;
 
   bool residual_;
   float drop_;
@@ -45,6 +46,8 @@ class FusedMbConv : public Module {
   Variable forward(const Variable& x) override;
 
  private:
+  bool zero_residual_branch_own() override;
+
   bool residual_;
   float drop_;
   ConvNormAct expand_;

@@ -36,6 +36,12 @@ void Module::synchronize_batch_norms(Communicator* communicator) {
   visit("", [=](const std::string&, Module& m) { m.synchronize_own(communicator); });
 }
 
+int Module::zero_residual_branches() {
+  int branches = 0;
+  visit("", [&](const std::string&, Module& m) { branches += m.zero_residual_branch_own(); });
+  return branches;
+}
+
 std::vector<NamedParameter> Module::parameters() {
   std::vector<NamedParameter> all;
   visit("", [&](const std::string& prefix, Module& m) {

@@ -76,6 +76,10 @@ class Module : public ScopeOwner {
   std::vector<NamedTensor> state();          // parameters and buffers
   void to(Device device);                    // moves parameters and buffers; gradients are dropped
   void initialize(RandomSequence& random);   // fresh values for all parameters and buffers
+  // Residual branches begin at nothing: the scale of the batch norm that ends each of them becomes 0, so that
+  // a deep network begins as a shallow one (torchvision's zero_init_residual; Goyal et al. 2017, section 5.1).
+  // On the cpu, before training. Returns how many branches there are.
+  int zero_residual_branches();
   int64_t parameter_count();
 
  protected:
@@ -85,6 +89,7 @@ class Module : public ScopeOwner {
 
   // What a module does itself; the public functions visit the whole tree.
   virtual void initialize_own(RandomSequence&) {}
+  virtual bool zero_residual_branch_own() { return false; }  // whether there is one
   virtual void fuse_own(bool /*on*/) {}
   virtual void synchronize_own(Communicator*) {}
 

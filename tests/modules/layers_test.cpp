@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "models/registry.h"
@@ -56,6 +57,36 @@ TEST(ResNet18, StartsLikeTorchvision) {
       EXPECT_NEAR(squares / double(values.size()) * 512 * 3, 1.0, 0.02);
     }
   }
+}
+
+// Counted in torchvision's models: blocks whose input is added to their output.
+TEST(Models, ResidualBranchesCanBeginAtNothing) {
+  const std::pair<const char*, int> branches[] = {{"resnet18", 8},
+                                                  {"mobilenet_v3_small", 6},
+                                                  {"efficientnet_v2_s", 35},
+                                                  {"squeezenet1_1", 0},
+                                                  {"shufflenet_v2_x1_0", 0}};
+  for (const auto& [name, count] : branches) {
+    const std::unique_ptr<Module> model = make_model(name, {.num_classes = 10, .seed = 1});
+    EXPECT_EQ(model->zero_residual_branches(), count) << name;
+    int zero = 0;
+    for (const NamedParameter& p : model->parameters()) {
+      const std::vector<float> values = p.variable.value().to_vector<float>();
+      const bool scale = p.name.ends_with("weight") && p.variable.shape().rank() == 1;
+      if (scale && std::all_of(values.begin(), values.end(), [](float v) { return v == 0; })) ++zero;
+    }
+    EXPECT_EQ(zero, count) << name;
+  }
+  // What such a block returns is its input, cut off below 0.
+  const std::unique_ptr<Module> model = make_model("resnet18", {.num_classes = 10, .seed = 1});
+  Module* const block = model->find("layer1.1");
+  ASSERT_NE(block, nullptr);
+  const Variable x(random_tensor({2, 4, 4, 64}, 3));
+  std::vector<float> expected = x.value().to_vector<float>();
+  for (float& v : expected) v = std::max(v, 0.0f);
+  EXPECT_NE((*block)(x).value().to_vector<float>(), expected);
+  model->zero_residual_branches();
+  EXPECT_EQ((*block)(x).value().to_vector<float>(), expected);
 }
 
 TEST(Models, AreDeterministicBySeed) {

@@ -325,6 +325,9 @@ TEST(StudyPlanTest, WhatNoRecipeHasIsRefusedByPlace) {
   };
   EXPECT_THAT(with("/titel", "x"), HasSubstr("nearest: 'title'"));
   EXPECT_THAT(with("/title", 3), HasSubstr("'title'"));
+  EXPECT_THAT(with("/latency_seconds", -1), HasSubstr("'latency_seconds' is no number from 0 to 3600"));
+  EXPECT_THAT(with("/latency_seconds", "1"), HasSubstr("'latency_seconds'"));
+  EXPECT_EQ(with("/latency_seconds", 0.25), "accepted");
   EXPECT_THAT(with("/groups", json::array()), HasSubstr("'groups'"));
   EXPECT_THAT(with("/groups/0/kind", "mane"), HasSubstr("groups[0]: 'kind'"));
   EXPECT_THAT(with("/groups/0/axes/model/0", "resnet"), HasSubstr("nearest: 'resnet18'"));

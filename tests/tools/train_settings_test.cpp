@@ -218,6 +218,25 @@ TEST(TrainingStepTest, NamesTheFirstBadLayerAndLeavesTheWeights) {
   EXPECT_TRUE(conv1.to_vector<float>() == before);
 }
 
+TEST(LearnerTest, BeginsAtZeroWhereItIsTold) {
+  const auto zeros = [](const std::string& zero_init) {
+    std::vector<std::string> names;
+    tools::Learner learner =
+        tools::make_learner({.model = "resnet18", .zero_init = zero_init}, 10, Device::cpu);
+    for (const NamedParameter& p : learner.model->parameters()) {
+      const std::vector<float> values = p.variable.value().to_vector<float>();
+      const bool zero = std::all_of(values.begin(), values.end(), [](float v) { return v == 0; });
+      if (zero && p.name.ends_with("weight")) names.push_back(p.name);
+    }
+    return names;
+  };
+  EXPECT_EQ(zeros("none"), std::vector<std::string>());
+  EXPECT_EQ(zeros("head"), std::vector<std::string>({"fc.weight"}));
+  EXPECT_EQ(zeros("residual").size(), 8u);
+  EXPECT_EQ(zeros("residual").front(), "layer1.0.bn2.weight");
+  EXPECT_EQ(zeros("both").size(), 9u);
+}
+
 TEST(LearnerTest, AnotherNumberOfClassesGetsANewLastLayer) {
   const TemporaryFolder folder;
   for (const char* name : {"mobilenet_v3_small", "squeezenet1_1"}) {

@@ -139,9 +139,15 @@ class Planner {
       : reader_(source), selection_(selection) {}
 
   StudyPlan plan(const Json& recipe, const std::string& source) {
-    reader_.only(recipe, "recipe", {"title", "settings", "overrides", "groups"});
+    reader_.only(recipe, "recipe", {"title", "latency_seconds", "settings", "overrides", "groups"});
     plan_.recipe = source;
     plan_.title = reader_.text(recipe, "title", "recipe");
+    if (recipe.contains("latency_seconds")) {
+      const Json& seconds = recipe["latency_seconds"];
+      if (!seconds.is_number() || seconds < 0.0 || seconds > kMostLatencySeconds)
+        reader_.reject("recipe", message("'latency_seconds' is no number from 0 to {}", kMostLatencySeconds));
+      plan_.latency_seconds = seconds;
+    }
     if (recipe.contains("settings")) settings_ = reader_.settings(recipe["settings"], "settings");
     overrides_ = read_overrides(reader_, recipe);
     if (!recipe.contains("groups") || !recipe["groups"].is_array() || recipe["groups"].empty())

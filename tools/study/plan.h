@@ -2,6 +2,7 @@
 //
 // A recipe is a JSON file (tools/recipes/study-*.json):
 //   {"title": "...",
+//    "latency_seconds": 2,                                      of timing per cell and batch size; 2 without it
 //    "settings": {"epochs": 50, "optimizer": "adam"},           flags of `train` for every cell
 //    "overrides": [{"when": {"start": "pretrained"}, "settings": {"lr": 0.0003}}],
 //    "groups": [{"name": "networks", "kind": "main",            kind: main or ablation
@@ -36,8 +37,11 @@ struct StudyGroup {
   std::vector<Entry> entries;
 };
 
+inline constexpr double kMostLatencySeconds = 3600;
+
 struct StudyPlan {
   std::string recipe, title;
+  double latency_seconds = 2;
   std::vector<StudyCell> cells;
   std::vector<StudyGroup> groups;
 

@@ -27,6 +27,11 @@ const Fields<Recipe>& recipe_fields() {
        "file of weights to begin with (safetensors, .pth); another number of "
        "classes, or none, gets a new last layer"},
       {"freeze_backbone", SwitchField<R>{&R::freeze_backbone}, "train the last layer alone"},
+      {"zero_init", TextField<R>{&R::zero_init, {"none", "head", "residual", "both"}},
+       "what begins at 0, so that a deep network learns from its first steps: the last layer, the scale of "
+       "the "
+       "batch norm that ends each residual branch, or both",
+       true},
       {"head_lr_factor", NumberField<R>{&R::head_lr_factor, 1e-6, 1e6}, "times --lr, for the last layer"},
       {"epochs", WholeField<R>{&R::epochs, 1, 100'000}, "passes over the data"},
       {"batch", WholeField<R>{&R::batch, 1, 65'536}, "images per pass"},
@@ -126,6 +131,10 @@ void check_recipe(const Recipe& r) {
   PLUME_CHECK(r.schedule != "multistep" || has_milestones, "--schedule multistep: needs --milestones");
   PLUME_CHECK(!r.nesterov || (r.optimizer == "sgd" && r.momentum > 0),
               "--nesterov: needs --optimizer sgd with a --momentum above 0");
+  const bool zero_head = r.zero_init == "head" || r.zero_init == "both";
+  PLUME_CHECK(!zero_head || !r.model.starts_with("squeezenet"),
+              "--zero-init {}: {} has a ReLU after its last layer, which learns nothing from 0", r.zero_init,
+              r.model);
   PLUME_CHECK(!r.freeze_backbone || !r.weights.empty(),
               "--freeze-backbone: needs --weights: random features teach nothing");
 }

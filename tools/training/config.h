@@ -14,6 +14,7 @@ struct Recipe {
   std::string data = "synthetic";
   int64_t image_size = 0;  // 0: as the images are
   std::string weights;     // to begin with
+  std::string zero_init = "none";
   bool freeze_backbone = false;
   double head_lr_factor = 1;
   int64_t epochs = 10, batch = 128, accumulate = 1;

@@ -81,8 +81,9 @@ Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType pr
 
 Latency measure_latency(Module& model, Device device, int64_t batch, int height, int width, double seconds,
                         DType precision) {
-  constexpr double kWarmUpSeconds = 1.0;
+  constexpr double kMostWarmUpSeconds = 1.0;
   constexpr int kFewest = 10;
+  const double warm_up_seconds = std::min(kMostWarmUpSeconds, seconds / 2);
   const NoGrad no_grad;
   model.eval();
   model.fuse();
@@ -99,7 +100,7 @@ Latency measure_latency(Module& model, Device device, int64_t batch, int height,
   };
   const Clock::time_point warm_up = Clock::now();
   do pass();
-  while (seconds_since(warm_up) < kWarmUpSeconds && !stop_signal());
+  while (seconds_since(warm_up) < warm_up_seconds && !stop_signal());
   std::vector<double> times;
   const std::optional<double> joules_before = energy_counter(device);
   const Clock::time_point start = Clock::now();

@@ -41,8 +41,8 @@ struct Latency {
   std::optional<double> joules_per_image;  // over the timed passes, where the device counts it
 };
 
-// Times forward passes over random images [batch, height, width, 3]: at least a second of warm-up, then
-// `seconds` (at least 10 passes), synchronised around each; inputs rotate.
+// Times forward passes over random images [batch, height, width, 3]: a warm-up of half of `seconds`, at most
+// one, then `seconds` (at least 10 passes), synchronised around each; inputs rotate.
 Latency measure_latency(Module& model, Device device, int64_t batch, int height, int width,
                         double seconds = 2.0, DType precision = DType::f32);
 

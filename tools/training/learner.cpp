@@ -20,6 +20,16 @@ OptimizerOptions optimizer_options(const Recipe& r) {
   return o;
 }
 
+// Before pretrained weights, which replace what they have.
+void begin_at_zero(Module& model, const Recipe& r) {
+  if (r.zero_init == "residual" || r.zero_init == "both")
+    PLUME_CHECK(model.zero_residual_branches() > 0, "--zero-init {}: {} has no residual branches",
+                r.zero_init, r.model);
+  if (r.zero_init == "head" || r.zero_init == "both")
+    for (NamedParameter& p : model.parameters())
+      if (p.name.starts_with(head_prefix(model))) p.variable.value().fill_zero();
+}
+
 }  // namespace
 
 std::vector<NamedTensor> Learner::weights() { return ema ? ema->state() : model->state(); }
@@ -64,6 +74,7 @@ Learner make_learner(const Recipe& r, int classes, Device device, bool pretraine
   learner.model =
       make_model(r.model, {.num_classes = classes, .stem = parse_stem(r.stem), .seed = uint64_t(r.seed)});
   Module& model = *learner.model;
+  begin_at_zero(model, r);
   if (pretrained && !r.weights.empty()) learner.note = load_pretrained(r.weights, model, fit);
   model.to(device);
   ParameterGroup head, backbone;
