@@ -43,7 +43,7 @@ std::string readable_key(const std::string& key) { return key.empty() ? kTop : k
 std::string keys_of(const std::vector<WeightGroup>& groups) {
   std::vector<std::string> keys;
   for (const WeightGroup& g : groups) keys.push_back(readable_key(g.key));
-  return some_names(keys, keys.size());
+  return some_names(keys);
 }
 
 bool is_below(const std::string& name, const std::string& key) {
@@ -51,7 +51,7 @@ bool is_below(const std::string& name, const std::string& key) {
 }
 
 std::string names_and_count(const std::vector<std::string>& names) {
-  return message("{} ({})", some_names(names, names.size()), names.size());
+  return message("{} ({})", some_names(names), names.size());
 }
 
 // The tensors of a group whose names begin with `prefix`, which is taken off.
@@ -293,7 +293,7 @@ FittedWeights result_of(const Weights& weights, const std::string& key, std::vec
 [[noreturn]] void refuse_to_choose(const Weights& weights, const std::vector<std::string>& keys,
                                    const char* what) {
   fail(ErrorKind::bad_input, "{}: holds {} dictionaries of tensors{}: {}; choose with {}", weights.path,
-       keys.size(), what, some_names(keys, keys.size()), kFlag);
+       keys.size(), what, some_names(keys), kFlag);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "engine/serialization/state_dict.h"
+#include "engine/serialization/weight_faults.h"
 
 namespace plume {
 namespace {
@@ -162,36 +163,25 @@ Tensor scale_gamma(const Tensor& gamma, const Tensor& variance) {
 
 void check(const std::string& path, const std::vector<WeightTensor>& tensors, const Places& places,
            const std::string& model) {
-  // Everything that does not fit, in one line.
-  struct Fault {
-    const char* kind;
-    std::string text = {};
-    size_t count = 0;
-  } missing{"MissingTensor"}, unexpected{"UnexpectedTensor"}, shapes{"ShapeMismatch"};
-  const auto add = [](Fault& fault, const std::string& what) {
-    constexpr size_t kMost = 5;
-    if (++fault.count <= kMost) fault.text += (fault.count == 1 ? "" : ", ") + what;
-  };
+  WeightFaults faults;
   std::set<std::string> present;
   for (const WeightTensor& t : tensors) {
     present.insert(t.name);
     const auto found = places.find(t.name);
     if (found == places.end())
-      add(unexpected, in_quotes(t.name));
+      faults.add("UnexpectedTensor", in_quotes(t.name));
     else if (!fits(t.shape, found->second.shape))
-      add(shapes,
-          message("{} is {}, expected {}", in_quotes(t.name), t.describe(), to_text(found->second.shape)));
+      faults.add("ShapeMismatch", message("{} is {}, expected {}", in_quotes(t.name), t.describe(),
+                                          to_text(found->second.shape)));
     else if (found->second.gamma || t.name.ends_with("running_var")) {
       if (!fits_dtype(t, DType::f32))
-        add(shapes, message("{} is {}, expected floating point", in_quotes(t.name), t.describe()));
+        faults.add("ShapeMismatch",
+                   message("{} is {}, expected floating point", in_quotes(t.name), t.describe()));
     }
   }
   for (const auto& [name, place] : places)
-    if (!place.optional && !present.contains(name)) add(missing, in_quotes(name));
-  std::string all;
-  for (const Fault& f : {missing, unexpected, shapes})
-    if (f.count > 0) all += message("{}{} ({}): {}", all.empty() ? "" : "; ", f.kind, f.count, f.text);
-  if (!all.empty()) fail(ErrorKind::bad_input, "{}: is not timm's {}: {}", path, model, all);
+    if (!place.optional && !present.contains(name)) faults.add("MissingTensor", in_quotes(name));
+  if (faults.any()) faults.fail(path, "", message("is not timm's {}", model));
 }
 
 std::string refusal(const std::string& model) {

@@ -138,7 +138,7 @@ TEST_F(FitWeights, CountersOfAWholeDictionaryInAnotherPrecision) {
 TEST_F(FitWeights, ErrorsNameFewAndTheCause) {
   Tensors other;
   for (int i = 0; i < 40; ++i) other["layer" + std::to_string(i) + ".conv.weight"] = ones({2});
-  refuse(other, {"MissingTensor (8): 'conv1.weight', 'dw.weight', ...; UnexpectedTensor (40): 'layer"});
+  refuse(other, {"MissingTensor (8): 'conv1.weight', 'dw.weight' and 6 more; UnexpectedTensor (40): 'layer"});
   other["layer3.5.conv2.weight"] = ones({2});
   refuse(other, {"; the file seems to be resnet34"});
   other["conv_stem.weight"] = ones({2});
