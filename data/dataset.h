@@ -29,6 +29,7 @@ struct Sample {
 struct ChannelStatistics {
   std::array<float, kChannels> mean{0, 0, 0};
   std::array<float, kChannels> std{1, 1, 1};
+  bool operator==(const ChannelStatistics&) const = default;
 };
 inline constexpr ChannelStatistics kImageNetStatistics{{0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}};
 

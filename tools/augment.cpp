@@ -10,6 +10,7 @@
 #include "engine/ops/augment_images.h"
 #include "engine/ops/mix_batch.h"
 #include "tools/cli/main.h"
+#include "tools/cli/preprocessing.h"
 #include "tools/pictures/sheet.h"
 #include "tools/training/evaluation.h"
 
@@ -25,7 +26,7 @@ struct Request {
   bool shuffle = false;
 
   int64_t image_size = 0, crop_padding = 4;
-  bool random_resized_crop = false, no_flip = false;
+  bool squash = false, random_resized_crop = false, no_flip = false;
   std::string auto_augment = "none";
   int64_t randaugment_ops = 2, randaugment_magnitude = 9;
   double erasing = 0, mixup = 0, cutmix = 0;
@@ -38,34 +39,14 @@ data::Policy policy_of(const std::string& text) {
   return data::parse_policy((text == "cifar10" || text == "imagenet" ? "autoaugment_" : "") + text);
 }
 
-data::AugmentParams augment_params(const Request& r, const data::Dataset& dataset) {
-  data::AugmentParams p;
-  p.statistics = dataset.statistics();
+data::AugmentParams augment_params(const Request& r, const data::Dataset& dataset,
+                                   const data::Preprocessing& how) {
+  data::AugmentParams p = data::training_augmentation(how, dataset, {r.crop_padding, r.random_resized_crop});
   p.seed = uint64_t(r.seed);
-  p.output_height = p.output_width = int(r.image_size);
-  p.random_resized_crop = r.random_resized_crop;
-  if (!r.random_resized_crop) {  // as train does
-    p.crop_padding = int(r.crop_padding);
-    p.resize_shorter = int(tools::shorter_side_for(dataset, r.image_size));
-    p.random_crop = p.resize_shorter > 0;
-  }
   p.flip = !r.no_flip;
   p.policy = {policy_of(r.auto_augment), r.randaugment_ops, r.randaugment_magnitude};
   p.erasing = r.erasing;
   return p;
-}
-
-// Image i of normalised images, as bytes.
-data::Image shown(const Tensor& images, int64_t i, const data::ChannelStatistics& statistics) {
-  data::Image image{int(images.dim(1)), int(images.dim(2)), {}};
-  const int64_t values = images.dim(1) * images.dim(2) * data::kChannels;
-  const float* from = images.data<float>() + i * values;
-  for (int64_t k = 0; k < values; ++k) {
-    const size_t c = size_t(k % data::kChannels);
-    const float value = (from[k] * statistics.std[c] + statistics.mean[c]) * 255;
-    image.pixels.push_back(uint8_t(std::lround(std::clamp(value, 0.0f, 255.0f))));
-  }
-  return image;
 }
 
 // The classes of a target and, where there are two, their shares.
@@ -93,6 +74,7 @@ int run(tools::Flags& flags) {
   flags.whole("--epoch", r.epoch, 0, 1'000'000, "the first epoch");
   flags.on("--shuffle", r.shuffle, "the samples that training begins with, not the data set's first");
   flags.whole("--image-size", r.image_size, 0, kMostSide, "of the outputs; 0: as the images are");
+  flags.on("--squash", r.squash, "whole images to the outputs, whatever their shape");
   flags.whole("--crop-padding", r.crop_padding, 0, 1024, "random crop with this many pixels around");
   flags.on("--random-resized-crop", r.random_resized_crop, "crop of random place, size and shape");
   flags.on("--no-flip", r.no_flip, "do not mirror at random");
@@ -109,17 +91,18 @@ int run(tools::Flags& flags) {
   PLUME_CHECK(r.out.ends_with(".png"), "--out {}: does not end in .png", r.out);
   const Device device = device_flags.open();
 
-  const auto dataset =
-      data::open_dataset(r.data, r.data_dir, data::parse_split(r.split),
-                         {.count = r.shuffle ? 0 : r.count,
-                          .shorter_side = r.data == "imagefolder" ? tools::resized_side(r.image_size) : 0,
-                          .log = tools::log_line});
+  data::OpenOptions options = {.count = r.shuffle ? 0 : r.count, .log = tools::log_line};
+  if (r.image_size > 0)
+    tools::reduce_as(options, r.data,
+                     data::preprocessing_for(data::dataset_traits(r.data), r.image_size, r.squash));
+  const auto dataset = data::open_dataset(r.data, r.data_dir, data::parse_split(r.split), options);
+  const data::Preprocessing how = data::preprocessing_for(dataset->info(), r.image_size, r.squash);
   data::LoaderParams params;
   params.batch_size = std::min(r.count, dataset->size());
   params.workers = 0;
   params.sampler.shuffle = r.shuffle;
   params.sampler.seed = uint64_t(r.seed);
-  params.augment = augment_params(r, *dataset);
+  params.augment = augment_params(r, *dataset, how);
   params.augment_on_device = true;
   params.device = device;
   data::Loader loader(dataset, params);
@@ -138,7 +121,7 @@ int run(tools::Flags& flags) {
     images = images.to(Device::cpu);
     for (int64_t i = 0; i < batch.count; ++i)
       sheet[size_t(i * r.repeat + turn)] = {
-          shown(images, i, dataset->statistics()),
+          data::as_seen(images.data<float>() + i * images.size() / images.dim(0), how),
           caption(targets.data<float>() + i * dataset->classes(), dataset->class_names())};
   }
   const data::Image picture = tools::contact_sheet(sheet, int(r.columns));
@@ -146,6 +129,7 @@ int run(tools::Flags& flags) {
   std::printf("wrote %s: %zu samples of %s, %dx%d pixels\n", r.out.c_str(), sheet.size(), r.data.c_str(),
               picture.width, picture.height);
   std::printf("from %s\n", to_line(dataset->description()).c_str());
+  std::printf("images: %s\n", tools::to_line(how).c_str());
   return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <set>
 
+#include "data/sets/imagenet_labels.h"
 #include "engine/files/input_file.h"
 #include "engine/serialization/crc64.h"
 #include "engine/serialization/double_precision.h"
@@ -17,6 +18,8 @@
 #include "models/registry.h"
 #include "tools/cli/main.h"
 #include "tools/cli/model.h"
+#include "tools/cli/preprocessing.h"
+#include "tools/training/checkpoint.h"
 
 namespace {
 
@@ -229,6 +232,23 @@ std::map<std::string, std::string> provenance(const Request& r, const Weights& w
   return m;
 }
 
+// What weights say about images and classes goes with them; of a new head there are no names yet. For those
+// that say nothing it is known where they are torchvision's own.
+std::map<std::string, std::string> described(const Request& r, const Weights& read, const Weights& written,
+                                             Report& report) {
+  if (!read.metadata.contains("plume.format") && !tools::describes_images(read.metadata)) {
+    const auto imagenet = uint64_t(data::imagenet_labels().size());
+    if (r.model.empty() || !r.timm.empty() || r.new_head) return {};
+    const WeightTensor* bias =
+        find_tensor(written.tensors, make_model(r.model, {})->parameters().back().name);
+    if (bias == nullptr || bias->shape != std::vector<uint64_t>{imagenet}) return {};
+  }
+  tools::NetworkDescription network = tools::describe_weights(read, r.model);
+  if (r.new_head) network.class_names.clear();
+  report.line("images", to_line(network));
+  return tools::to_metadata(network);
+}
+
 int run(tools::Flags& flags) {
   Request r;
   flags.text("IN", r.in, "safetensors or .pth (zip or legacy form) file, torchvision's or timm's names");
@@ -254,6 +274,7 @@ int run(tools::Flags& flags) {
   report.line("read",
               fmt::format("{}: {}, {} tensors, {} bytes", r.in, name(weights.format), tensors, weights.size));
   const FitOptions options = weights_flags.options();
+  const Weights read = weights;
   if (!r.timm.empty() || r.model.empty()) {
     FitOptions of_timm = options;
     of_timm.head = "classifier.";
@@ -266,7 +287,9 @@ int run(tools::Flags& flags) {
   }
   rename_from_timm(r, weights, report);
   if (!r.model.empty()) weights = fit_to_model(r, weights, r.timm.empty() ? options : FitOptions{}, report);
-  write_safetensors(r.out, to_sources(r, weights), provenance(r, weights));
+  std::map<std::string, std::string> metadata = provenance(r, weights);
+  metadata.merge(described(r, read, weights, report));
+  write_safetensors(r.out, to_sources(r, weights), metadata);
   report.line("wrote",
               fmt::format("{}: {} tensors, {} bytes", r.out, weights.tensors.size(), fs::file_size(r.out)));
   return 0;

@@ -1,7 +1,9 @@
 // evaluate: accuracy, per-class figures, confusion matrix, latency and cost of a trained network.
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "data/sets/registry.h"
 #include "engine/core/text.h"
@@ -10,7 +12,9 @@
 #include "tools/cli/json.h"
 #include "tools/cli/main.h"
 #include "tools/cli/model.h"
+#include "tools/cli/preprocessing.h"
 #include "tools/cli/signals.h"
+#include "tools/cli/tensors.h"
 #include "tools/training/checkpoint.h"
 #include "tools/training/evaluation.h"
 #include "tools/training/run_data.h"
@@ -20,9 +24,23 @@ namespace {
 using namespace plume;
 using tools::Json;
 
+struct Request {
+  std::string checkpoint, model, stem = "imagenet", weights, labels;
+  std::string data, data_dir, cache_dir, split, precision, json, logits;
+  int64_t batch = 128, workers = 2, limit = 0, skip_bad = 0;
+  double latency_seconds = 2;
+
+  const std::string& source() const { return checkpoint.empty() ? weights : checkpoint; }
+};
+
+// A network and what its weights say about it.
 struct Subject {
-  std::string checkpoint, model, stem = "imagenet", weights;
-  std::string data, data_dir, cache_dir, split, precision;
+  std::unique_ptr<Module> model;
+  std::string name;
+  tools::NetworkDescription network;
+  int64_t classes = 0;
+  // Images as they are, whatever their size: an older checkpoint says no more.
+  bool own_size = false;
 };
 
 Json to_json(const tools::Latency& l) {
@@ -63,7 +81,8 @@ Json confusion(const ClassificationMetrics& m) {
 
 void print_row(const char* what, const std::string& value) { std::printf("%-16s %s\n", what, value.c_str()); }
 
-void print_report(const Json& r, const ClassificationMetrics& m, const data::Dataset& dataset) {
+void print_report(const Json& r, const ClassificationMetrics& m, const data::Dataset& dataset,
+                  const tools::NetworkDescription& network) {
   const std::vector<std::string>& names = dataset.class_names();
   const data::DatasetDescription set = dataset.description();
   constexpr int kMostClasses = 20;  // beyond, per-class figures are in the JSON only
@@ -72,6 +91,7 @@ void print_report(const Json& r, const ClassificationMetrics& m, const data::Dat
                                 r["split"].get<std::string>(), m.count()));
   if (!set.folder.empty()) print_row("folder", printable(set.folder));
   if (!set.left_out.empty()) print_row("left out", to_line(set.left_out));
+  print_row("images", to_line(network));
   print_row("device",
             fmt::format("{}: {}", r["device"].get<std::string>(), r["device_name"].get<std::string>()));
   print_row("top-1 accuracy", fmt::format("{:.2f} %", 100 * m.accuracy()));
@@ -102,94 +122,136 @@ void print_report(const Json& r, const ClassificationMetrics& m, const data::Dat
   }
 }
 
-int run(tools::Flags& flags) {
-  Subject s;
-  std::string json_path;
-  int64_t batch = 128, workers = 2, limit = 0, image_size = 0, skip_bad = 0;
-  double latency_seconds = 2;
-  flags.text("--checkpoint", s.checkpoint, "last.safetensors or best.safetensors of a run folder");
-  flags.choice("--model", s.model, model_names(), "network, with --weights");
-  flags.choice("--stem", s.stem, {"imagenet", "cifar"}, "first layers, with --model");
-  flags.text("--weights", s.weights, "weights of the model: safetensors or .pth file");
-  tools::WeightsFlags weights_flags(flags);
-  flags.choice("--data", s.data, data::dataset_names(), "data set (default: the checkpoint's)");
-  flags.text("--data-dir", s.data_dir, "folder of the data set's files");
-  flags.text("--cache-dir", s.cache_dir, "folder for decoded images (default: ~/.cache/plume)");
-  flags.whole("--skip-bad", skip_bad, 0, INT64_MAX, "leave out at most N unreadable images");
-  flags.choice("--precision", s.precision, {"f32", "bf16", "f16"},
-               "of activations (default: the checkpoint's, or f32)");
-  flags.choice("--split", s.split, {"train", "val", "test"},
-               "which images (default: test where there is one, otherwise val)");
-  flags.whole("--image-size", image_size, 0, 4096,
-              "side of the network's input (default: the checkpoint's); 0: as the images are");
-  flags.whole("--batch", batch, 1, 65'536, "images at once");
-  flags.whole("--workers", workers, 0, 256, "loader threads");
-  flags.whole("--limit", limit, 0, INT64_MAX, "only the first N images; 0 for all");
-  flags.number("--latency-seconds", latency_seconds, 0, 3600, "of timing per batch size; 0 for none");
-  flags.text("--json", json_path, "file for the figures");
-  tools::DeviceFlags device_flags(flags);
-  flags.parse();
-  PLUME_CHECK(s.checkpoint.empty() != s.model.empty() && s.model.empty() == s.weights.empty(),
+void check_request(const Request& r, const tools::Flags& flags) {
+  PLUME_CHECK(r.checkpoint.empty() != r.model.empty() && r.model.empty() == r.weights.empty(),
               "give either --checkpoint or --model with --weights");
   for (const char* name : {"--weights-key", "--ignore"})
-    PLUME_CHECK(s.checkpoint.empty() || !flags.given(name), "{}: is for --weights", name);
-  PLUME_CHECK(json_path.empty() || (json_path != s.checkpoint && json_path != s.weights),
-              "--json {}: is the input file", json_path);
+    PLUME_CHECK(r.checkpoint.empty() || !flags.given(name), "{}: is for --weights", name);
+  for (const auto& [flag, path] : {std::pair{"--json", r.json}, {"--logits", r.logits}})
+    PLUME_CHECK(path.empty() || (path != r.checkpoint && path != r.weights), "{} {}: is the input file", flag,
+                path);
+  PLUME_CHECK(r.json.empty() || r.json != r.logits, "--logits {}: is the file for the figures", r.logits);
+}
+
+// What is not given is as the checkpoint says; so are the request's data set and precision then.
+Subject open_subject(Request& r, const FitOptions& fit) {
+  Subject s;
+  if (r.checkpoint.empty()) {
+    const Weights weights = open_weights(r.weights);
+    s.name = r.model;
+    s.network = tools::describe_weights(weights, r.model, r.data);
+    if (r.data.empty() && std::ranges::count(data::dataset_names(), s.network.data) > 0)
+      r.data = s.network.data;
+    PLUME_CHECK(!r.data.empty(), "--data: the data set is not given");
+    s.model = tools::model_from_weights(r.model, parse_stem(r.stem), weights, fit);
+  } else {
+    const tools::RunDescription stored = tools::describe_run(r.checkpoint);
+    s.name = stored.recipe.model;
+    s.network = stored.network;
+    s.own_size = !stored.network.stated && stored.recipe.image_size == 0;
+    if (r.data.empty()) r.data = stored.recipe.data;
+    if (r.precision.empty()) r.precision = stored.recipe.precision;
+    s.model = make_model(s.name,
+                         {.num_classes = int(stored.state.classes), .stem = parse_stem(stored.recipe.stem)});
+    tools::load_weights(r.checkpoint, *s.model);
+  }
+  const std::vector<NamedParameter> parameters = s.model->parameters();
+  s.classes = parameters.back().variable.value().dim(0);
+  std::vector<std::string>& names = s.network.class_names;
+  if (!r.labels.empty()) names = tools::read_labels(r.labels, s.classes);
+  if (!names.empty() && int64_t(names.size()) != s.classes)
+    fail(ErrorKind::bad_input, "{}: names {} classes and has {}", r.source(), names.size(), s.classes);
+  return s;
+}
+
+// The images that it is measured on, and their labels by the network's own names of classes.
+std::shared_ptr<const data::Dataset> open_images(const Request& r, Subject& s,
+                                                 const tools::PreprocessingFlags& preprocessing) {
+  data::MeasuredSplit measured;
+  if (r.split.empty())
+    measured = data::measured_split(r.data, r.data_dir);
+  else
+    measured.split = data::parse_split(r.split);
+  if (!measured.note.empty()) tools::log_line(measured.note);
+  data::OpenOptions options = {
+      .count = r.limit, .skip_bad = r.skip_bad, .cache_dir = r.cache_dir, .log = tools::log_line};
+  data::Preprocessing& how = s.network.preprocessing;
+  const bool own_size = preprocessing.as_they_are() || (s.own_size && preprocessing.given().empty());
+  preprocessing.overrule(s.network);
+  if (!own_size) tools::reduce_as(options, r.data, how);
+  if (r.data == "imagefolder") options.class_names = s.network.class_names;
+  auto dataset = data::open_dataset(r.data, r.data_dir, measured.split, options);
+  if (own_size) {
+    const data::Preprocessing own = data::preprocessing_for(dataset->info(), 0);
+    how.resize = own.resize;
+    how.crop = own.crop;
+  }
+  if (s.classes != dataset->classes())
+    fail(ErrorKind::bad_input, "{}: tells {} classes apart, {} has {}", r.source(), s.classes, r.data,
+         dataset->classes());
+  const std::vector<std::string>& names = s.network.class_names;
+  if (s.network.data != r.data && r.labels.empty() &&
+      std::ranges::count(data::dataset_names(), s.network.data) > 0 && !names.empty() &&
+      names != dataset->class_names())
+    fail(ErrorKind::bad_input,
+         "{}: was trained on {} with the classes {}; those of {} are {}; --labels gives the network's others",
+         r.source(), s.network.data, brief_list(names), r.data, brief_list(dataset->class_names()));
+  return dataset;
+}
+
+int run(tools::Flags& flags) {
+  Request r;
+  flags.text("--checkpoint", r.checkpoint, "last.safetensors or best.safetensors of a run folder");
+  flags.choice("--model", r.model, model_names(), "network, with --weights");
+  flags.choice("--stem", r.stem, {"imagenet", "cifar"}, "first layers, with --model");
+  flags.text("--weights", r.weights, "weights of the model: safetensors or .pth file");
+  tools::WeightsFlags weights_flags(flags);
+  flags.choice("--data", r.data, data::dataset_names(), "data set (default: the one that was trained on)");
+  flags.text("--data-dir", r.data_dir, "folder of the data set's files");
+  flags.text("--cache-dir", r.cache_dir, "folder for decoded images (default: ~/.cache/plume)");
+  flags.whole("--skip-bad", r.skip_bad, 0, INT64_MAX, "leave out at most N unreadable images");
+  flags.text("--labels", r.labels,
+             "file with the classes' names, one per line (default: as the weights say)");
+  flags.choice("--precision", r.precision, {"f32", "bf16", "f16"},
+               "of activations (default: the checkpoint's, or f32)");
+  flags.choice("--split", r.split, {"train", "val", "test"},
+               "which images (default: test where there is one, otherwise val)");
+  tools::PreprocessingFlags preprocessing(flags);
+  flags.whole("--batch", r.batch, 1, 65'536, "images at once");
+  flags.whole("--workers", r.workers, 0, 256, "loader threads");
+  flags.whole("--limit", r.limit, 0, INT64_MAX, "only the first N images; 0 for all");
+  flags.number("--latency-seconds", r.latency_seconds, 0, 3600, "of timing per batch size; 0 for none");
+  flags.text("--json", r.json, "file for the figures");
+  flags.text("--logits", r.logits, "safetensors file to write: logits f32 [images, classes]");
+  tools::DeviceFlags device_flags(flags);
+  flags.parse();
+  check_request(r, flags);
   tools::catch_signals();
   const Device device = device_flags.open();
 
-  const std::string source = s.checkpoint.empty() ? s.weights : s.checkpoint;
-  std::unique_ptr<Module> model;
-  if (s.checkpoint.empty()) {
-    PLUME_CHECK(!s.data.empty(), "--data: the data set is not given");
-    model = tools::model_from_weights(s.model, parse_stem(s.stem), s.weights, weights_flags.options());
-  } else {
-    const tools::RunDescription stored = tools::describe_run(s.checkpoint);
-    s.model = stored.recipe.model;
-    if (s.data.empty()) s.data = stored.recipe.data;
-    if (s.precision.empty()) s.precision = stored.recipe.precision;
-    if (!flags.given("--image-size")) image_size = stored.recipe.image_size;
-    model = make_model(s.model,
-                       {.num_classes = int(stored.state.classes), .stem = parse_stem(stored.recipe.stem)});
-    tools::load_weights(s.checkpoint, *model);
-  }
-  const DType precision = tools::parse_precision(s.precision.empty() ? "f32" : s.precision);
-  data::MeasuredSplit measured;
-  if (s.split.empty())
-    measured = data::measured_split(s.data, s.data_dir);
-  else
-    measured.split = data::parse_split(s.split);
-  if (!measured.note.empty()) tools::log_line(measured.note);
-  const auto dataset =
-      data::open_dataset(s.data, s.data_dir, measured.split,
-                         {.count = limit,
-                          .skip_bad = skip_bad,
-                          .shorter_side = s.data == "imagefolder" ? tools::resized_side(image_size) : 0,
-                          .cache_dir = s.cache_dir,
-                          .log = tools::log_line});
-  const std::vector<NamedParameter> parameters = model->parameters();
-  const int64_t classes = parameters.back().variable.value().dim(0);
-  if (classes != dataset->classes())
-    fail(ErrorKind::bad_input, "{}: tells {} classes apart, {} has {}", source, classes, s.data,
-         dataset->classes());
-  PLUME_CHECK(image_size > 0 || dataset->uniform(),
-              "--image-size: the images of {} are of different sizes: say which one the network takes",
-              s.data);
-  model->to(device);
+  Subject s = open_subject(r, weights_flags.options());
+  const DType precision = tools::parse_precision(r.precision.empty() ? "f32" : r.precision);
+  const auto dataset = open_images(r, s, preprocessing);
+  const data::Preprocessing& how = s.network.preprocessing;
+  s.model->to(device);
 
-  data::Loader loader = tools::evaluation_loader(dataset, batch, int(workers), limit, image_size);
-  const tools::Evaluation e = tools::evaluate(*model, loader, device, precision);
-  const int height = int(image_size > 0 ? image_size : dataset->height());
-  const int width = int(image_size > 0 ? image_size : dataset->width());
+  data::Loader loader = tools::evaluation_loader(dataset, r.batch, int(r.workers), r.limit, how);
+  std::vector<float> logits;
+  const tools::Evaluation e =
+      tools::evaluate(*s.model, loader, device, precision, [&](const std::vector<float>& more) {
+        if (!r.logits.empty()) logits.insert(logits.end(), more.begin(), more.end());
+      });
+  const int height = int(how.crop.height), width = int(how.crop.width);
   Json report;
-  report["model"] = s.model;
-  report["weights"] = source;
-  report["data"] = s.data;
+  report["model"] = s.name;
+  report["weights"] = r.source();
+  report["data"] = r.data;
   const tools::Json described = tools::to_json(dataset->description());
   for (const char* key : {"split", "folder", "left_out"}) report[key] = described[key];
   report["device"] = name(device);
   report["device_name"] = backend(device).describe();
   report["precision"] = name(precision);
+  report["preprocessing"] = tools::to_json(how);
   report["height"] = height;
   report["width"] = width;
   report["images"] = e.metrics.count();
@@ -199,17 +261,17 @@ int run(tools::Flags& flags) {
   report["macro_f1_definition"] = "mean of F1 over the classes that occur among labels or predictions";
   report["macro_f1_classes"] = e.metrics.occurring_classes();
   report["loss"] = e.loss;
-  report["macs"] = tools::count_model_macs(*model, device, height, width);
+  report["macs"] = tools::count_model_macs(*s.model, device, height, width);
   report["flops"] = 2 * report["macs"].get<int64_t>();
-  report["parameters"] = model->parameter_count();
-  report["size_mb"] = double(tools::state_bytes(*model)) * 1e-6;
+  report["parameters"] = s.model->parameter_count();
+  report["size_mb"] = double(tools::state_bytes(*s.model)) * 1e-6;
   report["latency"] = Json::array();
-  if (latency_seconds > 0) {
+  if (r.latency_seconds > 0) {
     std::vector<int64_t> batches = {1};
-    if (batch > 1) batches.push_back(batch);
+    if (r.batch > 1) batches.push_back(r.batch);
     for (const int64_t b : batches)
       report["latency"].push_back(
-          to_json(tools::measure_latency(*model, device, b, height, width, latency_seconds, precision)));
+          to_json(tools::measure_latency(*s.model, device, b, height, width, r.latency_seconds, precision)));
   }
   report["per_class"] = per_class(e.metrics, dataset->class_names());
   report["confusion"] = confusion(e.metrics);
@@ -217,10 +279,12 @@ int run(tools::Flags& flags) {
     tools::log_line("interrupted; nothing is written");
     return 128 + signal;
   }
-  print_report(report, e.metrics, *dataset);
-  if (!json_path.empty()) {
-    write_file_atomically(json_path, tools::to_text(report, 2) + "\n");
-    std::printf("\nwrote %s\n", json_path.c_str());
+  print_report(report, e.metrics, *dataset, s.network);
+  if (!r.logits.empty())
+    tools::write_tensors(r.logits, {{"logits", Tensor::from(logits, {e.metrics.count(), s.classes})}});
+  if (!r.json.empty()) {
+    write_file_atomically(r.json, tools::to_text(report, 2) + "\n");
+    std::printf("\nwrote %s\n", r.json.c_str());
   }
   return 0;
 }

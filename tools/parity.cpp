@@ -12,7 +12,9 @@
 #include "engine/serialization/state_dict.h"
 #include "tools/cli/main.h"
 #include "tools/cli/model.h"
+#include "tools/cli/preprocessing.h"
 #include "tools/cli/tensors.h"
+#include "tools/training/checkpoint.h"
 
 namespace {
 
@@ -70,8 +72,10 @@ int run(tools::Flags& flags) {
   PLUME_CHECK(r.out != r.weights && r.out != r.batch, "--out {}: is an input file", r.out);
   const Device device = device_flags.open();
 
+  const Weights weights = open_weights(r.weights);
   const std::unique_ptr<Module> model =
-      tools::model_from_weights(r.model, parse_stem(r.stem), r.weights, weights_flags.options());
+      tools::model_from_weights(r.model, parse_stem(r.stem), weights, weights_flags.options());
+  const tools::NetworkDescription network = tools::describe_weights(weights, r.model);
   const int64_t classes = model->parameters().back().variable.value().dim(0);
   const Batch batch = read_batch(r.batch, classes);
   model->to(device);
@@ -108,6 +112,7 @@ int run(tools::Flags& flags) {
   }
   out["loss"] = Tensor::from(losses, {r.steps});
   tools::write_tensors(r.out, out);
+  std::printf("images: taken as they are; the network wants %s\n", to_line(network).c_str());
   std::printf("%s: %zu tensors; loss %.6f -> %.6f\n", r.out.c_str(), out.size(), double(losses.front()),
               double(losses.back()));
   return 0;

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <numeric>
 
 #include "data/images/png.h"
-#include "data/sets/cifar.h"
 #include "data/sets/imagenet_labels.h"
 #include "data/sets/registry.h"
 #include "engine/autograd/tape.h"
@@ -32,7 +32,7 @@ namespace fs = std::filesystem;
 
 struct Request {
   std::vector<std::string> images;
-  std::string model, stem = "imagenet", weights, labels;
+  std::string model, stem = "imagenet", weights, labels, data;
   std::string tensor, logits;
   std::string explain, explain_layer;
   int64_t explain_class = -1;
@@ -40,23 +40,18 @@ struct Request {
   bool json = false;
 };
 
-// The flags that overrule what the weights want.
-struct PreprocessingFlags {
-  int64_t resize = 256, crop = 224;
-  std::string interpolation = "bilinear", mean, std;
-  static constexpr const char* kNames[] = {"--resize", "--crop", "--interpolation", "--mean", "--std"};
-};
-
-void check_request(const Request& r, const tools::Flags& flags) {
+void check_request(const Request& r, const tools::Flags& flags,
+                   const tools::PreprocessingFlags& preprocessing) {
   PLUME_CHECK(!r.images.empty() || !r.tensor.empty(), "give images, or --tensor and --logits");
   PLUME_CHECK(r.images.empty() || r.tensor.empty(), "give either images or --tensor, not both");
   PLUME_CHECK(r.tensor.empty() || !r.logits.empty(), "--tensor: give --logits too, the file to write");
   if (!r.tensor.empty()) {
     for (const char* name : {"--json", "--top", "--labels", "--skip-bad", "--explain"})
       PLUME_CHECK(!flags.given(name), "{}: is for images, not for --tensor", name);
-    for (const char* name : PreprocessingFlags::kNames)
-      PLUME_CHECK(!flags.given(name), "{}: is for images; the tensor is taken as it is", name);
+    for (const std::string& name : preprocessing.given())
+      PLUME_CHECK(false, "{}: is for images; the tensor is taken as it is", name);
   }
+  PLUME_CHECK(!preprocessing.as_they_are(), "--image-size 0: is for a data set whose images are of one size");
   for (const char* name : {"--explain-layer", "--explain-class"})
     PLUME_CHECK(!r.explain.empty() || !flags.given(name), "{}: give --explain too, where the overlay goes",
                 name);
@@ -75,35 +70,10 @@ void check_request(const Request& r, const tools::Flags& flags) {
 struct Subject {
   std::unique_ptr<Module> model;
   std::string name;
-  tools::Preprocessing preprocessing;
+  tools::NetworkDescription network;
   std::vector<std::string> labels;
   int64_t classes = 0;
 };
-
-// A training run's data set says how its images look and what its classes are called.
-void describe_by_dataset(const tools::RunDescription& run, Subject& subject) {
-  subject.preprocessing.resize = subject.preprocessing.crop = run.state.image_size;
-  for (const data::CifarFormat* format : {&data::cifar10_format(), &data::cifar100_format()})
-    if (run.recipe.data == format->name) {
-      subject.labels = format->class_names;
-      subject.preprocessing.statistics = format->statistics;
-      return;
-    }
-  if (run.recipe.data != "synthetic") return;
-  const auto dataset = data::open_dataset(run.recipe.data, "", data::Split::test, {.count = 1});
-  subject.labels = dataset->class_names();
-  subject.preprocessing.statistics = dataset->statistics();
-}
-
-std::vector<std::string> lines_of(const std::string& text) {
-  std::vector<std::string> lines;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    lines.push_back(text.substr(at, end - at));
-    at = end + 1;
-  }
-  return lines;
-}
 
 Subject open_subject(Request& r, const tools::Flags& flags, const FitOptions& fit) {
   Subject s;
@@ -116,12 +86,12 @@ Subject open_subject(Request& r, const tools::Flags& flags, const FitOptions& fi
   }
   PLUME_CHECK(!r.model.empty(), "--model: the network is not given");
   s.name = r.model;
-  s.preprocessing = tools::preprocessing_of(weights, r.model);
+  s.network = run ? run->network : tools::describe_network(weights.path, weights.metadata, r.model, r.data);
+  PLUME_CHECK(r.data.empty() || (!run && !s.network.stated),
+              "--data: {} says itself how its images are prepared", r.weights);
   s.model = tools::model_from_weights(r.model, parse_stem(r.stem), weights, fit);
   s.classes = s.model->parameters().back().variable.value().dim(0);
-  if (run) describe_by_dataset(*run, s);
-  if (const auto named = weights.metadata.find("labels"); named != weights.metadata.end())
-    s.labels = lines_of(named->second);
+  s.labels = s.network.class_names;
   if (!s.labels.empty() && int64_t(s.labels.size()) != s.classes)
     fail(ErrorKind::bad_input, "{}: names {} classes and has {}", r.weights, s.labels.size(), s.classes);
   if (!r.labels.empty()) s.labels = tools::read_labels(r.labels, s.classes);
@@ -131,14 +101,6 @@ Subject open_subject(Request& r, const tools::Flags& flags, const FitOptions& fi
   for (int64_t c = int64_t(s.labels.size()); c < s.classes; ++c)
     s.labels.push_back(fmt::format("class {}", c));
   return s;
-}
-
-void overrule(tools::Preprocessing& how, const PreprocessingFlags& flags, const tools::Flags& given) {
-  if (given.given("--resize")) how.resize = flags.resize;
-  if (given.given("--crop")) how.crop = flags.crop;
-  if (given.given("--interpolation")) how.interpolation = data::parse_interpolation(flags.interpolation);
-  if (given.given("--mean")) how.statistics.mean = tools::parse_channels("--mean", flags.mean, -1e6);
-  if (given.given("--std")) how.statistics.std = tools::parse_channels("--std", flags.std, tools::kLeastStd);
 }
 
 // images [N, H, W, 3] -> [N x classes]
@@ -194,15 +156,10 @@ Json to_json(const std::string& path, const std::vector<Guess>& guesses, const S
   return {{"image", path}, {"top", top}};
 }
 
-Json to_json(const tools::Preprocessing& p) {
-  return {{"resize", p.resize},        {"crop", p.crop},          {"interpolation", name(p.interpolation)},
-          {"mean", p.statistics.mean}, {"std", p.statistics.std}, {"rotate180", p.rotate180}};
-}
-
 // Images, prepared, until there are `most` or none is left.
 class ImageReader {
  public:
-  ImageReader(const std::vector<std::string>& paths, const tools::Preprocessing& how, int64_t skip_bad)
+  ImageReader(const std::vector<std::string>& paths, const data::Preprocessing& how, int64_t skip_bad)
       : paths_(paths), how_(how), skip_bad_(skip_bad) {}
 
   struct Batch {
@@ -211,12 +168,12 @@ class ImageReader {
   };
   Batch next(int64_t most) {
     Batch batch;
-    const size_t each = size_t(how_.crop * how_.crop * data::kChannels);
+    const size_t each = size_t(how_.crop.height * how_.crop.width * data::kChannels);
     while (next_ < paths_.size() && int64_t(batch.paths.size()) < most) {
       const std::string& path = paths_[next_++];
       batch.pixels.resize(batch.pixels.size() + each);
       try {
-        tools::preprocess(load(path), how_, batch.pixels.data() + batch.pixels.size() - each);
+        data::preprocess(load(path), how_, batch.pixels.data() + batch.pixels.size() - each);
         batch.paths.push_back(path);
       } catch (const Error& error) {
         if (error.kind() != ErrorKind::bad_input || int64_t(skipped_.size()) >= skip_bad_) throw;
@@ -239,7 +196,7 @@ class ImageReader {
   }
 
   const std::vector<std::string>& paths_;
-  const tools::Preprocessing& how_;
+  const data::Preprocessing& how_;
   int64_t skip_bad_;
   size_t next_ = 0;
   Json skipped_ = Json::array();
@@ -259,28 +216,28 @@ GradCam look_at(const Request& r, Subject& s, const Tensor& images, Device devic
   return grad_cam(*s.model, layer, images.to(device), classes);
 }
 
-void write_overlay(const std::string& path, const float* prepared, const tools::Preprocessing& how,
+void write_overlay(const std::string& path, const float* prepared, const data::Preprocessing& how,
                    const Tensor& maps, size_t i) {
   const size_t plane = size_t(maps.dim(1) * maps.dim(2));
   const std::span<const float> map(maps.data<float>() + i * plane, plane);
   data::Image overlay =
-      tools::overlay_heat(tools::as_seen(prepared, how), map, int(maps.dim(1)), int(maps.dim(2)));
+      tools::overlay_heat(data::as_seen(prepared, how), map, int(maps.dim(1)), int(maps.dim(2)));
   if (how.rotate180) overlay = tools::rotated180(overlay);  // upright again
   write_file_atomically(path, data::encode_png(overlay));
 }
 
 int predict_images(const Request& r, Subject& s, Device device) {
-  ImageReader reader(r.images, s.preprocessing, r.skip_bad);
+  const data::Preprocessing& how = s.network.preprocessing;
+  ImageReader reader(r.images, how, r.skip_bad);
   const std::map<std::string, std::string> overlays = tools::overlay_paths(r.explain, r.images);
   Json images = Json::array();
   std::vector<float> all;
-  const int64_t side = s.preprocessing.crop;
   while (true) {
     if (const int signal = tools::stop_signal()) return 128 + signal;
     const ImageReader::Batch batch = reader.next(r.batch);
     if (batch.paths.empty()) break;
-    const Tensor input =
-        Tensor::from(batch.pixels, {int64_t(batch.paths.size()), side, side, int64_t(data::kChannels)});
+    const Tensor input = Tensor::from(batch.pixels, {int64_t(batch.paths.size()), how.crop.height,
+                                                     how.crop.width, int64_t(data::kChannels)});
     const GradCam seen = look_at(r, s, input, device);
     const std::vector<float>& logits = seen.logits;
     const size_t each = batch.pixels.size() / batch.paths.size();
@@ -294,7 +251,7 @@ int predict_images(const Request& r, Subject& s, Device device) {
         print_text(batch.paths[i], guesses, s);
       if (r.explain.empty()) continue;
       const std::string& overlay = overlays.at(batch.paths[i]);
-      write_overlay(overlay, batch.pixels.data() + i * each, s.preprocessing, seen.maps, i);
+      write_overlay(overlay, batch.pixels.data() + i * each, how, seen.maps, i);
       if (r.json)
         images.back()["explained"] = {{"class", seen.explained[i]}, {"overlay", overlay}};
       else
@@ -308,12 +265,14 @@ int predict_images(const Request& r, Subject& s, Device device) {
                          {"weights", r.weights},
                          {"device", name(device)},
                          {"classes", s.classes},
-                         {"preprocessing", to_json(s.preprocessing)},
+                         {"preprocessing", tools::to_json(how)},
                          {"images", images},
                          {"skipped", reader.skipped()}};
     // A path need not be UTF-8, JSON must.
     fmt::print("{}\n", tools::to_text(report, 2));
   }
+  std::fflush(stdout);
+  tools::log_line("images: " + to_line(s.network));
   return 0;
 }
 
@@ -349,7 +308,6 @@ int predict_tensor(const Request& r, Subject& s, Device device) {
 
 int run(tools::Flags& flags) {
   Request r;
-  PreprocessingFlags p;
   flags.words("IMAGE", r.images, "JPEG or PNG files");
   flags.choice("--model", r.model, model_names(), "network (default: that of a training run's checkpoint)");
   flags.choice("--stem", r.stem, {"imagenet", "cifar"}, "its first layers");
@@ -360,11 +318,9 @@ int run(tools::Flags& flags) {
   flags.on("--json", r.json, "print JSON");
   flags.text("--labels", r.labels, "file with the classes' names, one per line");
   flags.whole("--skip-bad", r.skip_bad, 0, 1'000'000'000, "go on past this many unreadable images");
-  flags.whole("--resize", p.resize, 1, tools::kMostSide, "of the shorter side, as the weights want");
-  flags.whole("--crop", p.crop, 1, tools::kMostSide, "from the middle, as the weights want");
-  flags.choice("--interpolation", p.interpolation, {"bilinear", "bicubic"}, "as the weights want");
-  flags.text("--mean", p.mean, "R,G,B: an image enters as (x / 255 - mean) / std; as the weights want");
-  flags.text("--std", p.std, "R,G,B, as the weights want");
+  flags.choice("--data", r.data, data::dataset_names(),
+               "what the network was trained on, where its weights do not say how images are prepared");
+  tools::PreprocessingFlags preprocessing(flags);
   flags.whole("--batch", r.batch, 1, 65'536, "images at once");
   flags.text("--tensor", r.tensor, "instead of images: safetensors file, input f32 [N, 3, H, W], normalised");
   flags.text("--logits", r.logits, "safetensors file to write: logits f32 [N, classes]");
@@ -375,12 +331,12 @@ int run(tools::Flags& flags) {
   flags.whole("--explain-class", r.explain_class, 0, 999'999, "instead of the best guess");
   tools::DeviceFlags device_flags(flags);
   flags.parse();
-  check_request(r, flags);
+  check_request(r, flags, preprocessing);
   tools::catch_signals();
   const Device device = device_flags.open();
 
   Subject subject = open_subject(r, flags, weights_flags.options());
-  overrule(subject.preprocessing, p, flags);
+  preprocessing.overrule(subject.network);
   subject.model->to(device);
   subject.model->eval();
   PLUME_CHECK(r.explain_class < subject.classes, "--explain-class: {} of {} classes", r.explain_class,

@@ -30,6 +30,7 @@ tools::TrainingRequest request_of(const Wishes& w, Device device) {
   using Style = tools::Progress::Style;
   return {.recipe = {},
           .options = {},
+          .network = {},
           .device = device,
           .graph = w.graph || (device == Device::cuda && !w.no_graph),
           .style = w.json    ? Style::json
@@ -96,6 +97,7 @@ int go_on(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& fo
               "remembered; give --data-dir",
               request.options.data_dir);
   if (!changes.empty()) tools::log_line("goes on with changes: " + changes);
+  request.network = stored.network;
   return tools::resume(request, folder, checkpoint, stored.state, w.allow_changes);
 }
 

@@ -73,6 +73,15 @@ PixelBox draw_resized_crop(Draws& draws, ImageSize image, const AugmentParams& p
   return {(height - box_height) / 2, (width - box_width) / 2, box_height, box_width};
 }
 
+// Exact: every pixel goes to a pixel.
+ImageOp half_turn(int height, int width) {
+  constexpr int32_t kOne = 1 << 16;
+  ImageOp op{.kind = ImageOpKind::affine};
+  const int32_t affine[] = {-kOne, 0, (width - 1) * kOne, 0, -kOne, (height - 1) * kOne};
+  std::copy(std::begin(affine), std::end(affine), op.affine);
+  return op;
+}
+
 // RandomErasing.get_params; empty when no box fits.
 PixelBox draw_erased(Draws& draws, int height, int width) {
   for (int i = 0; i < kAttempts; ++i) {
@@ -92,19 +101,6 @@ AugmentParams training_augmentation(const ChannelStatistics& statistics, uint64_
   params.flip = true;
   params.statistics = statistics;
   params.seed = seed;
-  return params;
-}
-
-AugmentParams evaluation_augmentation(const ChannelStatistics& statistics) {
-  AugmentParams params;
-  params.statistics = statistics;
-  return params;
-}
-
-AugmentParams evaluation_augmentation(const ChannelStatistics& statistics, int shorter, int size) {
-  AugmentParams params = evaluation_augmentation(statistics);
-  params.output_height = params.output_width = size;
-  params.resize_shorter = shorter;
   return params;
 }
 
@@ -144,10 +140,12 @@ Augmenter::Augmenter(int height, int width, const AugmentParams& params) : param
               p.ratio_high);
   PLUME_CHECK(p.resize_shorter >= 0 && p.resize_shorter <= kMostAugmentSide,
               "augment: shorter side {}, expected 0 to {}", p.resize_shorter, kMostAugmentSide);
-  PLUME_CHECK(p.resize_shorter == 0 || p.output_height == p.output_width,
-              "augment: a crop of {}x{} is not square", p.output_height, p.output_width);
   PLUME_CHECK(p.erasing >= 0 && p.erasing <= 1, "augment: erasing probability {}", p.erasing);
   check(p.policy);
+  PLUME_CHECK(
+      !p.rotate180 || p.policy.policy != Policy::randaugment || p.policy.randaugment_ops < kMostImageOps,
+      "augment: {} operations of RandAugment, expected at most {} on rotated images",
+      p.policy.randaugment_ops, kMostImageOps - 1);
   for (size_t c = 0; c < kChannels; ++c) {
     const double mean = double(p.statistics.mean[c]), std = double(p.statistics.std[c]);
     PLUME_CHECK(std > 0, "augment: std {} of channel {}, expected above 0", std, c);
@@ -192,7 +190,7 @@ void Augmenter::plan_geometry(AugmentPlan& plan, ImageSize image, int64_t epoch,
   if (p.resize_shorter > 0) {
     resized = shortened;
     window = p.random_crop ? Window{crop_top, crop_left, {p.output_height, p.output_width}}
-                           : center_window(resized, p.output_height);
+                           : center_window(resized, {p.output_height, p.output_width});
   }
   const auto overlap = [](int64_t start, int64_t length, int64_t size) {
     const int64_t from = std::clamp<int64_t>(start, 0, size);
@@ -226,6 +224,7 @@ AugmentPlan Augmenter::plan(ImageSize image, int64_t epoch, int64_t index, TapTa
          image.height, image.width, kMostResizeSide);
   AugmentPlan plan;
   plan_geometry(plan, image, epoch, index, taps);
+  if (p.rotate180) plan.ops[plan.op_count++] = half_turn(height(), width());
   if (p.policy.policy != Policy::none) {
     ImageDraws draws(p.seed, epoch, index, ImageDraws::policy);
     for (const PolicyOp& drawn : draw_policy(p.policy, draws, height(), width())) {

@@ -13,7 +13,8 @@
 
 namespace plume::data {
 
-// In this order: resize and crop (one of four, or none), flip, policy, normalisation, erasing.
+// In this order: resize and crop (one of four, or none), flip, rotation, policy, normalisation, erasing.
+// What evaluation wants of these is data/preprocessing.h's.
 struct AugmentParams {
   // The outputs' size. 0: that of the data set's images, which must then all have one.
   int output_height = 0, output_width = 0;
@@ -33,7 +34,8 @@ struct AugmentParams {
   // another.
   Interpolation interpolation = Interpolation::bilinear;
 
-  bool flip = false;  // mirror left-right with probability 1/2
+  bool flip = false;       // mirror left-right with probability 1/2
+  bool rotate180 = false;  // every image: by half a turn, after the crop
   PolicyParams policy;
   // RandomErasing(p, scale (0.02, 0.33), ratio (0.3, 3.3), value 0): zero after normalisation.
   double erasing = 0;
@@ -43,10 +45,6 @@ struct AugmentParams {
 
 // Crop and flip of CIFAR training: padding 4, flip.
 AugmentParams training_augmentation(const ChannelStatistics& statistics, uint64_t seed);
-// Normalisation alone.
-AugmentParams evaluation_augmentation(const ChannelStatistics& statistics);
-// Resize(shorter), CenterCrop(size), normalisation.
-AugmentParams evaluation_augmentation(const ChannelStatistics& statistics, int shorter, int size);
 
 // The taps of resized images, each axis once: what AugmentPlan's offsets point into.
 class TapTable {

@@ -88,15 +88,16 @@ ImageSize resized_to_shorter_side(ImageSize size, int64_t shorter) {
                                    : ImageSize{shorter, longer(size.width, size.height)};
 }
 
-Window center_window(ImageSize size, int64_t crop) {
-  PLUME_CHECK(crop >= 1 && crop <= kMostResizeSide, "crop: {} pixels", crop);
-  return {center_offset(size.height, crop), center_offset(size.width, crop), {crop, crop}};
+Window center_window(ImageSize size, ImageSize crop) {
+  PLUME_CHECK(crop.height >= 1 && crop.width >= 1 && std::max(crop.height, crop.width) <= kMostResizeSide,
+              "crop: {}x{} pixels", crop.height, crop.width);
+  return {center_offset(size.height, crop.height), center_offset(size.width, crop.width), crop};
 }
 
 Image resize_and_crop(const Image& image, int64_t shorter, int64_t crop, Interpolation interpolation) {
   check_image(image);
   const ImageSize size = resized_to_shorter_side({image.height, image.width}, shorter);
-  return resize(image, size, center_window(size, crop), interpolation);
+  return resize(image, size, center_window(size, {crop, crop}), interpolation);
 }
 
 }  // namespace plume::data

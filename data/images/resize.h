@@ -39,7 +39,7 @@ Image resize(const Image& image, ImageSize size, const Window& window, Interpola
 ImageSize resized_to_shorter_side(ImageSize size, int64_t shorter);
 // torchvision's CenterCrop(crop): halves of a pixel are rounded to the even offset; a smaller image is framed
 // in black.
-Window center_window(ImageSize size, int64_t crop);
+Window center_window(ImageSize size, ImageSize crop);
 
 // Resize(shorter), CenterCrop(crop): [crop, crop, 3].
 Image resize_and_crop(const Image& image, int64_t shorter, int64_t crop,

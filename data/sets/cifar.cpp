@@ -137,6 +137,14 @@ const CifarFormat& cifar100_format() {
   return format;
 }
 
+DatasetInfo cifar_traits(const CifarFormat& format) {
+  return {.name = format.name,
+          .height = kSide,
+          .width = kSide,
+          .class_names = format.class_names,
+          .statistics = format.statistics};
+}
+
 std::shared_ptr<const Dataset> load_cifar(const CifarFormat& format, const std::string& dir, Split split) {
   check_split(format.name, split, {Split::train, Split::test});
   const std::string folder = find_folder(format, dir);
@@ -178,7 +186,8 @@ std::shared_ptr<const Dataset> load_cifar(const CifarFormat& format, const std::
       interleave(record + label_bytes, pixels.data() + at);
     }
   }
-  DatasetInfo info{format.name, split, kSide, kSide, format.class_names, format.statistics};
+  DatasetInfo info = cifar_traits(format);
+  info.split = split;
   info.folder = folder;
   return std::make_shared<const Dataset>(std::move(info), std::move(pixels), std::move(labels));
 }

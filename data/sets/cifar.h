@@ -29,6 +29,9 @@ struct CifarFormat {
 const CifarFormat& cifar10_format();
 const CifarFormat& cifar100_format();  // labels are the 100 fine classes
 
+// What all of its images are like (split: train).
+DatasetInfo cifar_traits(const CifarFormat& format);
+
 // Throws bad_input, naming the file, what was found and what was expected, when a file is missing, is not a
 // regular file, has another size, holds a label out of range, or repeats another file of the split; and when
 // the folder holds the version for Python or Matlab, or an archive, instead. Throws usage on Split::val.

@@ -138,6 +138,10 @@ class Listing {
 
 }  // namespace
 
+DatasetInfo image_folder_traits() {
+  return {.name = "imagefolder", .statistics = kImageNetStatistics, .any_size = true};
+}
+
 std::vector<Split> image_folder_splits(const std::string& dir) {
   const Root root(dir);
   std::vector<Split> there;
@@ -153,10 +157,8 @@ ImageSource list_image_folder(const std::string& dir, Split split, const std::ve
     fail(ErrorKind::bad_input, "{}: has no folder {}; it has {}", printable(dir), name(split),
          root.folders().empty() ? "no folders" : brief_list(root.folders()));
   ImageSource source;
-  source.info.name = "imagefolder";
+  source.info = image_folder_traits();
   source.info.split = split;
-  source.info.statistics = kImageNetStatistics;
-  source.info.any_size = true;
   source.info.folder = dir + "/" + folder;
   source.root = dir;
   const std::string train = root.folder(Split::train);

@@ -35,7 +35,7 @@ struct Decoded {
   std::exception_ptr error;  // any but a bad image
 };
 
-Image load(const ImageSource& source, const std::string& path, int64_t shorter_side) {
+Image load(const ImageSource& source, const std::string& path, const ImageSetParams& params) {
   Image image = load_image(path);
   const DatasetInfo& info = source.info;
   if (info.height > 0 && (image.height != info.height || image.width != info.width))
@@ -44,15 +44,18 @@ Image load(const ImageSource& source, const std::string& path, int64_t shorter_s
   if (std::max(image.height, image.width) > kMostResizeSide)
     fail(ErrorKind::bad_input, "{}: has {}x{} pixels, expected sides of at most {}", path, image.height,
          image.width, kMostResizeSide);
-  if (shorter_side == 0 || std::min(image.height, image.width) <= shorter_side) return image;
-  return resize(image, resized_to_shorter_side({image.height, image.width}, shorter_side));
+  const int64_t side = params.shorter_side;
+  if (side == 0) return image;
+  if (params.squash) return resize(image, {side, side}, params.interpolation);
+  if (std::min(image.height, image.width) <= side) return image;
+  return resize(image, resized_to_shorter_side({image.height, image.width}, side), params.interpolation);
 }
 
-Decoded decode(const ImageSource& source, const ImageFile& file, int64_t shorter_side) {
+Decoded decode(const ImageSource& source, const ImageFile& file, const ImageSetParams& params) {
   Decoded decoded;
   const std::string path = source.path(file);
   try {
-    decoded.image = load(source, path, shorter_side);
+    decoded.image = load(source, path, params);
     decoded.hash = hash_bytes(decoded.image.pixels);
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::bad_input) decoded.error = std::current_exception();
@@ -82,7 +85,7 @@ PackedIndex pack(const ImageSource& source, const ImageSetParams& params,
   int64_t offset = 0;
   make_in_order(
       int64_t(source.files.size()), params.threads, kMostWaiting,
-      [&](int64_t i) { return decode(source, source.files[size_t(i)], params.shorter_side); },
+      [&](int64_t i) { return decode(source, source.files[size_t(i)], params); },
       [&](int64_t i, const Decoded& decoded) {
         const ImageFile& file = source.files[size_t(i)];
         if (decoded.error) std::rethrow_exception(decoded.error);
@@ -146,6 +149,11 @@ void check_params(const ImageSource& source, const ImageSetParams& params) {
               params.cache_dir, source.root);
 }
 
+// What is done to the images, as a number: the plain shorter side where nothing else is asked for.
+uint64_t reduction_of(const ImageSetParams& params) {
+  return uint64_t(params.shorter_side) | uint64_t(params.squash) << 32 | uint64_t(params.interpolation) << 33;
+}
+
 std::string cache_folder(const ImageSetParams& params) {
   if (!params.cache_dir.empty()) return params.cache_dir;
   const auto variable = [](const char* name) {
@@ -161,7 +169,7 @@ class Packing {
  public:
   Packing(const ImageSource& source, const ImageSetParams& params)
       : source_(source), params_(params), path_(packed_path(source, params)) {
-    const uint64_t parts[] = {source_fingerprint(source), uint64_t(params.shorter_side)};
+    const uint64_t parts[] = {source_fingerprint(source), reduction_of(params)};
     fingerprint_ = hash_bytes({reinterpret_cast<const uint8_t*>(parts), sizeof parts});
   }
 
@@ -253,7 +261,7 @@ std::string packed_path(const ImageSource& source, const ImageSetParams& params)
   std::error_code ignored;
   const std::string root = fs::weakly_canonical(source.root, ignored).string();
   const uint64_t place =
-      hash_bytes({reinterpret_cast<const uint8_t*>(root.data()), root.size()}, uint64_t(params.shorter_side));
+      hash_bytes({reinterpret_cast<const uint8_t*>(root.data()), root.size()}, reduction_of(params));
   return message("{}/{}-{}-{}.packed", folder, source.info.name, name(source.info.split), hexadecimal(place));
 }
 

@@ -5,16 +5,20 @@
 #include <memory>
 #include <string>
 
+#include "data/images/resize.h"
 #include "data/sets/image_source.h"
 
 namespace plume::data {
 
 struct ImageSetParams {
   int64_t skip_bad = 0;  // so many unreadable images are left out, and named; the next one is an error
-  // A longer one is resized to this (Pillow's bilinear, as torchvision's Resize); 0: images are as they are.
+  // A longer one is resized to this (as Pillow and torchvision's Resize do); 0: images are as they are.
   // A shorter one stays: to enlarge it here would cost memory without end for a strip, and show nothing more
   // than enlarging the part that a crop wants.
   int64_t shorter_side = 0;
+  // Instead, with shorter_side: every image becomes a square of this side, whatever its shape.
+  bool squash = false;
+  Interpolation interpolation = Interpolation::bilinear;
   std::string cache_dir;  // of the packed file; default $XDG_CACHE_HOME/plume or ~/.cache/plume
   int threads = 0;        // that decode; 0 for one per core
   // Gets a line when images are packed or kept in memory, and why, one for each image that is left out, one

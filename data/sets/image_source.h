@@ -56,6 +56,10 @@ ImageSource list_tiny_imagenet(const std::string& dir, Split split);
 // and on classes that have no label.
 ImageSource list_image_folder(const std::string& dir, Split split,
                               const std::vector<std::string>& classes = {});
+// What all images of either are like, as far as it does not depend on the files.
+DatasetInfo tiny_imagenet_traits();
+DatasetInfo image_folder_traits();
+
 // Those whose folders are there. Throws bad_input where DIR is no folder.
 std::vector<Split> image_folder_splits(const std::string& dir);
 

@@ -28,6 +28,15 @@ const std::vector<std::string>& dataset_names() {
   return names;
 }
 
+DatasetInfo dataset_traits(std::string_view name) {
+  check_name(name);
+  for (const CifarFormat* format : {&cifar10_format(), &cifar100_format()})
+    if (name == format->name) return cifar_traits(*format);
+  return name == "synthetic"       ? synthetic_traits()
+         : name == "tiny-imagenet" ? tiny_imagenet_traits()
+                                   : image_folder_traits();
+}
+
 std::vector<Split> splits_of(std::string_view name, const std::string& dir) {
   check_name(name);
   if (name == "tiny-imagenet") return {Split::train, Split::val};
@@ -62,8 +71,13 @@ std::shared_ptr<const Dataset> open_dataset(std::string_view name, const std::st
     if (name == format->name) return load_cifar(*format, dir, split);
   const ImageSource source = name == "tiny-imagenet" ? list_tiny_imagenet(dir, split)
                                                      : list_image_folder(dir, split, options.class_names);
-  return open_image_set(
-      source, {options.skip_bad, options.shorter_side, options.cache_dir, options.threads, options.log});
+  return open_image_set(source, {.skip_bad = options.skip_bad,
+                                 .shorter_side = options.shorter_side,
+                                 .squash = options.squash,
+                                 .interpolation = options.interpolation,
+                                 .cache_dir = options.cache_dir,
+                                 .threads = options.threads,
+                                 .log = options.log});
 }
 
 }  // namespace plume::data

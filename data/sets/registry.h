@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/images/resize.h"
 #include "data/sets/synthetic.h"
 
 namespace plume::data {
@@ -21,11 +22,17 @@ struct OpenOptions {
   // Of sets of image files:
   int64_t skip_bad = 0;  // so many unreadable images are left out (Dataset::skipped()); the next is an error
   int64_t shorter_side = 0;  // "imagefolder": reduced to this while packing (image_set.h); 0: as they are
+  bool squash = false;       // "imagefolder": to a square of it
+  Interpolation interpolation = Interpolation::bilinear;  // of that
   std::vector<std::string> class_names;  // "imagefolder": labels are places in these; see list_image_folder()
   std::string cache_dir;                 // see image_set.h
   int threads = 0;                       // that draw or decode; 0 for one per core
   std::function<void(const std::string&)> log;  // see image_set.h; stderr without it
 };
+
+// What all images of a set are like, as far as its name tells: statistics, the size where there is one, class
+// names where they do not depend on files. Throws usage on an unknown name.
+DatasetInfo dataset_traits(std::string_view name);
 
 // The splits with labels that there are: of "imagefolder" those whose folders exist. Throws as
 // open_dataset().

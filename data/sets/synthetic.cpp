@@ -149,6 +149,16 @@ void draw_image(uint64_t seed, Split split, int64_t index, int label, uint8_t* o
 
 }  // namespace
 
+DatasetInfo synthetic_traits() {
+  DatasetInfo info;
+  info.name = "synthetic";
+  info.height = info.width = kSyntheticSize;
+  for (const char* texture : kTextures)
+    for (const char* shape : kShapes) info.class_names.push_back(std::string(texture) + " " + shape);
+  info.statistics = {{0.5f, 0.5f, 0.5f}, {0.293f, 0.293f, 0.293f}};
+  return info;
+}
+
 std::shared_ptr<const Dataset> make_synthetic(Split split, const SyntheticParams& params) {
   constexpr int64_t kMost = 10'000'000;
   PLUME_CHECK(params.count >= 0 && params.count <= kMost, "synthetic: {} images, expected 0 to {}",
@@ -158,13 +168,8 @@ std::shared_ptr<const Dataset> make_synthetic(Split split, const SyntheticParams
                         : split == Split::train ? kSyntheticTrainCount
                                                 : kSyntheticTestCount;
 
-  DatasetInfo info;
-  info.name = "synthetic";
+  DatasetInfo info = synthetic_traits();
   info.split = split;
-  info.height = info.width = kSyntheticSize;
-  for (const char* texture : kTextures)
-    for (const char* shape : kShapes) info.class_names.push_back(std::string(texture) + " " + shape);
-  info.statistics = {{0.5f, 0.5f, 0.5f}, {0.293f, 0.293f, 0.293f}};
 
   constexpr size_t kImage = size_t(kSyntheticSize) * kSyntheticSize * kChannels;
   std::vector<uint8_t> pixels(size_t(count) * kImage);

@@ -22,6 +22,9 @@ struct SyntheticParams {
   int threads = 0;    // that draw; 0 for one per core
 };
 
+// What all of its images are like (split: train).
+DatasetInfo synthetic_traits();
+
 // The labels follow each other 0, 1, ... 9, 0, ...; throws usage on a negative count, one above 10 million,
 // or Split::val, which there is not.
 std::shared_ptr<const Dataset> make_synthetic(Split split, const SyntheticParams& params = {});

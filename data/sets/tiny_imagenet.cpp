@@ -172,17 +172,21 @@ void list_val(const std::map<std::string, int32_t>& labels, ImageSource& source)
 
 }  // namespace
 
+DatasetInfo tiny_imagenet_traits() {
+  return {.name = "tiny-imagenet",
+          .height = kSide,
+          .width = kSide,
+          .statistics = {{0.4802f, 0.4481f, 0.3975f}, {0.2770f, 0.2691f, 0.2821f}}};
+}
+
 ImageSource list_tiny_imagenet(const std::string& dir, Split split) {
   check_split("tiny-imagenet", split, {Split::train, Split::val});
   ImageSource source;
   source.root = find_root(dir);
   const auto labels = read_labels(source.root + "/wnids.txt");
-  source.info = {"tiny-imagenet",
-                 split,
-                 kSide,
-                 kSide,
-                 read_class_names(source.root + "/words.txt", labels),
-                 {{0.4802f, 0.4481f, 0.3975f}, {0.2770f, 0.2691f, 0.2821f}}};
+  source.info = tiny_imagenet_traits();
+  source.info.split = split;
+  source.info.class_names = read_class_names(source.root + "/words.txt", labels);
   source.info.folder = source.root + "/" + name(split);
   if (split == Split::train)
     list_train(labels, source);

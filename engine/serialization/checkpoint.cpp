@@ -12,11 +12,12 @@ constexpr const char* kChecksumKey = "plume.checksum";
 
 }  // namespace
 
-void save_checkpoint(const std::string& path, const std::string& state,
-                     const std::vector<StateGroup>& groups) {
-  write_checksummed_safetensors(path, state_sources(groups),
-                                {{"format", "pt"}, {kFormatKey, std::to_string(kFormat)}, {kStateKey, state}},
-                                kChecksumKey);
+void save_checkpoint(const std::string& path, const std::string& state, const std::vector<StateGroup>& groups,
+                     const std::map<std::string, std::string>& about) {
+  std::map<std::string, std::string> metadata = {
+      {"format", "pt"}, {kFormatKey, std::to_string(kFormat)}, {kStateKey, state}};
+  metadata.insert(about.begin(), about.end());
+  write_checksummed_safetensors(path, state_sources(groups), metadata, kChecksumKey);
 }
 
 CheckpointFile::CheckpointFile(const std::string& path) : file_(path) {

@@ -2,8 +2,9 @@
 //
 // The module's state has its plain names, so that the file is also a state dictionary; what else a run needs
 // (velocities, ...) is under kOptimizerPrefix. "__metadata__" holds plume.format, plume.state and
-// plume.checksum.
+// plume.checksum, and what else is said `about` the weights.
 #pragma once
+#include <map>
 #include <string>
 #include <vector>
 
@@ -14,8 +15,8 @@ namespace plume {
 inline constexpr const char* kOptimizerPrefix = "optimizer.";
 
 // Written atomically. Throws resource.
-void save_checkpoint(const std::string& path, const std::string& state,
-                     const std::vector<StateGroup>& groups);
+void save_checkpoint(const std::string& path, const std::string& state, const std::vector<StateGroup>& groups,
+                     const std::map<std::string, std::string>& about = {});
 
 class CheckpointFile {
  public:

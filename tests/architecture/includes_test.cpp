@@ -68,7 +68,7 @@ const std::map<std::string, Rooms> kAllowed{
     {"data/images", {"engine/core", "engine/files", "engine/math"}},
     {"data/augment", {"engine/core", "engine/math", "data/dataset.h", "data/images"}},
     {"data/sets", {"engine/core", "engine/files", "data/dataset.h", "data/images"}},
-    {"data", {"engine/core", "engine/memory", "engine/math", "data/augment"}},
+    {"data", {"engine/core", "engine/memory", "engine/math", "data/augment", "data/images"}},
     {"models", kModulesAndBelow},
     {"tools/cli", kBelowTools},
     {"tools/pictures", kBelowTools},

@@ -1,5 +1,6 @@
 #include "tools/training/checkpoint.h"
 
+#include "data/sets/registry.h"
 #include "engine/core/context.h"
 #include "engine/serialization/checkpoint.h"
 #include "tools/cli/json_fields.h"
@@ -53,6 +54,19 @@ Json parse(const CheckpointFile& file) {
   return json;
 }
 
+// What runs did before their files said so.
+NetworkDescription derived_description(const RunDescription& run) {
+  const Recipe& r = run.recipe;
+  data::DatasetInfo traits = data::dataset_traits(r.data);
+  if (traits.height == 0) {  // as they are, they had all one size
+    traits.height = traits.width = run.state.image_size;
+  }
+  return {.preprocessing = data::preprocessing_for(traits, r.image_size, r.squash),
+          .class_names = traits.class_names,
+          .data = r.data,
+          .origin = "derived from the settings of an older version's checkpoint"};
+}
+
 RunDescription describe(const CheckpointFile& file) {
   const Json json = parse(file);
   RunDescription run{
@@ -73,6 +87,13 @@ RunDescription describe(const CheckpointFile& file) {
            brief_text(ranks), kMostRanks);
     run.ranks = count;
   }
+  const auto& metadata = file.file().metadata();
+  if (describes_images(metadata)) {
+    run.network = describe_network(file.path(), metadata, run.recipe.model);
+    run.network.origin = "as the checkpoint says";
+  } else {
+    run.network = derived_description(run);
+  }
   return run;
 }
 
@@ -80,17 +101,23 @@ RunDescription describe(const CheckpointFile& file) {
 
 void save_weights(const std::string& path, const RunDescription& run,
                   const std::vector<NamedTensor>& weights) {
-  save_checkpoint(path, to_text(describe(run)), {{"", weights}});
+  save_checkpoint(path, to_text(describe(run)), {{"", weights}}, to_metadata(run.network));
 }
 
 void save_run(const std::string& path, const RunDescription& run, const std::vector<NamedTensor>& weights,
               const std::vector<NamedTensor>& rest, const Context& context) {
   Json json = describe(run);
   json["random"] = {{"seed", context.seed}, {"next_counter", context.next_counter}};
-  save_checkpoint(path, to_text(json), {{"", weights}, {kOptimizerPrefix, rest}});
+  save_checkpoint(path, to_text(json), {{"", weights}, {kOptimizerPrefix, rest}}, to_metadata(run.network));
 }
 
 RunDescription describe_run(const std::string& path) { return describe(CheckpointFile(path)); }
+
+NetworkDescription describe_weights(const Weights& weights, const std::string& model,
+                                    const std::string& data) {
+  if (weights.metadata.contains("plume.format")) return describe_run(weights.path).network;
+  return describe_network(weights.path, weights.metadata, model, data);
+}
 
 void load_weights(const std::string& path, Module& model) {
   load_weights(path, model.state());

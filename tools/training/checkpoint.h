@@ -5,6 +5,7 @@
 
 #include "engine/modules/module.h"
 #include "engine/serialization/state_dict.h"
+#include "tools/cli/preprocessing.h"
 #include "tools/training/config.h"
 
 namespace plume::tools {
@@ -34,6 +35,7 @@ struct RunDescription {
   // Files of older versions do not say them: defaults, and 0 ranks.
   RunOptions options = {};
   int64_t ranks = 0;
+  NetworkDescription network = {};  // of older versions' files: derived from the above, which its origin says
 };
 
 // Both are written atomically, with recipe, position and a checksum. save_weights: tensors under their plain
@@ -46,6 +48,9 @@ void save_run(const std::string& path, const RunDescription& run, const std::vec
 
 // Of either. Throws bad_input, naming the file and the reason.
 RunDescription describe_run(const std::string& path);
+// Of a run's file or of any other weights (describe_network()).
+NetworkDescription describe_weights(const Weights& weights, const std::string& model,
+                                    const std::string& data = "");
 // The weights of either.
 void load_weights(const std::string& path, Module& model);
 void load_weights(const std::string& path, const std::vector<NamedTensor>& weights);

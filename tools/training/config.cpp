@@ -23,6 +23,8 @@ const Fields<Recipe>& recipe_fields() {
       {"data", TextField<R>{&R::data, data::dataset_names()}, "data set"},
       {"image_size", WholeField<R>{&R::image_size, 0, 4096},
        "side of the network's input; 0: as the images are"},
+      {"squash", SwitchField<R>{&R::squash},
+       "whole images to the network's input, whatever their shape, in training and evaluation", true},
       {"weights", TextField<R>{&R::weights},
        "file of weights to begin with (safetensors, .pth); another number of "
        "classes, or none, gets a new last layer"},

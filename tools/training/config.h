@@ -13,7 +13,8 @@ struct Recipe {
   std::string model = "resnet18", stem = "imagenet";
   std::string data = "synthetic";
   int64_t image_size = 0;  // 0: as the images are
-  std::string weights;     // to begin with
+  bool squash = false;
+  std::string weights;  // to begin with
   std::string zero_init = "none";
   bool freeze_backbone = false;
   double head_lr_factor = 1;

@@ -35,29 +35,26 @@ double percentile(const std::vector<double>& sorted, double p) {
 
 }  // namespace
 
-int64_t shorter_side_for(const data::Dataset& dataset, int64_t image_size) {
-  if (image_size == 0) return 0;
-  const bool whole = dataset.uniform() && !dataset.info().any_size && dataset.height() == dataset.width() &&
-                     dataset.height() <= image_size;
-  return whole ? 0 : resized_side(image_size);
+void reduce_as(data::OpenOptions& options, std::string_view dataset, const data::Preprocessing& how) {
+  if (dataset != "imagefolder" || how.crop.height != how.crop.width) return;
+  options.shorter_side = how.squash ? how.crop.height : how.resize;
+  options.squash = how.squash;
+  options.interpolation = how.interpolation;
 }
 
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
-                               int64_t limit, int64_t image_size, bool shared) {
+                               int64_t limit, const data::Preprocessing& how, bool shared) {
   data::LoaderParams params;
   params.batch_size = batch;
   params.workers = workers;
   params.sampler.limit = limit;
   if (shared) share_samples(params.sampler);
-  params.augment = data::evaluation_augmentation(dataset->statistics());
-  if (image_size > 0) {
-    params.augment.resize_shorter = int(shorter_side_for(*dataset, image_size));
-    params.augment.output_height = params.augment.output_width = int(image_size);
-  }
+  params.augment = data::evaluation_augmentation(how);
   return data::Loader(std::move(dataset), params);
 }
 
-Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType precision) {
+Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType precision,
+                    const std::function<void(const std::vector<float>&)>& take_logits) {
   const NoGrad no_grad;
   model.eval();
   model.fuse();
@@ -71,6 +68,7 @@ Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType pr
     const Variable logits = cast(model(images), DType::f32);
     const Variable mean = softmax_cross_entropy(logits, {batch->labels.to(device), {}});
     const std::vector<float> values = logits.value().to_vector<float>();
+    if (take_logits) take_logits(values);
     result.metrics.add(values, batch->labels.to_vector<int32_t>());
     loss += double(mean.value().item()) * double(batch->count);
   }

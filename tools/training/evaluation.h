@@ -1,9 +1,13 @@
 // A model's accuracy, loss and latency.
 #pragma once
+#include <functional>
 #include <memory>
 #include <optional>
+#include <vector>
 
 #include "data/loader.h"
+#include "data/preprocessing.h"
+#include "data/sets/registry.h"
 #include "engine/metrics/classification.h"
 #include "engine/modules/module.h"
 
@@ -15,23 +19,19 @@ struct Evaluation {
   double seconds = 0;
 };
 
-// The shorter side that torchvision's presets resize to before they crop (256 for 224), in proportion.
-inline int64_t resized_side(int64_t image_size) { return (image_size * 256 + 112) / 224; }
+// Lets the images of a folder be reduced as `how` wants them when they are packed; other sets have no use for
+// it. What it makes of the packed images is what it makes of the files.
+void reduce_as(data::OpenOptions& options, std::string_view dataset, const data::Preprocessing& how);
 
-// What the shorter side of a data set's images becomes before they are cropped to image_size, in training and
-// evaluation alike; 0 where whole images are resized, because they are of one size, square and no larger.
-int64_t shorter_side_for(const data::Dataset& dataset, int64_t image_size);
-
-// A loader that sees every image once, in order, only normalised. limit: the first `limit` images; 0 for all.
-// image_size: 0 for images as they are. Larger images and those of a folder are resized and cropped as for
-// torchvision's presets (256 -> 224, in proportion), others resized. shared: this rank's part of the images
-// (ranks.h).
+// A loader that sees every image once, in order, prepared as `how` says and nothing else. limit: the first
+// `limit` images; 0 for all. shared: this rank's part of the images (ranks.h).
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
-                               int64_t limit, int64_t image_size = 0, bool shared = false);
+                               int64_t limit, const data::Preprocessing& how, bool shared = false);
 
 // Puts the model into evaluation mode, fuses it, and runs it over the loader's epoch 0. Stops early, with
-// what it has, when a signal asks to.
-Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType precision = DType::f32);
+// what it has, when a signal asks to. take_logits: gets those of each batch.
+Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType precision = DType::f32,
+                    const std::function<void(const std::vector<float>&)>& take_logits = {});
 
 // Milliseconds of one forward pass of a whole batch.
 struct Latency {

@@ -6,6 +6,8 @@
 #include "data/sets/registry.h"
 #include "engine/ops/augment_images.h"
 #include "tools/cli/main.h"
+#include "tools/cli/preprocessing.h"
+#include "tools/training/checkpoint.h"
 #include "tools/training/evaluation.h"
 #include "tools/training/ranks.h"
 
@@ -16,7 +18,7 @@ namespace {
 constexpr int64_t kResidentBytes = int64_t(4) << 30;
 
 data::LoaderParams training_params(const Recipe& r, const RunOptions& options, const Selection& selection,
-                                   Device device) {
+                                   const data::Preprocessing& how, Device device) {
   const data::Dataset& set = *selection.train_set;
   data::LoaderParams params;
   params.batch_size = r.batch;
@@ -29,15 +31,8 @@ data::LoaderParams training_params(const Recipe& r, const RunOptions& options, c
   share_samples(params.sampler);
   params.sampler.drop_last = images >= r.batch * params.sampler.world;
   data::AugmentParams& augment = params.augment;
-  augment.statistics = set.statistics();
+  augment = data::training_augmentation(how, set, {r.crop_padding, r.random_resized_crop});
   augment.seed = uint64_t(r.seed);
-  augment.output_height = augment.output_width = int(r.image_size);
-  augment.random_resized_crop = r.random_resized_crop;
-  if (!r.random_resized_crop) {
-    augment.crop_padding = int(r.crop_padding);
-    augment.resize_shorter = int(shorter_side_for(set, r.image_size));
-    augment.random_crop = augment.resize_shorter > 0;
-  }
   augment.flip = !r.no_flip;
   const bool table = r.auto_augment == "cifar10" || r.auto_augment == "imagenet";
   augment.policy.policy = data::parse_policy((table ? "autoaugment_" : "") + r.auto_augment);
@@ -80,41 +75,52 @@ Json to_json(const data::DatasetDescription& description) {
           {"left_out", left_out}};
 }
 
-RunData open_run_data(const Recipe& r, const RunOptions& options, Device device) {
+data::Preprocessing wanted_preprocessing(const Recipe& r) {
+  if (r.weights.empty()) return {};
+  return describe_weights(open_weights(r.weights), r.model).preprocessing;
+}
+
+RunData open_run_data(const Recipe& r, const RunOptions& options, Device device,
+                      const data::Preprocessing& wanted) {
+  const auto prepared = [&](const data::DatasetInfo& images) {
+    data::Preprocessing how = data::preprocessing_for(images, r.image_size, r.squash);
+    how.interpolation = wanted.interpolation;
+    how.rotate180 = wanted.rotate180;
+    return how;
+  };
   const auto open = [&](data::Split split, int64_t limit) {
-    return data::open_dataset(r.data, options.data_dir, split,
-                              {.count = limit,
-                               .skip_bad = options.skip_bad,
-                               .shorter_side = r.data == "imagefolder" ? resized_side(r.image_size) : 0,
-                               .cache_dir = options.cache_dir,
-                               .log = log_line});
+    data::OpenOptions open_options = {
+        .count = limit, .skip_bad = options.skip_bad, .cache_dir = options.cache_dir, .log = log_line};
+    if (r.image_size > 0) reduce_as(open_options, r.data, prepared(data::dataset_traits(r.data)));
+    return data::open_dataset(r.data, options.data_dir, split, open_options);
   };
   const data::MeasuredSplit measured = data::measured_split(r.data, options.data_dir);
   const auto whole_set = open(data::Split::train, r.limit_train);
   const auto test_set = open(measured.split, r.limit_test);
   OpenValidation open_val;
   if (measured.has_validation) open_val = [&] { return open(data::Split::val, r.limit_test); };
+  const data::Preprocessing how = prepared(whole_set->info());
   check_sizes(r, *whole_set, *test_set);
   const Selection selection = select_images(r, whole_set, open_val);
-  const auto train_set = selection.train_set;
   if (selection.validation_set) check_sizes(r, *whole_set, *selection.validation_set);
-  std::vector<std::string> notes = {"trains on " + to_line(train_set->description()),
+  std::vector<std::string> notes = {"trains on " + to_line(selection.train_set->description()),
                                     "measures on " + to_line(test_set->description())};
   if (!measured.note.empty()) notes.push_back(measured.note);
   notes.push_back(selection_note(selection, *test_set));
-  const auto validation = [&]() -> std::unique_ptr<data::Loader> {
-    if (!selection.validation_set) return nullptr;
-    return std::unique_ptr<data::Loader>(
-        new data::Loader(evaluation_loader(selection.validation_set, r.batch, int(options.workers),
-                                           selection.validation_limit, r.image_size, true)));
+  notes.push_back("images: " + to_line(how));
+  const auto each_once = [&](std::shared_ptr<const data::Dataset> set, int64_t limit) {
+    return evaluation_loader(std::move(set), r.batch, int(options.workers), limit, how, true);
   };
+  std::unique_ptr<data::Loader> validation;
+  if (selection.validation_set)
+    validation.reset(new data::Loader(each_once(selection.validation_set, selection.validation_limit)));
   return {selection,
           test_set,
           whole_set->fingerprint(),
-          data::Loader(train_set, training_params(r, options, selection, device)),
-          validation(),
-          evaluation_loader(test_set, r.batch, int(options.workers), r.limit_test, r.image_size, true),
-          r.image_size > 0 ? r.image_size : train_set->height(),
+          data::Loader(selection.train_set, training_params(r, options, selection, how, device)),
+          std::move(validation),
+          each_once(test_set, r.limit_test),
+          how,
           std::move(notes)};
 }
 

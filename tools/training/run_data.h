@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "data/loader.h"
+#include "data/preprocessing.h"
 #include "tools/cli/json_type.h"
 #include "tools/training/selection.h"
 
@@ -22,13 +23,19 @@ struct RunData {
   data::Loader train;
   std::unique_ptr<data::Loader> validation;  // null: selected on the images of `test`
   data::Loader test;
-  int64_t image_size = 0;          // of the network's input
-  std::vector<std::string> notes;  // for people: where the images come from, what was left out
+  data::Preprocessing how;  // of all of them
+  // For people: where the images come from, what was left out, how they are prepared (the last one).
+  std::vector<std::string> notes;
 
   const data::Dataset& train_set() const { return *selection.train_set; }
   data::Loader& selecting() { return validation ? *validation : test; }
 };
-RunData open_run_data(const Recipe& recipe, const RunOptions& options, Device device);
+// How images are prepared that the weights know with which a new run begins.
+data::Preprocessing wanted_preprocessing(const Recipe& recipe);
+// `wanted`: what the weights that the run begins with (or went on from) want, of which it keeps the
+// interpolation and the rotation; sizes are the recipe's, statistics the data set's.
+RunData open_run_data(const Recipe& recipe, const RunOptions& options, Device device,
+                      const data::Preprocessing& wanted = {});
 
 // Lets the device make a batch's images where worker threads have not; before the loader's next().
 void make_images(data::Batch& batch, Device device);

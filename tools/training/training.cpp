@@ -36,7 +36,10 @@ class Run {
         options_(request.options),
         device_(request.device),
         folder_(folder),
-        data_(open_run_data(recipe_, options_, device_)),
+        data_(open_run_data(recipe_, options_, device_,
+                            fresh ? wanted_preprocessing(recipe_) : request.network.preprocessing)),
+        network_{
+            .preprocessing = data_.how, .class_names = data_.train_set().class_names(), .data = recipe_.data},
         learner_(make_learner(recipe_, data_.train_set().classes(), device_, fresh, fit_options(options_))),
         progress_(learner_.ranks->first() ? request.style : Progress::Style::quiet),
         step_(learner_, step_params(request), device_,
@@ -52,7 +55,7 @@ class Run {
     ctx.deterministic = recipe_.deterministic;
     state_.fingerprint = data_.fingerprint;
     if (data_.validation) state_.validation_fingerprint = data_.selection.validation_set->fingerprint();
-    state_.image_size = data_.image_size;
+    state_.image_size = data_.how.crop.height;
     state_.classes = data_.train_set().classes();
     schedule_.store(state_);
   }
@@ -89,12 +92,13 @@ class Run {
       if (learner_.ranks->first()) folder_.remove("result.json");
     }
     open_folder();
+    progress_.line(data_.notes.back());
     progress_.line(message("resumes {} at epoch {}, step {}", checkpoint, state.epoch + 1, state.step));
     return run();
   }
 
  private:
-  RunDescription description() const { return {recipe_, state_, options_, learner_.ranks->size()}; }
+  RunDescription description() const { return {recipe_, state_, options_, learner_.ranks->size(), network_}; }
 
   StepParams step_params(const TrainingRequest& request) const {
     StepParams params{.batch = recipe_.batch, .passes = recipe_.accumulate, .graph = request.graph};
@@ -132,7 +136,6 @@ class Run {
     Json json;
     json["recipe"] = to_json(recipe_fields(), recipe_);
     json["options"] = to_json(option_fields(), options_);
-    const data::ChannelStatistics& statistics = data_.train_set().statistics();
     json["run"] = {{"folder", absolute_path(folder_.path())},
                    {"data_fingerprint", state_.fingerprint},
                    {"train_images", data_.train.samples_per_epoch() * learner_.ranks->size()},
@@ -145,9 +148,7 @@ class Run {
                      {"measured", to_json(data_.test_set->description())}}},
                    {"ranks", learner_.ranks->size()},
                    {"classes", data_.train_set().class_names()},
-                   {"mean", statistics.mean},
-                   {"std", statistics.std},
-                   {"image_size", data_.image_size},
+                   {"preprocessing", to_json(data_.how)},
                    {"steps_per_epoch", steps_per_epoch_},
                    {"parameters", learner_.model->parameter_count()}};
     return json;
@@ -362,6 +363,7 @@ class Run {
   Device device_;
   RunFolder folder_;
   RunData data_;
+  NetworkDescription network_;
   Learner learner_;
   Progress progress_;
   TrainingStep step_;

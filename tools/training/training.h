@@ -13,6 +13,7 @@ namespace plume::tools {
 struct TrainingRequest {
   Recipe recipe;  // of a resumed run: what was stored, with the changes that were asked for
   RunOptions options;
+  NetworkDescription network = {};  // of a resumed run
   Device device = Device::cpu;
   bool graph = false;
   Progress::Style style = Progress::Style::automatic;

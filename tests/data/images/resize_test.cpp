@@ -83,11 +83,11 @@ TEST(Resize, SizesAreTorchvisions) {
   EXPECT_EQ(resized_to_shorter_side({500, 375}, 256), (ImageSize{341, 256}));
   EXPECT_EQ(resized_to_shorter_side({32, 32}, 232), (ImageSize{232, 232}));
   EXPECT_EQ(resized_to_shorter_side({1, 1'000'000}, 256), (ImageSize{256, 256'000'000}));
-  EXPECT_EQ(center_window({256, 341}, 224).left, 58);  // 58.5
-  EXPECT_EQ(center_window({256, 343}, 224).left, 60);  // 59.5
-  EXPECT_EQ(center_window({256, 341}, 224).top, 16);
-  EXPECT_EQ(center_window({223, 224}, 224).top, 0);
-  EXPECT_EQ(center_window({221, 224}, 224).top, -1);
+  EXPECT_EQ(center_window({256, 341}, {224, 224}).left, 58);  // 58.5
+  EXPECT_EQ(center_window({256, 343}, {224, 224}).left, 60);  // 59.5
+  EXPECT_EQ(center_window({256, 341}, {224, 224}).top, 16);
+  EXPECT_EQ(center_window({223, 224}, {224, 224}).top, 0);
+  EXPECT_EQ(center_window({221, 224}, {224, 224}).top, -1);
 }
 
 // The whole would have 65 thousand million pixels.
