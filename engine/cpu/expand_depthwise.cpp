@@ -22,14 +22,16 @@ Tensor image(const Tensor& batch, int64_t n) {
 
 Conv2dParams depthwise_params(const ExpandDepthwiseParams& p) { return {p.stride, p.padding, 1, nullptr}; }
 
+// As global_avg_pool has it, to the bit: which of the two runs depends on the number of threads.
 void mean_of_pixels(const float* d, int64_t pixels, int64_t channels, float* mean) {
-  std::fill_n(mean, channels, 0.0f);
+  std::vector<double> sum(size_t(channels), 0.0);
+  double* total = sum.data();
   for (int64_t i = 0; i < pixels; ++i) {
     const float* pixel = d + i * channels;
     PLUME_SIMD
-    for (int64_t c = 0; c < channels; ++c) mean[c] += pixel[c];
+    for (int64_t c = 0; c < channels; ++c) total[c] += double(pixel[c]);
   }
-  for (int64_t c = 0; c < channels; ++c) mean[c] /= float(pixels);
+  for (int64_t c = 0; c < channels; ++c) mean[c] = float(total[c] / double(pixels));
 }
 
 void run(Context&, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,

@@ -1,4 +1,4 @@
-// Splitting loops over threads. Works, on one thread, when the build has no OpenMP.
+// Splitting loops over threads (core/thread_pool.h says how, and who may).
 //
 // The results of every variant here are the same for any number of threads: element-wise loops do not care
 // how they are split, and reductions use a partition that depends on the problem alone (rows_sum below).
@@ -7,8 +7,9 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/core/thread_pool.h"
+
 #if defined(_OPENMP)
-#include <omp.h>
 #define PLUME_SIMD _Pragma("omp simd")
 #define PLUME_SIMD_SUM(variables) PLUME_SIMD_SUM_TEXT(omp simd reduction(+ : variables))
 #define PLUME_SIMD_SUM_TEXT(text) _Pragma(#text)
@@ -19,33 +20,22 @@
 
 namespace plume::cpu {
 
-inline int max_threads() {
-#if defined(_OPENMP)
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
-}
+inline int max_threads() { return compute_threads(); }
 
 // Calls f(begin, end) on disjoint ranges that cover 0..n-1, each at least `grain` long unless n is smaller:
-// the grain keeps short loops on the calling thread. f must not throw.
+// the grain keeps short loops on the calling thread. The ranges depend on n and grain alone, except that a
+// loop which is not shared out is one range. What f throws is thrown here.
 template <class F>
 void parallel_for(int64_t n, int64_t grain, const F& f) {
   if (n <= 0) return;
-#if defined(_OPENMP)
-  const int64_t threads = std::min<int64_t>(max_threads(), n / std::max<int64_t>(grain, 1));
-  if (threads > 1 && !omp_in_parallel()) {
-#pragma omp parallel num_threads(int(threads))
-    {
-      const int64_t t = omp_get_thread_num(), count = omp_get_num_threads();
-      const int64_t begin = n * t / count, end = n * (t + 1) / count;
-      if (begin < end) f(begin, end);
-    }
-    return;
+  constexpr int64_t kMostPieces = 128, kLine = 64;
+  const int64_t pieces = std::min(n / std::max<int64_t>(grain, 1), kMostPieces);
+  if (pieces > 1) {
+    int64_t length = (n + pieces - 1) / pieces;
+    if (length > kLine) length = (length + kLine - 1) / kLine * kLine;  // no two threads in one cache line
+    const auto piece = [&](int64_t i) { f(i * length, std::min(n, (i + 1) * length)); };
+    if (ThreadPool::shared().run((n + length - 1) / length, max_threads(), piece)) return;
   }
-#else
-  (void)grain;
-#endif
   f(int64_t(0), n);
 }
 

@@ -1,12 +1,10 @@
 // Optimisers, schedules and averages against PyTorch: fixtures/optim.safetensors, written by
 // fixtures/make_optim.py, which says what it holds.
 #include <gtest/gtest.h>
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
 
 #include <cmath>
 
+#include "engine/core/thread_pool.h"
 #include "engine/optim/ema.h"
 #include "engine/optim/optimizer.h"
 #include "engine/optim/schedule.h"
@@ -195,9 +193,8 @@ TEST(EmaTest, FollowsTorchAndSwaps) {
 
 // Long tensors are split among threads.
 TEST(ThreadsTest, DoNotChangeABit) {
-#if defined(_OPENMP)
   const auto run = [](int threads, const std::string& name) {
-    omp_set_num_threads(threads);
+    set_compute_threads(threads);
     Variable parameter(numbers("parameter", {100'003}, Device::cpu), true);
     OptimizerOptions options = options_of(name);
     options.clip_norm = 1;
@@ -208,11 +205,9 @@ TEST(ThreadsTest, DoNotChangeABit) {
     }
     return parameter.value().to_vector<float>();
   };
-  const int before = omp_get_max_threads();
   for (const std::string name : {"sgd", "adamw", "rmsprop", "rmsprop_tf"})
     EXPECT_EQ(run(1, name), run(2, name)) << name;
-  omp_set_num_threads(before);
-#endif
+  set_compute_threads(0);
 }
 
 }  // namespace

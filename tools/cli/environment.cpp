@@ -6,15 +6,13 @@
 #include <ctime>
 #include <thread>
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
 #if defined(PLUME_HAVE_ONEDNN)
 #include <dnnl.h>
 #endif
 
 #include "data/images/image.h"
 #include "engine/core/error.h"
+#include "engine/core/thread_pool.h"
 #include "tools/cli/json.h"
 #include "tools/cli/plume_revision.h"
 
@@ -28,14 +26,6 @@ std::string utc_now() {
   char text[32];
   std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text;
-}
-
-int threads() {
-#if defined(_OPENMP)
-  return omp_get_max_threads();
-#else
-  return 1;
-#endif
 }
 
 }  // namespace
@@ -56,7 +46,7 @@ Json describe_environment(Device device) {
   json["device_name"] = backend(device).describe();
   if (backend(device).libraries) json["device_libraries"] = backend(device).libraries();
   json["cpu"] = backend(Device::cpu).describe();
-  json["cpu_threads"] = threads();
+  json["cpu_threads"] = compute_threads();
   json["cores"] = std::thread::hardware_concurrency();
   utsname system{};
   if (uname(&system) == 0) {

@@ -13,12 +13,10 @@
 #include <system_error>
 #include <thread>
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
-
+#include "engine/core/cpu_count.h"
 #include "engine/core/kernel_slot.h"
 #include "engine/core/text.h"
+#include "engine/core/thread_pool.h"
 #include "engine/distributed/communicator.h"
 #include "engine/distributed/launch.h"
 #include "tools/cli/json.h"
@@ -112,13 +110,18 @@ std::string one_line(const std::string& text) {
 DeviceFlags::DeviceFlags(Flags& flags) : flags_(flags) {
   flags.text("--device", device_, "cpu, cuda or simt (default: cuda where a GPU answers, else cpu)");
   flags.list("--variant", variants_, "slot=name: force a variant of a kernel; may be repeated");
-  flags.whole("--threads", threads_, 0, 4096, "threads of the cpu and simt devices (0: all cores)");
+  flags.whole("--threads", threads_, 0, 4096,
+              "threads of the cpu device (0: the cores and CPU time that this process may use)");
 }
 
 Device DeviceFlags::open() {
-#if defined(_OPENMP)
-  if (threads_ > 0) omp_set_num_threads(int(threads_));
-#endif
+  if (threads_ > 0) {
+    set_compute_threads(int(threads_));
+    if (const int usable = usable_cores(); threads_ > usable)
+      log_line(
+          message("--threads {}: this process may use {} cores at once; more threads make nothing faster",
+                  threads_, usable));
+  }
   Device device{};
   if (flags_.given("--device")) {
     device = parse_device(device_);

@@ -4,18 +4,17 @@
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
+#include <numeric>
 #include <string>
 #include <vector>
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 #include "engine/core/context.h"
 #include "engine/core/tensor.h"
+#include "engine/core/thread_pool.h"
 #include "engine/ops/linear.h"
 
 namespace plume::tools {
@@ -80,14 +79,21 @@ double run_fma(int64_t rounds) {
 double run_fma(int64_t rounds) { return fma_chains<4>(rounds); }
 #endif
 
+template <class F>
+void on_threads(int64_t pieces, const F& f) {
+  if (ThreadPool::shared().run(pieces, compute_threads(), f)) return;
+  for (int64_t i = 0; i < pieces; ++i) f(i);
+}
+
 double cpu_flops_per_second() {
   constexpr int64_t kRounds = 500'000;  // a few milliseconds: some run is not disturbed
   double flops = 0;
   const double seconds = best_seconds(
       [&] {
-        flops = 0;
-#pragma omp parallel reduction(+ : flops)
-        flops += run_fma(kRounds);
+        const int threads = compute_threads();
+        std::vector<double> done(size_t(threads), 0.0);
+        on_threads(threads, [&](int64_t i) { done[size_t(i)] = run_fma(kRounds); });
+        flops = std::accumulate(done.begin(), done.end(), 0.0);
       },
       100);
   return flops / seconds;
@@ -108,8 +114,7 @@ double copy_speed(Device device) {
     const auto* in = from.data<uint8_t>();
     constexpr int64_t kChunk = 1 << 20;
     for (int i = 0; i < copies; ++i) {
-#pragma omp parallel for
-      for (int64_t first = 0; first < kBytes; first += kChunk) std::copy_n(in + first, kChunk, out + first);
+      on_threads(kBytes / kChunk, [=](int64_t k) { std::copy_n(in + k * kChunk, kChunk, out + k * kChunk); });
     }
   };
   copy();

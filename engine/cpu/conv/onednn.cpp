@@ -1,6 +1,10 @@
 #include "engine/cpu/conv/onednn.h"
 
 #if PLUME_HAVE_ONEDNN
+#if defined(_OPENMP)
+#include <omp.h>
+#endif
+
 namespace plume::cpu {
 
 dnnl::engine& dnnl_engine() {
@@ -12,6 +16,15 @@ dnnl::stream& dnnl_stream() {
   thread_local dnnl::stream stream(dnnl_engine());
   return stream;
 }
+
+// The number is the calling thread's own.
+#if defined(_OPENMP)
+OneDnnOnOneThread::OneDnnOnOneThread() : previous_(omp_get_max_threads()) { omp_set_num_threads(1); }
+OneDnnOnOneThread::~OneDnnOnOneThread() { omp_set_num_threads(previous_); }
+#else
+OneDnnOnOneThread::OneDnnOnOneThread() = default;
+OneDnnOnOneThread::~OneDnnOnOneThread() = default;
+#endif
 
 Tensor widened(const Tensor& tensor) {
   if (!tensor.defined() || tensor.dtype() == DType::f32) return tensor;

@@ -14,21 +14,33 @@
 namespace plume::cpu {
 
 dnnl::engine& dnnl_engine();
-dnnl::stream& dnnl_stream();  // one per thread: executions on it run at once, on the calling thread's team
+dnnl::stream& dnnl_stream();  // one per thread: executions on it run at once, on the calling thread
+
+// While alive, oneDNN runs on the calling thread alone. Debian's oneDNN is built for OpenMP, whose threads
+// spin for each other without end: where other programs use the same cores that multiplies its time by ten
+// and more. So no plan is made and nothing is executed without one of these; the work is cut into pieces here
+// and shared out by parallel_for, whose threads call oneDNN with a piece each.
+class OneDnnOnOneThread {
+ public:
+  OneDnnOnOneThread();
+  ~OneDnnOnOneThread();
+  OneDnnOnOneThread(const OneDnnOnOneThread&) = delete;
+  OneDnnOnOneThread& operator=(const OneDnnOnOneThread&) = delete;
+
+ private:
+  int previous_ = 1;
+};
 
 inline dnnl::memory wrap(const dnnl::memory::desc& layout, const void* data) {
   return dnnl::memory(layout, dnnl_engine(), const_cast<void*>(data));
 }
 
 // Plans are made once per problem and thread, since choosing and compiling a primitive costs more than a
-// small layer. The key holds all that a plan depends on; the number of threads is added here.
+// small layer; oneDNN forbids executing one on two threads at once. The key holds all that a plan depends on.
 template <class Plan, size_t kSize, class Make>
 Plan& cached_plan(const std::array<int64_t, kSize>& key, const Make& make) {
-  thread_local std::map<std::array<int64_t, kSize + 1>, std::unique_ptr<Plan>> plans;
-  std::array<int64_t, kSize + 1> full{};
-  std::copy(key.begin(), key.end(), full.begin());
-  full[kSize] = max_threads();
-  std::unique_ptr<Plan>& plan = plans[full];
+  thread_local std::map<std::array<int64_t, kSize>, std::unique_ptr<Plan>> plans;
+  std::unique_ptr<Plan>& plan = plans[key];
   if (!plan) plan = make();
   return *plan;
 }

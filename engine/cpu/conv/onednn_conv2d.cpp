@@ -1,6 +1,11 @@
 // Convolution by oneDNN in f32, on NHWC activations or on blocks of eight channels, whichever is faster for
 // the shape with the conversions counted; 16-bit tensors are widened first. The filter is converted on every
 // call unless the caller keeps it packed: less than 1 % of the time of a training step.
+//
+// The batch is cut into parts of some images, whatever the number of threads, and each part computed by
+// oneDNN on one thread; the parts' filter gradients are added in order.
+#include <algorithm>
+
 #include "engine/cpu/conv/blocked_layout.h"
 #include "engine/cpu/conv/onednn.h"
 #include "engine/cpu/conv/packed_layouts.h"
@@ -154,89 +159,169 @@ memory filter_for(Plan& plan, const Tensor& w, PackedFilter* packed, Tensor& buf
   return filter;
 }
 
-// An activation in the plan's layout; `buffer` keeps a converted copy alive.
-memory activation_for(const Plan& plan, const memory::desc& layout, const Tensor& t, Tensor& buffer) {
-  buffer = widened(t);
-  if (!plan.blocked) return wrap(layout, buffer.raw());
-  Tensor blocked = workspace(layout);
-  to_blocked(buffer, blocked.data<float>());
-  buffer = blocked;
-  return wrap(layout, buffer.raw());
+// Images first..first+count-1 make part number `index`.
+struct Part {
+  int64_t index, first, count;
+};
+
+// Parts of equal length, but for the last.
+class Parts {
+ public:
+  Parts(int64_t images, int64_t most) : images_(images), length_((images + most - 1) / most) {}
+  int64_t count() const { return (images_ + length_ - 1) / length_; }
+  Part operator[](int64_t i) const { return {i, i * length_, std::min(length_, images_ - i * length_)}; }
+  // Calls f(part) for all, on the threads, oneDNN being confined to one.
+  template <class F>
+  void for_each(const F& f) const {
+    parallel_for(count(), 1, [&](int64_t begin, int64_t end) {
+      const OneDnnOnOneThread guard;
+      for (int64_t i = begin; i < end; ++i) f((*this)[i]);
+    });
+  }
+
+ private:
+  int64_t images_, length_;
+};
+
+constexpr int64_t kMostParts = 16;
+
+// This thread's plan for a part.
+Plan& plan_for(Kind kind, Problem q, const Part& part, int64_t fused_parts) {
+  q.x[0] = q.y[0] = part.count;
+  return cached_plan<Plan>(q.key(kind, fused_parts), [&] { return make_plan(kind, q, fused_parts); });
+}
+
+// The filter as the plans of all parts want it: the last part's may differ. Made before the parts are shared
+// out, for all threads.
+class Filters {
+ public:
+  Filters(Kind kind, const Problem& q, const Parts& parts, int64_t fused_parts, const Tensor& w,
+          PackedFilter* packed) {
+    const OneDnnOnOneThread guard;
+    for (const int64_t i : {int64_t(0), parts.count() - 1}) {
+      Plan& plan = plan_for(kind, q, parts[i], fused_parts);
+      if (kept_.empty() || kept_.front().get_desc() != plan.w)
+        kept_.push_back(filter_for(plan, w, packed, buffers_[kept_.size()]));
+    }
+  }
+  const memory& operator[](const Plan& plan) const {
+    return kept_.front().get_desc() == plan.w ? kept_.front() : kept_.back();
+  }
+
+ private:
+  Tensor buffers_[2];
+  std::vector<memory> kept_;
+};
+
+// A batch of activations as oneDNN reads it: widened, and in blocks of channels where those are used.
+Tensor activations_for(bool blocked, const Tensor& t) {
+  const Tensor wide = widened(t);
+  if (!blocked) return wide;
+  Tensor buffer = Tensor::empty(t.shape(), DType::f32, Device::cpu, "workspace");
+  to_blocked(wide, buffer.data<float>());
+  return buffer;
+}
+
+// The part's images in `batch`.
+memory images_of(const memory::desc& layout, const Tensor& batch, const Part& part) {
+  return wrap(layout, batch.data<float>() + part.first * (batch.size() / batch.dim(0)));
 }
 
 void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                  const Epilogue& epilogue, Tensor& y) {
   const Problem problem(x.shape(), w.shape(), y.shape(), params);
+  const bool blocked = use_blocked(problem);
   // In NHWC oneDNN 2.6.3 adds residuals wrongly, which shapes depends on the instruction set.
-  if (epilogue.residual.defined() && !use_blocked(problem)) {
+  if (epilogue.residual.defined() && !blocked) {
     Tensor sums =
         y.dtype() == DType::f32 ? y : Tensor::empty(y.shape(), DType::f32, Device::cpu, "workspace");
     run_forward(context, x, w, params, {}, sums);
     return epilogue_apply(context, sums, epilogue, y);
   }
-  const int64_t parts = parts_of(epilogue);
-  Plan& plan = cached_plan<Plan>(problem.key(Kind::forward, parts),
-                                 [&] { return make_plan(Kind::forward, problem, parts); });
-  Tensor filter_buffer, x_buffer;
-  const memory filter = filter_for(plan, w, params.packed, filter_buffer);
-  const memory input = activation_for(plan, plan.x, x, x_buffer);
+  const int64_t fused_parts = parts_of(epilogue);
+  const Parts parts(x.dim(0), kMostParts);
+  const Filters filters(Kind::forward, problem, parts, fused_parts, w, params.packed);
+  const Tensor input = activations_for(blocked, x);
   Epilogue wide = epilogue;
   wide.residual = widened(epilogue.residual);
+  const memory::desc per_channel({1, problem.y[1], 1, 1}, kF32, Tag::nhwc);
   through_f32(y, [&](Tensor& out) {
-    if (plan.blocked) {
-      Tensor blocked = workspace(plan.y);
-      plan.primitive.execute(
-          dnnl_stream(),
-          {{DNNL_ARG_SRC, input}, {DNNL_ARG_WEIGHTS, filter}, {DNNL_ARG_DST, wrap(plan.y, blocked.raw())}});
-      return from_blocked(blocked.data<float>(), wide, out);
-    }
-    std::unordered_map<int, memory> arguments{
-        {DNNL_ARG_SRC, input}, {DNNL_ARG_WEIGHTS, filter}, {DNNL_ARG_DST, wrap(plan.y, out.raw())}};
-    const memory::desc per_channel({1, problem.y[1], 1, 1}, kF32, Tag::nhwc);
-    int place = 0;
-    const auto binary = [&](const memory& m) {
-      arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(place++) | DNNL_ARG_SRC_1, m);
-    };
-    if (parts & kScale) {
-      binary(wrap(per_channel, wide.scale.raw()));
-      if (parts & kShift) binary(wrap(per_channel, wide.shift.raw()));
-    } else if (parts & kShift) {
-      arguments.emplace(DNNL_ARG_BIAS, wrap(plan.shift, wide.shift.raw()));
-    }
-    plan.primitive.execute(dnnl_stream(), arguments);
+    Tensor result = blocked ? Tensor::empty(out.shape(), DType::f32, Device::cpu, "workspace") : out;
+    parts.for_each([&](const Part& part) {
+      Plan& plan = plan_for(Kind::forward, problem, part, fused_parts);
+      std::unordered_map<int, memory> arguments{{DNNL_ARG_SRC, images_of(plan.x, input, part)},
+                                                {DNNL_ARG_WEIGHTS, filters[plan]},
+                                                {DNNL_ARG_DST, images_of(plan.y, result, part)}};
+      int place = 0;
+      const auto binary = [&](const memory& m) {
+        arguments.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(place++) | DNNL_ARG_SRC_1, m);
+      };
+      if (!blocked && fused_parts & kScale) {
+        binary(wrap(per_channel, wide.scale.raw()));
+        if (fused_parts & kShift) binary(wrap(per_channel, wide.shift.raw()));
+      } else if (!blocked && fused_parts & kShift) {
+        arguments.emplace(DNNL_ARG_BIAS, wrap(plan.shift, wide.shift.raw()));
+      }
+      plan.primitive.execute(dnnl_stream(), arguments);
+    });
+    if (blocked) from_blocked(result.data<float>(), wide, out);
   });
 }
 
 void run_backward_input(Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& params, Tensor& dx) {
   const Problem problem(dx.shape(), w.shape(), dy.shape(), params);
-  Plan& plan = cached_plan<Plan>(problem.key(Kind::backward_input, 0),
-                                 [&] { return make_plan(Kind::backward_input, problem, 0); });
-  Tensor filter_buffer, dy_buffer;
-  const memory filter = filter_for(plan, w, nullptr, filter_buffer);
-  const memory gradient = activation_for(plan, plan.y, dy, dy_buffer);
+  const bool blocked = use_blocked(problem);
+  const Parts parts(dy.dim(0), kMostParts);
+  const Filters filters(Kind::backward_input, problem, parts, 0, w, nullptr);
+  const Tensor gradient = activations_for(blocked, dy);
   through_f32(dx, [&](Tensor& out) {
-    Tensor blocked = plan.blocked ? workspace(plan.x) : out;
-    plan.primitive.execute(dnnl_stream(), {{DNNL_ARG_DIFF_DST, gradient},
-                                           {DNNL_ARG_WEIGHTS, filter},
-                                           {DNNL_ARG_DIFF_SRC, wrap(plan.x, blocked.raw())}});
-    if (plan.blocked) from_blocked(blocked.data<float>(), {}, out);
+    Tensor result = blocked ? Tensor::empty(out.shape(), DType::f32, Device::cpu, "workspace") : out;
+    parts.for_each([&](const Part& part) {
+      Plan& plan = plan_for(Kind::backward_input, problem, part, 0);
+      plan.primitive.execute(dnnl_stream(), {{DNNL_ARG_DIFF_DST, images_of(plan.y, gradient, part)},
+                                             {DNNL_ARG_WEIGHTS, filters[plan]},
+                                             {DNNL_ARG_DIFF_SRC, images_of(plan.x, result, part)}});
+    });
+    if (blocked) from_blocked(result.data<float>(), {}, out);
   });
 }
+
+// Each part's gradient is as large as the filter: with many parts adding them up would cost more than it
+// brings.
+constexpr int64_t kMostWeightParts = 4;
 
 void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv2dParams& params,
                          Tensor& dw) {
   const Problem problem(x.shape(), dw.shape(), dy.shape(), params);
-  Plan& plan = cached_plan<Plan>(problem.key(Kind::backward_weight, 0),
-                                 [&] { return make_plan(Kind::backward_weight, problem, 0); });
-  Tensor x_buffer, dy_buffer, dw_buffer = workspace(plan.w);
-  const memory input = activation_for(plan, plan.x, x, x_buffer);
-  const memory gradient = activation_for(plan, plan.y, dy, dy_buffer);
-  memory packed = wrap(plan.w, dw_buffer.raw());
-  plan.primitive.execute(
-      dnnl_stream(), {{DNNL_ARG_SRC, input}, {DNNL_ARG_DIFF_DST, gradient}, {DNNL_ARG_DIFF_WEIGHTS, packed}});
+  const bool blocked = use_blocked(problem);
+  // Parts of one length: their gradients must lie in one layout to be added.
+  int64_t most = std::min(kMostWeightParts, x.dim(0));
+  while (x.dim(0) % most != 0) --most;
+  const Parts parts(x.dim(0), most);
+  const OneDnnOnOneThread guard;
+  Plan& any_plan = plan_for(Kind::backward_weight, problem, parts[0], 0);
+  const int64_t size = int64_t(any_plan.w.get_size() / sizeof(float));
+  Tensor sums = Tensor::empty({parts.count() * size}, DType::f32, Device::cpu, "workspace");
+  const Tensor input = activations_for(blocked, x), gradient = activations_for(blocked, dy);
+  parts.for_each([&](const Part& part) {
+    Plan& plan = plan_for(Kind::backward_weight, problem, part, 0);
+    plan.primitive.execute(dnnl_stream(),
+                           {{DNNL_ARG_SRC, images_of(plan.x, input, part)},
+                            {DNNL_ARG_DIFF_DST, images_of(plan.y, gradient, part)},
+                            {DNNL_ARG_DIFF_WEIGHTS, wrap(plan.w, sums.data<float>() + part.index * size)}});
+  });
+  float* sum = sums.data<float>();
+  if (parts.count() > 1)
+    parallel_for(size, kElementGrain / 4, [=](int64_t begin, int64_t end) {
+      for (int64_t part = 1; part < parts.count(); ++part) {
+        const float* more = sum + part * size;
+        PLUME_SIMD
+        for (int64_t i = begin; i < end; ++i) sum[i] += more[i];
+      }
+    });
   through_f32(dw, [&](Tensor& out) {
-    memory target = wrap(plain_filter(out), out.raw());
-    plan.filter_reorder.execute(dnnl_stream(), packed, target);
+    memory packed = wrap(any_plan.w, sum), target = wrap(plain_filter(out), out.raw());
+    any_plan.filter_reorder.execute(dnnl_stream(), packed, target);
   });
 }
 

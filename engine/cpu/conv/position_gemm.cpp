@@ -14,6 +14,7 @@
 // number of threads.
 #include <algorithm>
 
+#include "engine/cpu/conv/onednn.h"
 #include "engine/cpu/parallel.h"
 #include "engine/ops/conv2d.h"
 
@@ -74,6 +75,7 @@ void forward(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& par
   float* py = y.data<float>();
   const EpilogueView<float> finish(epilogue);
   parallel_for(kParts, 1, [&](int64_t begin, int64_t end) {
+    const OneDnnOnOneThread guard;
     for (int64_t part = begin; part < end; ++part) {
       const int64_t k0 = g.k * part / kParts, k1 = g.k * (part + 1) / kParts;
       if (k0 == k1) continue;
@@ -99,6 +101,7 @@ void backward_input(Context&, const Tensor& dy, const Tensor& w, const Conv2dPar
   const float *pdy = dy.data<float>(), *pw = w.data<float>();
   float* pdx = dx.data<float>();
   parallel_for(kParts, 1, [&](int64_t begin, int64_t end) {
+    const OneDnnOnOneThread guard;
     for (int64_t part = begin; part < end; ++part) {
       const int64_t n0 = g.n * part / kParts, n1 = g.n * (part + 1) / kParts;
       std::fill(pdx + n0 * g.x_image(), pdx + n1 * g.x_image(), 0.0f);
@@ -116,6 +119,7 @@ void backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv2dPa
   const float *px = x.data<float>(), *pdy = dy.data<float>();
   float* pdw = dw.data<float>();
   parallel_for(kParts, 1, [&](int64_t begin, int64_t end) {
+    const OneDnnOnOneThread guard;
     for (int64_t part = begin; part < end; ++part) {
       const int64_t k0 = g.k * part / kParts, k1 = g.k * (part + 1) / kParts;
       if (k0 == k1) continue;
