@@ -10,12 +10,14 @@
 #include <utility>
 #include <vector>
 
+#include "engine/core/cpu_count.h"
+
 namespace plume::data {
 
-// Threads for n items when `threads` are asked for (0: one per core).
+// Threads for n items when `threads` are asked for (0: one per core that this process may use).
 inline int64_t thread_count(int64_t n, int threads) {
   constexpr int64_t kMost = 64;
-  const int64_t wanted = threads > 0 ? threads : int64_t(std::thread::hardware_concurrency());
+  const int64_t wanted = threads > 0 ? threads : int64_t(usable_cores());
   return std::clamp<int64_t>(wanted, 1, std::clamp<int64_t>(n, 1, kMost));
 }
 

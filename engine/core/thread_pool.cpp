@@ -63,6 +63,7 @@ bool leave_core(int core, cpu_set_t given) {
 thread_local bool inside_piece = false;
 
 std::atomic<int> chosen_threads{0};
+std::atomic<bool> every_loop{false};
 
 std::atomic<ThreadPool*> shared_pool{nullptr};
 std::mutex shared_pool_mutex;
@@ -83,6 +84,9 @@ int compute_threads() {
 }
 
 void set_compute_threads(int threads) { chosen_threads = std::clamp(threads, 0, kMostThreads); }
+
+void share_every_loop(bool on) { every_loop = on; }
+bool shares_every_loop() { return every_loop.load(std::memory_order_relaxed); }
 
 void HelpAccount::book(int64_t saved, int64_t lost, int64_t now) {
   // A core that is taken away costs some milliseconds. Good times pay for one such; a loss below the least is
@@ -201,7 +205,7 @@ bool ThreadPool::share_out(int64_t pieces, int threads, Work work) {
   const std::unique_lock lock(caller_, std::try_to_lock);
   if (!lock) return false;
   const int64_t begin = now_ns();
-  if (!account_.open(begin)) return false;
+  if (!account_.open(begin) && !shares_every_loop()) return false;
   start_workers(threads - 1);
   threads = std::min(threads, workers() + 1);
   if (threads <= 1) return false;

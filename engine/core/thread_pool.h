@@ -15,8 +15,8 @@
 //   on the caller's core moves to another one, and where there is none leaves the pieces to the caller.
 //   Threads must earn their keep. A piece that was begun and then descheduled must be waited for; what that
 //   costs is measured loop by loop (HelpAccount), and where it exceeds what the threads bring, loops run on
-//   the caller alone for at least sixteen times the loss. So n threads never lose more than about a
-//   sixteenth against one, however busy the machine.
+//   the caller alone for at least 24 times the loss. So n threads never lose more than a few hundredths
+//   against one, however busy the machine.
 //
 // Who may call what: any thread may run a loop. One loop at a time is shared out; a loop inside a piece, or
 // beside another caller's loop, is left to its caller. In the child of a fork there are no threads yet; the
@@ -41,6 +41,10 @@ int compute_threads();
 // For loops that begin afterwards, on every thread; at most kMostThreads. 0: the default again.
 void set_compute_threads(int threads);
 
+// For tests of results: while on, loops are shared out however short they are and whatever it costs.
+void share_every_loop(bool on);
+bool shares_every_loop();
+
 // What the other threads brought and cost lately, in nanoseconds of the callers' time.
 class HelpAccount {
  public:
@@ -51,7 +55,7 @@ class HelpAccount {
 
  private:
   // Loops go to the caller alone for this many times a loss: longer when the try before brought nothing.
-  static constexpr int64_t kLeastPause = 16, kMostPause = 64;
+  static constexpr int64_t kLeastPause = 24, kMostPause = 192;
   int64_t balance_ = 0, closed_until_ = 0, pause_ = kLeastPause / 2;
   bool profitable_ = false;
 };

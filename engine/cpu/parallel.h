@@ -29,6 +29,7 @@ template <class F>
 void parallel_for(int64_t n, int64_t grain, const F& f) {
   if (n <= 0) return;
   constexpr int64_t kMostPieces = 128, kLine = 64;
+  if (shares_every_loop()) grain = 1;
   const int64_t pieces = std::min(n / std::max<int64_t>(grain, 1), kMostPieces);
   if (pieces > 1) {
     int64_t length = (n + pieces - 1) / pieces;

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "engine/autograd/gradient_check.h"
+#include "engine/core/thread_pool.h"
 #include "tests/support/coverage.h"
 #include "tests/support/guarded_tensor.h"
 
@@ -180,6 +181,42 @@ VariantRun run_variant(const OpCase& c, DType dtype, Device device, int variant,
   return result;
 }
 
+// Which outputs and updated operands depend on the number of threads.
+std::vector<std::string> thread_failures(const OpCase& c, DType dtype, int variant,
+                                         const std::map<std::string, Tensor>& inputs) {
+  std::vector<std::string> failures;
+  std::map<std::string, std::string> on_one_thread;
+  const int threads_before = compute_threads();
+  for (const int threads : {1, 2, 3, 8}) {
+    set_compute_threads(threads);
+    share_every_loop(threads > 1);
+    Tensors tensors;
+    for (const std::vector<Operand>* list : {&c.inputs, &c.updated})
+      for (const Operand& o : *list) tensors[o.name] = inputs.at(o.name).clone();
+    for (const Operand& o : c.outputs)
+      tensors[o.name] = Tensor::zeros(o.shape, dtype_of_operand(o, dtype), Device::cpu);
+    const uint64_t runs_before = c.slot.runs(Device::cpu, variant);
+    try {
+      const ForcedVariant forced(c.slot, Device::cpu, variant);
+      c.run(context(Device::cpu), tensors);
+    } catch (const Error& error) {  // it may be meant for other numbers of threads
+      if (c.slot.runs(Device::cpu, variant) == runs_before && threads > 1) continue;
+      failures.push_back(message("threw on {} threads: {}", threads, error.what()));
+    }
+    for (const std::vector<Operand>* list : {&c.updated, &c.outputs})
+      for (const Operand& o : *list) {
+        std::string bytes = bytes_of(tensors[o.name]);
+        if (threads == 1)
+          on_one_thread[o.name] = std::move(bytes);
+        else if (bytes != on_one_thread[o.name])
+          failures.push_back(message("{}: differs with {} threads", o.name, threads));
+      }
+  }
+  share_every_loop(false);
+  set_compute_threads(threads_before);
+  return failures;
+}
+
 // Two roundings to the dtype on the way there, and float sums whose terms may cancel.
 double gradient_tolerance(DType dtype) { return dtype == DType::f32 ? 5e-5 : 2 * rounding(dtype).unit; }
 
@@ -252,7 +289,10 @@ std::vector<std::string> op_failures(const OpCase& c) {
       std::string refusals;
       bool any = false;
       for (int i = 0; i < c.slot.variant_count(device); ++i) {
-        const VariantRun run = run_variant(c, dtype, device, i, inputs, expected);
+        VariantRun run = run_variant(c, dtype, device, i, inputs, expected);
+        if (device == Device::cpu && run.fits)
+          for (std::string& failure : thread_failures(c, dtype, i, inputs))
+            run.failures.push_back(std::move(failure));
         any = any || run.fits;
         if (!run.fits) refusals += "\n  " + run.refusal;
         for (const std::string& failure : run.failures)

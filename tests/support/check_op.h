@@ -10,7 +10,9 @@
 // For every device under test, every variant of the slot that fits and every dtype (f32, bf16, f16) it
 // - fills the inputs (outliers and exact zeros among them) and poisons the outputs with NaN,
 // - runs the variant, then compares every output with the reference, within what the arithmetic of the dtype
-//   explains (array.h), and verifies that inputs and the memory around the outputs are unchanged;
+//   explains (array.h), and verifies that inputs and the memory around the outputs are unchanged,
+// - on the cpu computes the outputs again with loops cut into the smallest pieces, on 2, 3 and 8 threads: not
+//   a bit may differ;
 // and, where `op` is given and the case is small, checks the gradient of the public operation against finite
 // differences of the reference. Each variant that ran is remembered: coverage.h fails the suite if one never
 // did.

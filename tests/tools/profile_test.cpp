@@ -22,6 +22,16 @@ ToolResult run_quick(std::vector<std::string> more) {
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 
+// One line where more threads are asked for than there are cores, none otherwise.
+TEST(Profile, WarnsOfMoreThreadsThanCores) {
+  const ToolResult many =
+      run_tool("profile", {"--device", "cpu", "--size", "32", "--seconds", "0.05", "--threads", "4096"});
+  ASSERT_EQ(many.code, 0) << many.err;
+  EXPECT_TRUE(contains(many.err, "profile: --threads 4096: this process may use ")) << many.err;
+  EXPECT_EQ(std::count(many.err.begin(), many.err.end(), '\n'), 1) << many.err;
+  EXPECT_FALSE(contains(run_quick({}).err, "--threads"));
+}
+
 TEST(Profile, WritesTablesTracesAndPictures) {
   const TemporaryFolder folder;
   const ToolResult result =

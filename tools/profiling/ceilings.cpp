@@ -13,6 +13,7 @@
 #endif
 
 #include "engine/core/context.h"
+#include "engine/core/cpu_count.h"
 #include "engine/core/tensor.h"
 #include "engine/core/thread_pool.h"
 #include "engine/ops/linear.h"
@@ -90,7 +91,7 @@ double cpu_flops_per_second() {
   double flops = 0;
   const double seconds = best_seconds(
       [&] {
-        const int threads = compute_threads();
+        const int threads = std::min(compute_threads(), usable_cores());
         std::vector<double> done(size_t(threads), 0.0);
         on_threads(threads, [&](int64_t i) { done[size_t(i)] = run_fma(kRounds); });
         flops = std::accumulate(done.begin(), done.end(), 0.0);
