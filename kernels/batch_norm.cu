@@ -85,9 +85,22 @@ void run_backward(Context& context, const Tensor& x, const Tensor& y, const Tens
   });
 }
 
+__global__ void __launch_bounds__(256)
+    inv_std_of(const float* __restrict__ var, float eps, int64_t channels, float* __restrict__ inv_std) {
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c < channels) inv_std[c] = 1.0f / sqrtf(var[c] + eps);
+}
+
+void run_inv_std(Context& context, const Tensor& var, const float& eps, Tensor& inv_std) {
+  if (var.size() == 0) return;
+  simt::launch<inv_std_of>({dim3(unsigned(ceil_div(var.size(), 256))), dim3(256), 0, stream_of(context)},
+                           var.data<float>(), eps, var.size(), inv_std.data<float>());
+}
+
 const bool registered = batch_norm_forward_train.add(kThisDevice, {{"welford", always, run_forward_train}}) &&
                         batch_norm_forward_eval.add(kThisDevice, {{"vector", always, run_forward_eval}}) &&
-                        batch_norm_backward.add(kThisDevice, {{"two_pass", always, run_backward}});
+                        batch_norm_backward.add(kThisDevice, {{"two_pass", always, run_backward}}) &&
+                        batch_norm_inv_std.add(kThisDevice, {{"channel_per_thread", always, run_inv_std}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -40,6 +40,15 @@ void accumulate(Tensor& sum, Tensor term) {
   sum = out;
 }
 
+// The gradient that backward() begins with where none is given: made once, since a step that is recorded must
+// not copy from the host. Held here as well, so that nobody adds to it in place.
+Tensor one_on(Device device) {
+  thread_local Tensor ones[kDeviceCount];
+  Tensor& one = ones[size_t(device)];
+  if (!one.defined()) one = Tensor::from(std::vector<float>{1.0f}, {1}, device);
+  return one;
+}
+
 // Tells when the last operation that reads a leaf has run.
 class LeafCountdown {
  public:
@@ -151,7 +160,7 @@ void backward(const Variable& output, Tensor dy, const LeafHook& complete) {
     PLUME_CHECK(output.value().size() == 1 && output.dtype() == DType::f32,
                 "backward: {} needs an explicit gradient; only one-element f32 outputs default to 1",
                 to_string(output.value()));
-    dy = Tensor::from(std::vector<float>{1.0f}, output.shape(), output.device());
+    dy = one_on(output.device()).reshape(output.shape());
   }
   const NoGrad no_grad;
   const std::shared_ptr<TapeNode> root = TapeAccess::node(output);

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "engine/core/device.h"
+#include "engine/core/recording.h"
 
 namespace plume {
 
@@ -26,7 +27,10 @@ class Context {
   Device device() const { return device_; }
   void* stream() const { return stream_; }  // cudaStream_t on cuda, null elsewhere
   void set_stream(void* stream) { stream_ = stream; }
-  void synchronize() const { backend(device_).synchronize(stream_); }
+  void synchronize() const {  // not while a step is recorded
+    refuse_while_recording("wait for the device");
+    backend(device_).synchronize(stream_);
+  }
 
   LaunchObserver* observer() const { return observer_; }
   void set_observer(LaunchObserver* observer) { observer_ = observer; }

@@ -27,8 +27,10 @@ std::string library_folder() {
 // Opens the plug-in beside libplume.so, which registers its backend and kernels if a GPU answers.
 // Returns an empty string on success, otherwise the reason.
 std::string open_cuda_plugin() {
-  if (!dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL)) return "no CUDA driver (libcuda.so.1) on this machine";
+  // A plug-in that was named may be one that needs no driver.
   const char* override_path = std::getenv("PLUME_CUDA_PLUGIN");
+  if (!override_path && !dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL))
+    return "no CUDA driver (libcuda.so.1) on this machine";
   const std::string path = override_path ? override_path : library_folder() + "/libplume_cuda.so";
   void* plugin = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!plugin) return message("the cuda plug-in could not be opened: {}", dlerror());

@@ -50,6 +50,11 @@ struct DeviceBackend {
   // Keeps what is freed from now on out of other hands until the handle is gone (see allocator.h).
   std::shared_ptr<void> (*begin_hold)() = nullptr;
   void (*end_hold)() = nullptr;
+
+  // About the device; null where there is nothing to say.
+  size_t (*available_memory)() = nullptr;  // bytes that nobody has
+  size_t (*cache_bytes)() = nullptr;       // of its last cache before memory
+  std::string (*bus_id)() = nullptr;       // "0000:3b:00.0", by which other libraries know it
 };
 
 void register_backend(Device device, const DeviceBackend& backend);

@@ -3,10 +3,12 @@
 #include <utility>
 
 #include "engine/core/error.h"
+#include "engine/core/recording.h"
 
 namespace plume {
 
 void StepGraph::capture(Context& context, std::function<void()> step) {
+  refuse_while_recording("record another step");
   clear();
   PLUME_CHECK(step != nullptr, "graph: there is no step to capture");
   const DeviceBackend& device = backend(context.device());
@@ -20,7 +22,10 @@ void StepGraph::capture(Context& context, std::function<void()> step) {
   try {
     device.begin_capture(context.stream());
     recording = true;
-    step();
+    {
+      const Recording guard(context.device());
+      step();
+    }
     recording = false;
     recorded_ = device.end_capture(context.stream());
   } catch (...) {
@@ -42,10 +47,9 @@ StepGraph::~StepGraph() {
 
 void StepGraph::replay() {
   PLUME_CHECK(captured(), "graph: replay before capture");
-  if (recorded_)
-    backend(context_->device()).launch(recorded_, context_->stream());
-  else
-    step_();
+  if (recorded_) return backend(context_->device()).launch(recorded_, context_->stream());
+  const Recording guard(context_->device());
+  step_();
 }
 
 void StepGraph::clear() {

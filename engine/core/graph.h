@@ -7,11 +7,12 @@
 //
 // What the step does on the device is recorded with its addresses and with every number passed by value: the
 // caller keeps its inputs and parameters alive, in place, and lets whatever changes from step to step
-// (learning rate, labels, random counters) be read from device memory. The step must not wait for the device
-// or read from it. Memory that the step allocates stays reserved until the graph is gone; a tensor made by
-// the step that is still alive holds the result of the latest replay.
+// (learning rate, labels, random counters) be read from device memory. The step must not wait for the device,
+// read from it or write host memory (recording.h). Memory that the step allocates stays reserved until the
+// graph is gone; a tensor made by the step that is still alive holds the result of the latest replay.
 //
-// Where nothing can be recorded (cpu, simt) the step is kept and run again by each replay.
+// Where nothing can be recorded (cpu, simt) the step is kept and run again by each replay, under the same
+// rules.
 #pragma once
 #include <functional>
 #include <memory>

@@ -42,6 +42,10 @@ class KernelSlotBase {
   // This variant goes before all others where it fits; empty lifts it. Throws like force().
   void prefer(Device device, std::string_view variant);
 
+  // Gives a device the variants of another one, but for names that it has: for a stand-in that lets one
+  // device's kernels run for another (tests/cuda_host).
+  virtual void adopt(Device device, Device from) = 0;
+
  protected:
   struct Ladder {
     std::array<const char*, kMaxVariants> names{};
@@ -52,6 +56,7 @@ class KernelSlotBase {
   };
 
   explicit constexpr KernelSlotBase(const char* name) : name_(name) {}
+  ~KernelSlotBase() = default;
   int insert(Device device, const char* variant, int priority);  // the place it got
   int place_of(Device device, std::string_view variant) const;   // throws usage
   const Ladder& ladder(Device device) const { return ladders_[size_t(device)]; }
@@ -88,13 +93,20 @@ class KernelSlot<void(Context&, Args...)> : public KernelSlotBase {
   // Puts variants on the device's ladder, best first. Ladders are sorted by `priority`, highest first, since
   // the order in which files register is not defined. Returns true so that it can initialise a constant.
   bool add(Device device, std::initializer_list<Variant> variants, int priority = kOwn) {
-    auto& table = variants_[size_t(device)];
-    for (const Variant& v : variants) {
-      const int place = insert(device, v.name, priority);
-      std::move_backward(table.begin() + place, table.end() - 1, table.end());
-      table[size_t(place)] = v;
-    }
+    for (const Variant& v : variants) put(device, v, priority);
     return true;
+  }
+
+  void adopt(Device device, Device from) override {
+    const Ladder& own = ladder(device);
+    const Ladder& other = ladder(from);
+    for (int i = 0; i < other.count; ++i) {
+      const auto last = own.names.begin() + own.count;
+      const bool known = std::any_of(own.names.begin(), last, [&](const char* name) {
+        return std::string_view(name) == other.names[size_t(i)];
+      });
+      if (!known) put(device, variants_[size_t(from)][size_t(i)], other.priorities[size_t(i)]);
+    }
   }
 
   // The variant that a call would run, or null.
@@ -129,6 +141,13 @@ class KernelSlot<void(Context&, Args...)> : public KernelSlotBase {
   }
 
  private:
+  void put(Device device, const Variant& variant, int priority) {
+    auto& table = variants_[size_t(device)];
+    const int place = insert(device, variant.name, priority);
+    std::move_backward(table.begin() + place, table.end() - 1, table.end());
+    table[size_t(place)] = variant;
+  }
+
   class Call final : public KernelCall {
    public:
     Call(const KernelSlot& home, const char* chosen, const std::remove_cvref_t<Args>&... args)

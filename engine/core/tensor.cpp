@@ -1,6 +1,7 @@
 #include "engine/core/tensor.h"
 
 #include "engine/core/context.h"
+#include "engine/core/recording.h"
 
 namespace plume {
 
@@ -21,6 +22,7 @@ Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device, const char*
 }
 
 Tensor Tensor::from_bytes(const void* bytes, const Shape& shape, DType dtype, Device device) {
+  refuse_while_recording("copy numbers of the host to the device");
   Tensor t = empty(shape, dtype, device);
   const Context& context = plume::context(device);
   backend(device).copy(t.raw(), bytes, t.bytes(), context.stream());
@@ -60,6 +62,8 @@ Tensor Tensor::reshape(const Shape& shape) const {
 void Tensor::copy_from(const Tensor& from) {
   PLUME_CHECK(from.shape_ == shape_ && from.dtype_ == dtype_, "copy: {} into {}", to_string(from),
               to_string(*this));
+  refuse_while_recording("copy to or from memory of another device", device_);
+  refuse_while_recording("copy to or from memory of another device", from.device_);
   // The device that is not plain host memory does the copy.
   const Device worker = is_host(device_) ? from.device_ : device_;
   const Context& context = plume::context(worker);
@@ -68,6 +72,8 @@ void Tensor::copy_from(const Tensor& from) {
 }
 
 void Tensor::fill_zero() { backend(device_).fill(raw(), 0, bytes(), context(device_).stream()); }
+
+void Tensor::check_read() { refuse_while_recording("read values"); }
 
 float Tensor::item() const {
   PLUME_CHECK(size() == 1, "item: {} has more than one element", to_string(*this));

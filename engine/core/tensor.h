@@ -69,6 +69,7 @@ class Tensor {
   // The elements on the host, in order.
   template <class T>
   std::vector<T> to_vector() const {
+    check_read();
     const Tensor host = is_host(device_) ? *this : to(Device::cpu);
     const T* first = host.data<T>();
     return std::vector<T>(first, first + size());
@@ -78,6 +79,8 @@ class Tensor {
 
  private:
   void check_type(DType t) const { PLUME_CHECK(t == dtype_, "tensor: holds {}, asked for {}", dtype_, t); }
+
+  static void check_read();  // throws while a step is recorded
 
   std::shared_ptr<void> storage_;
   Shape shape_;

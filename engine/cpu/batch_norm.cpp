@@ -249,9 +249,16 @@ void run_backward(Context&, const Tensor& x, const Tensor& y, const Tensor& dy, 
   input_gradient(source, sums, dx, dresidual);
 }
 
+void run_inv_std(Context&, const Tensor& var, const float& eps, Tensor& inv_std) {
+  const float* in = var.data<float>();
+  float* out = inv_std.data<float>();
+  for (int64_t c = 0; c < var.size(); ++c) out[c] = 1.0f / std::sqrt(in[c] + eps);
+}
+
 const bool registered = batch_norm_forward_train.add(Device::cpu, {{"loop", always, run_forward_train}}) &&
                         batch_norm_forward_eval.add(Device::cpu, {{"loop", always, run_forward_eval}}) &&
-                        batch_norm_backward.add(Device::cpu, {{"loop", always, run_backward}});
+                        batch_norm_backward.add(Device::cpu, {{"loop", always, run_backward}}) &&
+                        batch_norm_inv_std.add(Device::cpu, {{"loop", always, run_inv_std}});
 
 }  // namespace
 }  // namespace plume::cpu

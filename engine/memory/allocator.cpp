@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <unordered_map>
@@ -26,6 +27,14 @@ size_t size_class(size_t bytes) {
   bytes = std::max(bytes, kAlignment);
   const size_t step = std::max(std::bit_floor(bytes) / 4, kAlignment);
   return (bytes + step - 1) / step * step;
+}
+
+bool caches() {
+  static const bool kept = [] {
+    const char* value = std::getenv("PLUME_MEMORY_CACHE");
+    return PLUME_ALLOCATOR_CACHES && !(value && value[0] == '0');
+  }();
+  return kept;
 }
 
 using FreeBlocks = std::map<size_t, std::vector<void*>>;
@@ -74,7 +83,7 @@ struct CachingAllocator::State {
   }
 
   void give_back(void* pointer, size_t capacity) {
-    if (PLUME_ALLOCATOR_CACHES) {
+    if (caches()) {
       cached[capacity].push_back(pointer);
     } else {
       source.release(pointer);
@@ -83,6 +92,7 @@ struct CachingAllocator::State {
   }
 
   void drop_cached() {
+    if (open_hold) return;
     for (auto& [capacity, blocks] : cached) {
       for (void* p : blocks) source.release(p);
       statistics.reserved -= capacity * blocks.size();

@@ -2,7 +2,8 @@
 //
 // Training asks for the same sizes over and over, while page faults (host) and cudaMalloc (device) are slow:
 // freed blocks are kept in size classes and reused. Blocks are 256-byte aligned. Under AddressSanitizer
-// nothing is cached and requests are not rounded, so that every overrun is seen.
+// nothing is cached and requests are not rounded, so that every overrun is seen. PLUME_MEMORY_CACHE=0 caches
+// nothing either, so that memory which is used after it was freed is seen by whoever watches the device.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -46,8 +47,9 @@ class CachingAllocator {
 
   // For recorded work that will run again on the same addresses. While a hold is open, blocks that are freed
   // belong to it and only requests made under it may reuse them; so do blocks handed out under it and freed
-  // later. They return to everybody when the handle is gone. One hold is open at a time; a second throws. The
-  // allocator must outlive the handle.
+  // later. They return to everybody when the handle is gone. One hold is open at a time; a second throws. No
+  // memory goes back to the system meanwhile, which a GPU that records may not do. The allocator must outlive
+  // the handle.
   std::shared_ptr<void> begin_hold();
   void end_hold();
 

@@ -1,5 +1,7 @@
 #include "engine/memory/staging.h"
 
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "engine/core/context.h"
@@ -17,10 +19,39 @@ Tensor within(const Tensor& block, const Shape& shape, DType dtype) {
 }  // namespace
 
 Tensor pinned_tensor(const Shape& shape, DType dtype, const char* tag) {
+  refuse_while_recording("allocate pinned memory");
   CachingAllocator& allocator = pinned_allocator();
   const size_t bytes = size_t(shape.elements()) * size_of(dtype);
   std::shared_ptr<void> storage(allocator.allocate(bytes, tag), [&](void* p) { allocator.release(p); });
   return Tensor::adopt(std::move(storage), shape, dtype, Device::cpu);
+}
+
+// Pinned memory that a copy still reads must not get into other hands.
+Upload::~Upload() {
+  try {
+    for (const Place& place : places_)
+      if (place.copied) backend(Device::cuda).await_event(place.copied.get());
+  } catch (const Error&) {  // the device is lost, and whoever uses it next will say so
+  }
+}
+
+void Upload::send(const void* from, size_t bytes, Tensor& to) {
+  refuse_while_recording("copy numbers of the host to the device");
+  PLUME_CHECK(bytes <= to.bytes(), "upload: {} bytes into {}", bytes, to_string(to));
+  const DeviceBackend& b = backend(to.device());
+  void* const stream = context(to.device()).stream();
+  if (is_host(to.device()) || !b.record_event) {
+    b.copy(to.raw(), from, bytes, stream);
+    return b.synchronize(stream);
+  }
+  Place& place = places_[next_++ % places_.size()];
+  if (place.copied) b.await_event(place.copied.get());
+  place.copied.reset();
+  if (!place.host.defined() || place.host.bytes() < bytes)
+    place.host = pinned_tensor({int64_t(bytes)}, DType::u8, "upload");
+  std::memcpy(place.host.raw(), from, bytes);
+  b.copy(to.raw(), place.host.raw(), bytes, stream);
+  place.copied = b.record_event(stream);
 }
 
 Staging::Staging(Device device) : device_(device) {}
@@ -40,6 +71,7 @@ void Staging::settle(Place& place) {
 }
 
 void Staging::begin(std::vector<Tensor> host) {
+  refuse_while_recording("fetch a batch");
   PLUME_CHECK(begun_ - given_up_ < 2, "staging: a third batch is begun before the first is given up");
   Place& p = place(begun_);
   settle(p);
@@ -78,6 +110,7 @@ void Staging::begin(std::vector<Tensor> host) {
 }
 
 const std::vector<Tensor>& Staging::take() {
+  refuse_while_recording("fetch a batch");
   PLUME_CHECK(pending(), "staging: no batch was begun");
   const DeviceBackend& b = backend(device_);
   if (taken_ > given_up_) {

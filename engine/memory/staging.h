@@ -18,6 +18,28 @@ namespace plume {
 // Uninitialised host memory that copies to a device run fastest from (allocator.h).
 Tensor pinned_tensor(const Shape& shape, DType dtype, const char* tag = "batch");
 
+// Numbers that change from step to step and lie in one place of the device's memory: pinned places take
+// turns, so that the host goes on at once.
+class Upload {
+ public:
+  Upload() = default;
+  Upload(const Upload&) {}  // a copy has places of its own
+  Upload& operator=(const Upload&) { return *this; }
+  ~Upload();
+
+  // Copies `bytes` bytes to the tensor's memory, ordered on its device's stream. What is at `from` may go.
+  // Not while a step is recorded.
+  void send(const void* from, size_t bytes, Tensor& to);
+
+ private:
+  struct Place {
+    Tensor host;
+    std::shared_ptr<void> copied;  // event: the place may be overwritten
+  };
+  std::array<Place, 4> places_;
+  size_t next_ = 0;
+};
+
 // For one thread. The device's memory is kept and grows with the largest batch.
 class Staging {
  public:

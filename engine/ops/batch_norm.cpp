@@ -1,7 +1,5 @@
 #include "engine/ops/batch_norm.h"
 
-#include <cmath>
-
 #include "engine/autograd/tape.h"
 
 namespace plume {
@@ -12,6 +10,7 @@ constinit KernelSlot<BatchNormForwardEval> batch_norm_forward_eval{"batch_norm.f
                                                                    costs<CallClass::batch_norm>};
 constinit KernelSlot<BatchNormBackward> batch_norm_backward{"batch_norm.backward",
                                                             costs<CallClass::batch_norm>};
+constinit KernelSlot<BatchNormInvStd> batch_norm_inv_std{"batch_norm.inv_std", costs<CallClass::batch_norm>};
 
 void check_batch_norm(const Variable& x, const Variable& gamma, const Variable& beta,
                       const Variable& residual, Activation activation) {
@@ -82,11 +81,11 @@ Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variabl
   batch_norm_forward_eval(x.context(), x.value(), gamma.value(), beta.value(), value_or_undefined(residual),
                           running_mean, running_var, params, y);
   if (!needs_grad({x, gamma, beta, residual})) return y;
-  std::vector<float> inv_std = running_var.to_vector<float>();
-  for (float& v : inv_std) v = 1.0f / std::sqrt(v + params.eps);
+  Tensor inv_std = empty_like(running_var);
+  batch_norm_inv_std(x.context(), running_var, params.eps, inv_std);
   return record("batch_norm", y, {x, gamma, beta, residual},
                 gradient_rule(x, kept_output(y, params.activation), gamma, beta, running_mean.clone(),
-                              Tensor::from(inv_std, gamma.shape(), x.device()), {params.activation, true}));
+                              inv_std, {params.activation, true}));
 }
 
 }  // namespace plume

@@ -55,6 +55,9 @@ using BatchNormBackward = void(Context&, const Tensor& x, const Tensor& y, const
                                Tensor& dresidual, Tensor& dgamma, Tensor& dbeta);
 extern KernelSlot<BatchNormForwardTrain> batch_norm_forward_train;
 extern KernelSlot<BatchNormForwardEval> batch_norm_forward_eval;
+// 1 / sqrt(var + eps) of fixed statistics, for the gradient.
+using BatchNormInvStd = void(Context&, const Tensor& var, const float& eps, Tensor& inv_std);
 extern KernelSlot<BatchNormBackward> batch_norm_backward;
+extern KernelSlot<BatchNormInvStd> batch_norm_inv_std;
 
 }  // namespace plume

@@ -25,17 +25,18 @@ void LayerRandom::begin_step(int64_t step) {
   for (auto& [device, state] : states_) refresh(state);
 }
 
-void LayerRandom::refresh(Tensor& state) const {
-  state.copy_from(Tensor::from(std::vector<int64_t>{seed_, step_}, {2}));
+void LayerRandom::refresh(State& state) const {
+  const int64_t numbers[2] = {seed_, step_};
+  state.upload.send(numbers, sizeof(numbers), state.tensor);
 }
 
 const Tensor& LayerRandom::state(Device device) {
-  Tensor& state = states_[device];
-  if (!state.defined()) {
-    state = Tensor::empty({2}, DType::i64, device, "random");
+  State& state = states_[device];
+  if (!state.tensor.defined()) {
+    state.tensor = Tensor::empty({2}, DType::i64, device, "random");
     refresh(state);
   }
-  return state;
+  return state.tensor;
 }
 
 NoDropout::NoDropout() : previous_(dropout_enabled_on_thread) { dropout_enabled_on_thread = false; }

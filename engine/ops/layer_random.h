@@ -10,6 +10,7 @@
 
 #include "engine/core/random.h"
 #include "engine/core/tensor.h"
+#include "engine/memory/staging.h"
 
 namespace plume {
 
@@ -26,11 +27,15 @@ class LayerRandom {
   uint32_t next_call() { return call_++; }
 
  private:
-  void refresh(Tensor& state) const;
+  struct State {
+    Tensor tensor;
+    Upload upload;
+  };
+  void refresh(State& state) const;
 
   int64_t seed_ = 0, step_ = 0;
   uint32_t call_ = 0;
-  std::map<Device, Tensor> states_;
+  std::map<Device, State> states_;
 };
 // This thread's.
 LayerRandom& layer_random();

@@ -76,19 +76,19 @@ void BatchMixer::set(const Mix& mix) {
   for (auto& [device, state] : states_) refresh(state);
 }
 
-void BatchMixer::refresh(Tensor& state) const {
-  state.copy_from(Tensor::from(std::vector<float>{mix_.lambda, mix_.inside, float(mix_.top),
-                                                  float(mix_.bottom), float(mix_.left), float(mix_.right)},
-                               {6}));
+void BatchMixer::refresh(State& state) const {
+  const float numbers[6] = {mix_.lambda,        mix_.inside,      float(mix_.top),
+                            float(mix_.bottom), float(mix_.left), float(mix_.right)};
+  state.upload.send(numbers, sizeof(numbers), state.tensor);
 }
 
 const Tensor& BatchMixer::state(Device device) {
-  Tensor& state = states_[device];
-  if (!state.defined()) {
-    state = Tensor::empty({6}, DType::f32, device, "random");
+  State& state = states_[device];
+  if (!state.tensor.defined()) {
+    state.tensor = Tensor::empty({6}, DType::f32, device, "random");
     refresh(state);
   }
-  return state;
+  return state.tensor;
 }
 
 Tensor mix_images(const Tensor& images, const Tensor& state) {

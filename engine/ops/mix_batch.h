@@ -17,6 +17,7 @@
 #include "engine/core/kernel_slot.h"
 #include "engine/core/random.h"
 #include "engine/core/tensor.h"
+#include "engine/memory/staging.h"
 
 namespace plume {
 
@@ -54,12 +55,16 @@ class BatchMixer {
   const Tensor& state(Device device);  // f32 [6]: the fields of Mix in their order
 
  private:
-  void refresh(Tensor& state) const;
+  struct State {
+    Tensor tensor;
+    Upload upload;
+  };
+  void refresh(State& state) const;
 
   MixParams params_;
   uint64_t seed_;
   Mix mix_;
-  std::map<Device, Tensor> states_;
+  std::map<Device, State> states_;
 };
 
 // images [N, H, W, C] floating; the result has the same shape and dtype.

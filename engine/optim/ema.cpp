@@ -26,8 +26,7 @@ Ema::Ema(Module& module) {
 
 void Ema::prepare(double decay) {
   const auto weight = float(1 - decay);
-  // Memory that is not pinned is read before the call returns: there is nothing to wait for.
-  backend(weight_.device()).copy(weight_.raw(), &weight, sizeof(weight), context(weight_.device()).stream());
+  to_weight_.send(&weight, sizeof(weight), weight_);
 }
 
 void Ema::apply() {
@@ -35,21 +34,25 @@ void Ema::apply() {
   std::vector<AveragedTensor> floats;
   floats.reserve(entries_.size());
   for (Entry& e : entries_) {
-    if (e.average.dtype() == DType::f32)
-      floats.push_back({e.average, *e.own.tensor});
-    else
-      e.average.copy_from(*e.own.tensor);
+    if (e.average.dtype() == DType::f32) floats.push_back({e.average, *e.own.tensor});
   }
   if (!floats.empty()) ema_update(context(weight_.device()), floats, weight_);
 }
 
+void Ema::copy_integers() {
+  for (Entry& e : entries_)
+    if (e.average.dtype() != DType::f32) e.average.copy_from(*e.own.tensor);
+}
+
 void Ema::swap() {
+  if (!swapped_) copy_integers();
   for (Entry& e : entries_) std::swap(e.average, *e.own.tensor);
   swapped_ = !swapped_;
 }
 
 std::vector<NamedTensor> Ema::state() {
   PLUME_CHECK(!swapped_, "ema: the averages are in use");
+  copy_integers();
   std::vector<NamedTensor> all;
   for (Entry& e : entries_) all.push_back({e.own.name, &e.average, e.own.filter});
   return all;

@@ -6,6 +6,7 @@
 #pragma once
 #include <vector>
 
+#include "engine/memory/staging.h"
 #include "engine/modules/module.h"
 #include "engine/ops/ema_update.h"
 
@@ -25,8 +26,8 @@ class Ema {
   // there.
   explicit Ema(Module& module);
 
-  // Floats are averaged, integers copied:  average <- decay * average + (1 - decay) * value. A decay of 0
-  // copies.
+  // Floats are averaged:  average <- decay * average + (1 - decay) * value. A decay of 0 copies. Integers are
+  // the module's own: its counts are of the host, which a replay does not see, and are read where they are.
   void prepare(double decay);  // before apply(), and before a recorded one is replayed
   void apply();
   void update(double decay) {
@@ -42,12 +43,15 @@ class Ema {
   std::vector<NamedTensor> state();
 
  private:
+  void copy_integers();
+
   struct Entry {
     NamedTensor own;
     Tensor average;
   };
   std::vector<Entry> entries_;
   Tensor weight_;
+  Upload to_weight_;
   bool swapped_ = false;
 };
 

@@ -126,9 +126,7 @@ void Optimizer::add(const NamedParameter& p, const ParameterGroup& group) {
 void Optimizer::prepare(float learning_rate, int passes) {
   PLUME_CHECK(passes > 0, "{}: gradients of {} passes", name(options_.algorithm), passes);
   const float input[2] = {learning_rate, float(passes)};
-  // Memory that is not pinned is read before the call returns: there is nothing to wait for.
-  const Device device = input_.device();
-  backend(device).copy(input_.raw(), input, sizeof(input), context(device).stream());
+  to_input_.send(input, sizeof(input), input_);
 }
 
 void Optimizer::apply() {

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/memory/staging.h"
 #include "engine/modules/module.h"
 #include "engine/ops/optimizer_step.h"
 #include "engine/ops/step_begin.h"
@@ -95,6 +96,7 @@ class Optimizer {
   std::vector<NamedParameter> parameters_;  // all, frozen ones too
   std::vector<Entry> entries_;
   Tensor input_, norm_, control_;
+  Upload to_input_;
 };
 
 }  // namespace plume

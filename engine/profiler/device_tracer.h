@@ -25,6 +25,8 @@ struct DeviceTracer {
   // Named ranges for Nsight Systems and Compute.
   void (*push_range)(const char* name) = nullptr;
   void (*pop_range)() = nullptr;
+  // Why kernels are not timed, in one line; empty where they are, or where there is nothing to say.
+  std::string missing;
 
   bool times_kernels() const { return start != nullptr; }
   bool names_ranges() const { return push_range != nullptr; }

@@ -82,6 +82,8 @@ void Profiler::measure(const std::function<void()>& pass) {
   if (tracer_.times_kernels()) measured.kernels = tracer_.stop();
   measured.calls = intervals_;
   const bool replayed = measured.calls.empty() && !measured.kernels.empty();
+  if (measured.calls.empty() && wait_)
+    fail(ErrorKind::usage, "profiler: the kernels of a recorded pass cannot be timed without a tracer");
   if (differs_ || (measured.calls.size() != calls_.size() && !replayed))
     fail(ErrorKind::internal, "profiler: a pass made {} calls, not the {} that were learnt, or others",
          measured.calls.size(), calls_.size());
@@ -116,14 +118,14 @@ void Profiler::begin(const KernelCall& call) {
   if (tracer_.push_call) tracer_.push_call(int64_t(place));
   if (tracer_.names_ranges())
     tracer_.push_range(place < labels_.size() ? labels_[place].c_str() : call.slot());
-  if (wait_) context_.synchronize();
+  if (wait_ && !is_recording()) context_.synchronize();
   intervals_.push_back({});
   intervals_.back().begin = now();
 }
 
 void Profiler::end(const KernelCall&) {
   if (std::this_thread::get_id() != thread_) return;
-  if (wait_) context_.synchronize();
+  if (wait_ && !is_recording()) context_.synchronize();
   intervals_[open_.back()].end = now();
   open_.pop_back();
   if (tracer_.names_ranges()) tracer_.pop_range();

@@ -7,7 +7,8 @@
 //
 // Passes must make the same calls in the same order. On host devices a call's time is the wall clock around
 // it, less that of calls nested in it. On a device with a tracer it is the time of its kernels, replays of
-// recorded graphs included; without one the device is waited for around every call, which adds to the step.
+// recorded graphs included; without one the device is waited for around every call, which adds to the step,
+// and passes must not be replays.
 // What belongs to no call (tape, allocation, waiting for the device) is `outside`: rows and outside add up to
 // the step.
 #pragma once

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 
 #include "kernels/simt/kernel_name.h"
 
@@ -247,6 +248,20 @@ void Block::run_grid(const Launch& config, void (*body)(void*), void* args, cons
     blockIdx = {unsigned(block % gridDim.x), unsigned(row % gridDim.y), unsigned(row / gridDim.y)};
     run_block(config.smem);
   }
+}
+
+namespace {
+LaunchQueue launch_queue = nullptr;
+}
+
+void set_launch_queue(LaunchQueue queue) { launch_queue = queue; }
+
+void enqueue(PendingLaunch launch) {
+  if (!launch_queue) {
+    std::fprintf(stderr, "simt: a launch on a stream, and nobody who takes it\n");
+    std::abort();
+  }
+  launch_queue(std::move(launch));
 }
 
 void run_grid(const Launch& config, void (*body)(void*), void* args, const char* pretty_name) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <tuple>
 #include <type_traits>
 
@@ -251,6 +252,21 @@ inline thread_local constinit Block* this_block SIMT_TLS = nullptr;
 
 void run_grid(const Launch& config, void (*body)(void*), void* args, const char* pretty_name);
 
+// A launch on a stream, which runs when the stream comes to it, and again whenever a recording is replayed.
+struct PendingLaunch {
+  Launch config;
+  void (*body)(void*);
+  std::shared_ptr<void> args;
+  size_t args_bytes;
+  const char* pretty_name;
+
+  void run() const { run_grid(config, body, args.get(), pretty_name); }
+};
+// Who is given launches on a stream (tests/cuda_host). The simt device has no streams.
+using LaunchQueue = void (*)(PendingLaunch launch);
+void set_launch_queue(LaunchQueue queue);
+void enqueue(PendingLaunch launch);  // dies without a queue
+
 template <class T, class Tag>
 T& shared_object(Tag) {  // Tag, a lambda's type, tells one SMEM from another
   static_assert(std::is_trivially_default_constructible_v<std::remove_all_extents_t<T>>);
@@ -280,6 +296,10 @@ T* dyn_smem() {
 
 template <auto kKernel, class... Args>
 void launch(const Launch& config, Args... args) {
+  if (config.stream)
+    return emu::enqueue({config, &emu::run_threads<kKernel, Args...>,
+                         std::make_shared<std::tuple<Args...>>(args...), sizeof(std::tuple<Args...>),
+                         __PRETTY_FUNCTION__});
   std::tuple<Args...> packed{args...};
   emu::run_grid(config, &emu::run_threads<kKernel, Args...>, &packed, __PRETTY_FUNCTION__);
 }

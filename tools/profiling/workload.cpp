@@ -5,6 +5,7 @@
 
 #include "engine/core/random.h"
 #include "engine/ops/cast.h"
+#include "engine/ops/layer_random.h"
 #include "engine/ops/softmax_cross_entropy.h"
 #include "tools/cli/flags.h"
 
@@ -78,7 +79,14 @@ ModelRun::ModelRun(const std::string& model, const Workload& workload, DType dty
   }
 }
 
+void ModelRun::prepare() {
+  if (!workload_.training) return;
+  layer_random().begin_step(int64_t(passes_));
+  sgd_->prepare(kLearningRate);
+}
+
 void ModelRun::pass() {
+  prepare();  // what changes from step to step, and is no part of a recording
   const Tensor& next = inputs_[passes_ % inputs_.size()];
   if (use_graph_ && passes_ == size_t(kPlainPasses)) {
     input_ = next.clone();  // a place of its own: the recording reads this address
@@ -114,9 +122,9 @@ void ModelRun::train() {
     return softmax_cross_entropy(logits, {labels_, {}});
   }();
   sgd_->zero_grad();
-  backward(loss);
+  backward(loss, sgd_->loss_scale());
   const Scope scope(kOptimizer);
-  sgd_->step(kLearningRate);
+  sgd_->apply();
   result_ = loss.value();
 }
 

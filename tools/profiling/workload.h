@@ -47,6 +47,7 @@ class ModelRun {
   void check() const;
 
  private:
+  void prepare();
   void compute();
   void infer();
   void train();
