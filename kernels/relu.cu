@@ -34,7 +34,7 @@ __global__ void relu_backward_vector(const T* __restrict__ y, const T* __restric
   using Vector = Pack<T, kWidth>;
   const int64_t vectors = n / kWidth;
   const auto gradient = [](T output, T dz) {
-    return T(slope_from_output(Activation::relu, float(output)) > 0.0f ? float(dz) : 0.0f);
+    return slope_from_output(Activation::relu, float(output)) == 0.0f ? T(0.0f) : dz;
   };
   for (int64_t i = grid_thread(); i < vectors; i += grid_threads()) {
     const Vector output = Vector::load(y + i * kWidth);

@@ -11,7 +11,7 @@ void run_forward(Context&, const Tensor& x, Tensor& y) {
     const T* in = x.data<T>();
     T* out = y.data<T>();
     parallel_for(x.size(), kElementGrain, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] = float(in[i]) > 0.0f ? in[i] : T(0.0f);
+      for (int64_t i = begin; i < end; ++i) out[i] = float(in[i]) <= 0.0f ? T(0.0f) : in[i];
     });
   });
 }
@@ -22,7 +22,7 @@ void run_backward(Context&, const Tensor& y, const Tensor& dy, Tensor& dx) {
     const T *value = y.data<T>(), *gradient = dy.data<T>();
     T* out = dx.data<T>();
     parallel_for(y.size(), kElementGrain, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] = float(value[i]) > 0.0f ? gradient[i] : T(0.0f);
+      for (int64_t i = begin; i < end; ++i) out[i] = float(value[i]) <= 0.0f ? T(0.0f) : gradient[i];
     });
   });
 }

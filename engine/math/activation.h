@@ -5,6 +5,8 @@
 //   hardsigmoid  clamp(x / 6 + 1/2, 0, 1)
 //   silu         x sigmoid(x)              Elfwing et al. 2017, also "swish"
 //   hardswish    x hardsigmoid(x)          Howard et al. 2019 (MobileNetV3)
+//
+// NaN stays NaN, as in PyTorch: comparisons are written so that it fails them.
 #pragma once
 #include <bit>
 #include <cmath>
@@ -67,7 +69,7 @@ PLUME_HD inline T sigmoid(T x) {
 template <class T>
 PLUME_HD inline T hardsigmoid(T x) {
   const T line = x * (1.0f / 6.0f) + 0.5f, one = T{} + 1.0f;
-  return line > 0.0f ? (line < one ? line : one) : T{};
+  return line <= 0.0f ? T{} : line >= one ? one : line;
 }
 
 // act(x)
@@ -75,7 +77,7 @@ template <class T>
 PLUME_HD inline T activate(Activation a, T x) {
   switch (a) {
     case Activation::relu:
-      return x > 0.0f ? x : T{};
+      return x <= 0.0f ? T{} : x;
     case Activation::sigmoid:
       return sigmoid(x);
     case Activation::hardsigmoid:
@@ -93,7 +95,7 @@ PLUME_HD inline T activate(Activation a, T x) {
 PLUME_HD inline float slope_from_input(Activation a, float x) {
   switch (a) {
     case Activation::relu:
-      return x > 0.0f ? 1.0f : 0.0f;
+      return x <= 0.0f ? 0.0f : 1.0f;
     case Activation::sigmoid: {
       const float s = sigmoid(x);
       return s * (1.0f - s);
@@ -121,7 +123,7 @@ constexpr bool slope_needs_input(Activation a) {
 PLUME_HD inline float slope_from_output(Activation a, float y) {
   switch (a) {
     case Activation::relu:
-      return y > 0.0f ? 1.0f : 0.0f;
+      return y <= 0.0f ? 0.0f : 1.0f;
     case Activation::hardsigmoid:
       return y > 0.0f && y < 1.0f ? 1.0f / 6.0f : 0.0f;
     default:

@@ -58,7 +58,7 @@ inline void finish(__m512 (&sum)[kR][kP], int columns, const TileOutput& o) {
     for (int r = 0; r < kR; ++r)
 #pragma GCC unroll 3
       for (int p = 0; p < kP; ++p)
-        sum[r][p] = _mm512_max_ps(sum[r][p], _mm512_setzero_ps());  // NaN becomes 0
+        sum[r][p] = _mm512_max_ps(_mm512_setzero_ps(), sum[r][p]);  // the second where one is NaN
 #pragma GCC unroll 8
   for (int r = 0; r < kR; ++r)
 #pragma GCC unroll 3
