@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "engine/files/atomic_file.h"
+#include "engine/profiler/device_tracer.h"
 #include "engine/profiler/trace.h"
 #include "models/registry.h"
 #include "tools/cli/json.h"
@@ -111,7 +112,8 @@ int run(tools::Flags& flags) {
   flags.whole("--classes", classes, 1, 1'000'000,
               "of the last layer (default: 10 up to 64x64 images, else 1000)");
   flags.on("--unfused", unfused, "inference with the layers as trained, batch norms not folded");
-  flags.choice("--graph", graph, {"auto", "on", "off"}, "record the pass once and replay it (auto: on cuda)");
+  flags.choice("--graph", graph, {"auto", "on", "off"},
+               "record the pass once and replay it (auto: on cuda where CUPTI times kernels)");
   flags.number("--seconds", request.seconds, 0.01, 3600, "how long to measure, after a second of warm-up");
   flags.whole("--top", most, 1, 100000, "how many of the slowest calls to print");
   flags.on("--all", all, "print every call, in order of execution");
@@ -133,7 +135,11 @@ int run(tools::Flags& flags) {
   }
   request.workload = {.training = mode == "training", .size = int(size), .batch = batch};
   request.dtype = tools::parse_dtypes({dtype}).front();
-  request.options = {.graph = graph == "on" || (graph == "auto" && !is_host(request.device)),
+  const bool timed = is_host(request.device) || device_tracer(request.device).times_kernels();
+  PLUME_CHECK(graph != "on" || timed,
+              "--graph on: the kernels of a recorded pass are timed by CUPTI, and there is none: {}",
+              device_tracer(request.device).missing);
+  request.options = {.graph = graph == "on" || (graph == "auto" && !is_host(request.device) && timed),
                      .fuse = !unfused,
                      .classes = int(classes),
                      .stem = parse_stem(stem)};

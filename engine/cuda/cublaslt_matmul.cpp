@@ -6,6 +6,7 @@
 #include <memory>
 #include <utility>
 
+#include "engine/core/recording.h"
 #include "engine/cuda/check.h"
 
 namespace plume::cuda {
@@ -134,6 +135,7 @@ const Recipe* find_recipe(const Context& context, const Product& product) {
   static auto* recipes = new std::map<Key, std::unique_ptr<Recipe>>;
   const Key key = key_of(context, product);
   if (const auto it = recipes->find(key); it != recipes->end()) return it->second.get();
+  refuse_while_recording("make a plan");
   return recipes->emplace(key, make_recipe(context, product)).first->second.get();
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "engine/core/recording.h"
 #include "engine/cuda/cublaslt_matmul.h"
 #include "engine/cuda/cudnn_plan.h"
 #include "engine/cuda/handles.h"
@@ -145,6 +146,7 @@ const Plan* find_plan(const Context& context, const Problem& problem) {
   static auto* plans = new std::unordered_map<Key, std::unique_ptr<Plan>, KeyHash>;
   const Key key = key_of(context, problem);
   if (const auto it = plans->find(key); it != plans->end()) return it->second.get();
+  refuse_while_recording("make a plan");
   return plans->emplace(key, make_plan(context, problem)).first->second.get();
 }
 

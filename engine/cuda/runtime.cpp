@@ -12,6 +12,8 @@
 #include "engine/distributed/launch.h"
 #include "engine/memory/allocator.h"
 
+extern "C" const void* plume_cuda_probe_kernel();  // kernels/probe.cu
+
 namespace plume::cuda {
 namespace {
 
@@ -62,6 +64,24 @@ std::string describe() {
   cudaDeviceProp properties{};
   PLUME_CUDA(cudaGetDeviceProperties, &properties, 0);
   return message("{} (sm_{}{})", std::string(properties.name), properties.major, properties.minor);
+}
+
+size_t available_memory() {
+  size_t available = 0, total = 0;
+  PLUME_CUDA(cudaMemGetInfo, &available, &total);
+  return available;
+}
+
+size_t cache_bytes() {
+  int bytes = 0;
+  PLUME_CUDA(cudaDeviceGetAttribute, &bytes, cudaDevAttrL2CacheSize, 0);
+  return size_t(bytes);
+}
+
+std::string bus_id() {
+  char text[32] = "";
+  PLUME_CUDA(cudaDeviceGetPCIBusId, text, int(sizeof text), 0);
+  return text;
 }
 
 std::string version(int number) { return message("{}.{}", number / 1000, number % 1000 / 10); }
@@ -139,6 +159,9 @@ constexpr DeviceBackend kCuda = {
     .await_event = [](void* event) { PLUME_CUDA(cudaEventSynchronize, static_cast<cudaEvent_t>(event)); },
     .begin_hold = [] { return allocator().begin_hold(); },
     .end_hold = [] { allocator().end_hold(); },
+    .available_memory = available_memory,
+    .cache_bytes = cache_bytes,
+    .bus_id = bus_id,
 };
 
 // Each of several ranks on a machine sees one GPU, as number 0 and on every thread. A launcher that already
@@ -147,12 +170,14 @@ void choose_gpu_of_rank() {
   const Launch& l = launch();
   if (l.world == 1) return;
   std::vector<std::string> visible;
-  if (const char* list = std::getenv("CUDA_VISIBLE_DEVICES"))
+  if (const char* list = std::getenv("CUDA_VISIBLE_DEVICES")) {
+    if (!*list) return;  // set to nothing: no GPU is to be used
     for (std::string_view rest = list; !rest.empty();) {
       const size_t comma = std::min(rest.find(','), rest.size());
       visible.emplace_back(rest.substr(0, comma));
       rest.remove_prefix(std::min(comma + 1, rest.size()));
     }
+  }
   const std::string own =
       visible.empty() ? std::to_string(l.local_rank) : visible[size_t(l.local_rank) % visible.size()];
   setenv("CUDA_VISIBLE_DEVICES", own.c_str(), 1);
@@ -178,6 +203,14 @@ std::string find_device() {
   PLUME_CUDA(cudaDeviceGetAttribute, &minor, cudaDevAttrComputeCapabilityMinor, 0);
   if (major < kOldestMajor)
     return message("GPU 0 has compute capability {}.{}, {}.0 is needed", major, minor, kOldestMajor);
+  cudaFuncAttributes attributes{};
+  if (const cudaError_t refused = cudaFuncGetAttributes(&attributes, plume_cuda_probe_kernel())) {
+    cudaGetLastError();
+    return message(
+        "this build has no kernels for GPU 0 (compute capability {}.{}): {}; build with "
+        "-DCMAKE_CUDA_ARCHITECTURES={}{}",
+        major, minor, cudaGetErrorString(refused), major, minor);
+  }
   return {};
 }
 

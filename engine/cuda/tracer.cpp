@@ -157,16 +157,47 @@ void CUPTIAPI on_graph_node(void*, CUpti_CallbackDomain domain, CUpti_CallbackId
   }
 }
 
-bool open_cupti() {
+// In words, what users meet.
+std::string refusal(const char* call, CUptiResult status) {
+  const char* why = "";
+  switch (status) {
+    case CUPTI_ERROR_INSUFFICIENT_PRIVILEGES:
+      why = ", the driver lets only administrators trace";
+      break;
+    case CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED:
+      why = ", another tool traces this process";
+      break;
+    case CUPTI_ERROR_VIRTUALIZED_DEVICE_NOT_SUPPORTED:
+    case CUPTI_ERROR_CONFIDENTIAL_COMPUTING_NOT_SUPPORTED:
+      why = ", not on a GPU of this kind of virtual machine";
+      break;
+    default:
+      break;
+  }
+  return message("{}: CUPTI error {}{}", call, int(status), why);
+}
+
+// Empty, or why kernels cannot be timed. Activities are switched on once to see whether they may be: a driver
+// that keeps its counters to itself says so only then.
+std::string open_cupti() {
   Cupti& c = state().cupti;
+  if (!c.open()) return "libcupti cannot be opened";
   CUpti_SubscriberHandle subscriber = nullptr;
-  // Refused while another tool (Nsight) holds CUPTI.
-  return c.open() && c.subscribe(&subscriber, on_graph_node, nullptr) == CUPTI_SUCCESS &&
-         c.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_RESOURCE, CUPTI_CBID_RESOURCE_GRAPHNODE_CREATED) ==
-             CUPTI_SUCCESS &&
-         c.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_RESOURCE, CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED) ==
-             CUPTI_SUCCESS &&
-         c.register_callbacks(give_buffer, take_buffer) == CUPTI_SUCCESS;
+  CUptiResult status = c.subscribe(&subscriber, on_graph_node, nullptr);
+  if (status != CUPTI_SUCCESS) return refusal("cuptiSubscribe", status);
+  for (const CUpti_CallbackId id :
+       {CUPTI_CBID_RESOURCE_GRAPHNODE_CREATED, CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED}) {
+    status = c.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_RESOURCE, id);
+    if (status != CUPTI_SUCCESS) return refusal("cuptiEnableCallback", status);
+  }
+  status = c.register_callbacks(give_buffer, take_buffer);
+  if (status != CUPTI_SUCCESS) return refusal("cuptiActivityRegisterCallbacks", status);
+  std::string reason;
+  for (const CUpti_ActivityKind kind : kKinds)
+    if (reason.empty() && (status = c.enable(kind)) != CUPTI_SUCCESS)
+      reason = refusal("cuptiActivityEnable", status);
+  for (const CUpti_ActivityKind kind : kKinds) c.disable(kind);
+  return reason;
 }
 
 void start() {
@@ -213,7 +244,8 @@ void pop_call() {
 }
 
 void add_kernel_times(DeviceTracer& tracer) {
-  if (!open_cupti()) return;
+  tracer.missing = open_cupti();
+  if (!tracer.missing.empty()) return;
   tracer.start = start;
   tracer.stop = stop;
   tracer.push_call = push_call;
@@ -228,7 +260,7 @@ void add_kernel_times(DeviceTracer& tracer) {
 namespace plume::cuda {
 namespace {
 
-void add_kernel_times(DeviceTracer&) {}
+void add_kernel_times(DeviceTracer& tracer) { tracer.missing = "built without CUPTI"; }
 
 }  // namespace
 }  // namespace plume::cuda

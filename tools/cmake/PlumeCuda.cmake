@@ -71,6 +71,11 @@ function(plume_cuda_target_options target)
   endif()
   if(NCCL_FOUND)
     target_include_directories(${target} SYSTEM PRIVATE ${NCCL_INCLUDE_DIR})
+    if(NCCL_LIBRARY)
+      get_filename_component(_nccl_folder ${NCCL_LIBRARY} DIRECTORY)
+      set_property(TARGET ${target} APPEND PROPERTY BUILD_RPATH ${_nccl_folder})
+      set_property(TARGET ${target} APPEND PROPERTY INSTALL_RPATH ${_nccl_folder})
+    endif()
   endif()
   # One CUDA runtime, inside the plug-in: nothing but the driver and the two libraries has to be found at run
   # time.

@@ -2,10 +2,6 @@
 
 #include <dlfcn.h>
 
-#include <charconv>
-#include <cstdlib>
-#include <cstring>
-
 namespace plume::tools {
 namespace {
 
@@ -14,8 +10,7 @@ using NvmlDevice = void*;
 constexpr int kNvmlSuccess = 0;
 
 struct Nvml {
-  int (*count)(unsigned*) = nullptr;
-  int (*handle)(unsigned, NvmlDevice*) = nullptr;
+  int (*by_bus_id)(const char*, NvmlDevice*) = nullptr;
   int (*energy)(NvmlDevice, unsigned long long* millijoules) = nullptr;
   NvmlDevice device = nullptr;
 
@@ -24,21 +19,11 @@ struct Nvml {
     if (!library) return;
     int (*init)() = nullptr;
     find(library, "nvmlInit_v2", init);
-    find(library, "nvmlDeviceGetCount_v2", count);
-    find(library, "nvmlDeviceGetHandleByIndex_v2", handle);
+    find(library, "nvmlDeviceGetHandleByPciBusId_v2", by_bus_id);
     find(library, "nvmlDeviceGetTotalEnergyConsumption", energy);
-    unsigned gpus = 0, index = 0;
-    if (!init || !count || !handle || !energy || init() != kNvmlSuccess || count(&gpus) != kNvmlSuccess)
-      return;
-    // NVML sees all GPUs, whatever CUDA is shown.
-    if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) {
-      const char* end = visible + std::strlen(visible);
-      const auto [stop, error] = std::from_chars(visible, end, index);
-      if (error != std::errc() || (stop != end && *stop != ',')) return;
-    } else if (gpus != 1) {
-      return;
-    }
-    if (handle(index, &device) != kNvmlSuccess) device = nullptr;
+    if (!init || !by_bus_id || !energy || init() != kNvmlSuccess) return;
+    // NVML sees all GPUs, in an order of its own, whatever CUDA is shown.
+    if (by_bus_id(backend(Device::cuda).bus_id().c_str(), &device) != kNvmlSuccess) device = nullptr;
   }
   template <class F>
   static void find(void* library, const char* name, F& function) {

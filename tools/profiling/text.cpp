@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "engine/profiler/device_tracer.h"
 #include "tools/cli/csv.h"
 #include "tools/cli/json.h"
 
@@ -182,7 +183,9 @@ void print_report(const ProfileReport& report, const Ceilings& ceilings, size_t 
       profile.step_seconds / report.alone_seconds,
       double(report.request.workload.batch) / report.alone_seconds, profile.passes));
   if (profile.waits_around_calls)
-    print_line("          no CUPTI: the device is waited for around every call, so the step takes longer");
+    print_line(fmt::format(
+        "          no CUPTI ({}): the device is waited for around every call, so the step takes longer",
+        device_tracer(report.request.device).missing));
   std::string memory = fmt::format("memory    peak {:.1f} MB", double(report.memory.peak) * kMillion);
   for (const auto& [tag, bytes] : report.memory.peak_by_tag)
     if (bytes > 0) memory += fmt::format(", {} {:.1f}", tag, double(bytes) * kMillion);
