@@ -24,7 +24,13 @@ void BatchMaker::copy_to_device(int64_t most_bytes, Device device) {
     bytes += int64_t(dataset_.get(i).pixels.size());
     if (bytes > most_bytes) return;
   }
-  Tensor pool = Tensor::empty({bytes}, DType::u8, device, "data set");
+  Tensor pool;
+  try {
+    pool = Tensor::empty({bytes}, DType::u8, device, "data set");
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::resource) throw;
+    return;  // no room: the images are streamed
+  }
   void* const stream = context(device).stream();
   std::vector<uint8_t> chunk;
   auto* to = static_cast<uint8_t*>(pool.raw());

@@ -235,7 +235,8 @@ int run(tools::Flags& flags) {
   const data::Preprocessing& how = s.network.preprocessing;
   s.model->to(device);
 
-  data::Loader loader = tools::evaluation_loader(dataset, r.batch, int(r.workers), r.limit, how);
+  data::Loader loader =
+      tools::evaluation_loader(dataset, r.batch, int(r.workers), r.limit, how, false, device);
   std::vector<float> logits;
   const tools::Evaluation e =
       tools::evaluate(*s.model, loader, device, precision, [&](const std::vector<float>& more) {

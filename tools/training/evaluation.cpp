@@ -9,7 +9,9 @@
 #include "engine/profiler/cost.h"
 #include "tools/cli/signals.h"
 #include "tools/profiling/energy.h"
+#include "tools/training/evaluation_passes.h"
 #include "tools/training/ranks.h"
+#include "tools/training/run_data.h"
 
 namespace plume::tools {
 namespace {
@@ -43,13 +45,16 @@ void reduce_as(data::OpenOptions& options, std::string_view dataset, const data:
 }
 
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
-                               int64_t limit, const data::Preprocessing& how, bool shared) {
+                               int64_t limit, const data::Preprocessing& how, bool shared,
+                               Device device) {
   data::LoaderParams params;
   params.batch_size = batch;
   params.workers = workers;
   params.sampler.limit = limit;
   if (shared) share_samples(params.sampler);
   params.augment = data::evaluation_augmentation(how);
+  params.augment_on_device = !is_host(device);
+  params.device = device;
   return data::Loader(std::move(dataset), params);
 }
 
@@ -61,17 +66,22 @@ Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType pr
   Evaluation result{ClassificationMetrics(loader.dataset().classes())};
   const Clock::time_point start = Clock::now();
   double loss = 0;
-  loader.start(0);
-  while (const std::optional<data::Batch> batch = loader.next()) {
-    if (stop_signal()) break;
-    const Variable images = cast(Variable(batch->images.to(device)), precision);
-    const Variable logits = cast(model(images), DType::f32);
-    const Variable mean = softmax_cross_entropy(logits, {batch->labels.to(device), {}});
-    const std::vector<float> values = logits.value().to_vector<float>();
+  EvaluationPasses passes(model, device, precision, loader.params().batch_size);
+  const auto take = [&] {
+    const auto [logits, labels, mean] = passes.take();
+    const std::vector<float> values = logits.to_vector<float>();
     if (take_logits) take_logits(values);
-    result.metrics.add(values, batch->labels.to_vector<int32_t>());
-    loss += double(mean.value().item()) * double(batch->count);
+    result.metrics.add(values, labels.to_vector<int32_t>());
+    loss += double(mean.item()) * double(labels.size());
+  };
+  loader.start(0);
+  while (std::optional<data::Batch> batch = loader.next()) {
+    if (stop_signal()) break;
+    make_images(*batch, device);
+    passes.start(batch->images, batch->labels);
+    if (passes.unread() > 1 || is_host(device)) take();
   }
+  while (passes.unread() > 0) take();
   result.seconds = seconds_since(start);
   if (result.metrics.count()) result.loss = loss / double(result.metrics.count());
   return result;

@@ -24,12 +24,15 @@ struct Evaluation {
 void reduce_as(data::OpenOptions& options, std::string_view dataset, const data::Preprocessing& how);
 
 // A loader that sees every image once, in order, prepared as `how` says and nothing else. limit: the first
-// `limit` images; 0 for all. shared: this rank's part of the images (ranks.h).
+// `limit` images; 0 for all. shared: this rank's part of the images (ranks.h). device: a GPU makes the images
+// itself, from bytes that arrive while it works.
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
-                               int64_t limit, const data::Preprocessing& how, bool shared = false);
+                               int64_t limit, const data::Preprocessing& how, bool shared = false,
+                               Device device = Device::cpu);
 
 // Puts the model into evaluation mode, fuses it, and runs it over the loader's epoch 0. Stops early, with
-// what it has, when a signal asks to. take_logits: gets those of each batch.
+// what it has, when a signal asks to. A GPU replays a recording of whole batches, and what it found is read
+// one batch late. take_logits: gets those of each batch.
 Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType precision = DType::f32,
                     const std::function<void(const std::vector<float>&)>& take_logits = {});
 

@@ -14,8 +14,13 @@
 namespace plume::tools {
 namespace {
 
-// Of the device's memory, for a data set that lies there as a whole.
-constexpr int64_t kResidentBytes = int64_t(4) << 30;
+// For a data set that lies on the device as a whole: no more than a quarter of what is free there, since the
+// network comes later.
+int64_t resident_bytes(Device device) {
+  constexpr int64_t kMost = int64_t(4) << 30;
+  const auto free = backend(device).available_memory;
+  return free ? std::min(kMost, int64_t(free() / 4)) : kMost;
+}
 
 data::LoaderParams training_params(const Recipe& r, const RunOptions& options, const Selection& selection,
                                    const data::Preprocessing& how, Device device) {
@@ -39,7 +44,7 @@ data::LoaderParams training_params(const Recipe& r, const RunOptions& options, c
   augment.erasing = r.erasing;
   params.augment_on_device = !is_host(device);
   params.device = device;
-  params.resident_bytes = kResidentBytes;
+  params.resident_bytes = resident_bytes(device);
   return params;
 }
 
@@ -109,7 +114,7 @@ RunData open_run_data(const Recipe& r, const RunOptions& options, Device device,
   notes.push_back(selection_note(selection, *test_set));
   notes.push_back("images: " + to_line(how));
   const auto each_once = [&](std::shared_ptr<const data::Dataset> set, int64_t limit) {
-    return evaluation_loader(std::move(set), r.batch, int(options.workers), limit, how, true);
+    return evaluation_loader(std::move(set), r.batch, int(options.workers), limit, how, true, device);
   };
   std::unique_ptr<data::Loader> validation;
   if (selection.validation_set)

@@ -6,24 +6,14 @@
 #include "engine/autograd/tape.h"
 #include "engine/core/kernel_call.h"
 #include "engine/core/scope.h"
+#include "engine/memory/staging.h"
+#include "engine/ops/batch_metrics.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/layer_random.h"
 #include "engine/ops/softmax_cross_entropy.h"
 
 namespace plume::tools {
 namespace {
-
-int64_t count_correct(const Tensor& logits, const Tensor& labels) {
-  const std::vector<float> values = logits.to_vector<float>();
-  const std::vector<int32_t> expected = labels.to_vector<int32_t>();
-  const size_t classes = values.size() / expected.size();
-  int64_t correct = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const auto row = values.begin() + std::ptrdiff_t(i * classes);
-    correct += std::max_element(row, row + std::ptrdiff_t(classes)) - row == expected[i];
-  }
-  return correct;
-}
 
 bool all_finite(const Tensor& tensor) {
   const std::vector<float> values = cast(Variable(tensor), DType::f32).value().to_vector<float>();
@@ -67,10 +57,16 @@ class FiniteWatch : public LaunchObserver {
 
 TrainingStep::TrainingStep(Learner& learner, const StepParams& params, Device device,
                            std::function<void(const std::string&)> say)
-    : learner_(learner), ranks_(*learner.ranks), params_(params), device_(device), say_(std::move(say)) {
+    : learner_(learner),
+      ranks_(*learner.ranks),
+      params_(params),
+      device_(device),
+      say_(say),
+      warn_(std::move(say)) {
   if (params.mix.any()) mixers_.assign(size_t(params.passes), BatchMixer(params.mix, params.seed));
   for (const NamedTensor& entry : learner.model->state())
     if (entry.tensor->dtype() == DType::i64) counters_.push_back(*entry.tensor);
+  sums_ = batch_metrics_sums(device);
 }
 
 bool TrainingStep::fits_graph(const std::vector<data::Batch>& batches) {
@@ -97,14 +93,15 @@ void TrainingStep::start(const std::vector<data::Batch>& batches, int64_t step, 
     mixers_[i].begin_step(step * params_.passes + int64_t(i), int(batches[i].images.dim(1)),
                           int(batches[i].images.dim(2)));
   // The first step loads kernels and makes plans, which a recording must not.
-  const bool replayed = fits_graph(batches) && warm_;
+  // They are of its sizes: a shorter step does not do.
+  const bool whole = fits_graph(batches), replayed = whole && warm_;
   if (!replayed) {
     passes_.clear();
     for (const data::Batch& b : batches)
       passes_.push_back({b.images.to(device_), b.labels.to(device_), {}, {}});
     run();
-    warm_ = true;
-    return;
+    warm_ = warm_ || whole;
+    return report(step);
   }
   if (recorded_.empty())
     for (const data::Batch& b : batches)
@@ -117,8 +114,13 @@ void TrainingStep::start(const std::vector<data::Batch>& batches, int64_t step, 
     recorded_[i].labels.copy_from(batches[i].labels);
   }
   passes_ = recorded_;
-  if (!graph_.captured()) record();
-  replay();
+  if (graph_.captured() || record()) {
+    replay();
+  } else {
+    layer_random().begin_step(step);  // numbered anew
+    run();
+  }
+  report(step);
 }
 
 Variable TrainingStep::forward(Pass& pass, size_t number) {
@@ -140,25 +142,36 @@ Variable TrainingStep::forward(Pass& pass, size_t number) {
 
 void TrainingStep::run() {
   learner_.optimizer->zero_grad();
-  for (size_t i = 0; i < passes_.size(); ++i)
-    ranks_.backward(forward(passes_[i], i), learner_.optimizer->loss_scale(), shares_[i],
-                    i + 1 == passes_.size());
+  sums_.fill_zero();
+  for (size_t i = 0; i < passes_.size(); ++i) {
+    const Variable loss = forward(passes_[i], i);
+    batch_metrics(passes_[i].loss, passes_[i].logits, mixers_.empty() ? passes_[i].labels : Tensor(), sums_);
+    ranks_.backward(loss, learner_.optimizer->loss_scale(), shares_[i], i + 1 == passes_.size());
+  }
   // Where the loss can be read without waiting, a step that went wrong leaves the weights as they were.
   const bool readable = is_host(device_) && !learner_.optimizer->options().loss_scaling.enabled;
   if (readable && !std::all_of(passes_.begin(), passes_.end(),
-                               [](const Pass& pass) { return std::isfinite(pass.loss.item()); }))
+                               [](const Pass& pass) { return std::isfinite(*pass.loss.data<float>()); }))
     return;
   learner_.optimizer->apply();
   if (learner_.ema) learner_.ema->apply();
 }
 
-void TrainingStep::record() {
+bool TrainingStep::record() {
   increments_.clear();
   for (const Tensor& counter : counters_) increments_.push_back(-*counter.data<int64_t>());
-  graph_.capture(context(device_), [this] { run(); });
+  try {
+    graph_.capture(context(device_), [this] { run(); });
+  } catch (const Error& error) {
+    for (size_t i = 0; i < counters_.size(); ++i) *counters_[i].data<int64_t>() = -increments_[i];
+    params_.graph = false;
+    if (warn_) warn_(message("a step cannot be recorded and runs call by call: {}", error.what()));
+    return false;
+  }
   for (size_t i = 0; i < counters_.size(); ++i) increments_[i] += *counters_[i].data<int64_t>();
   recorded_ = passes_;  // with the outputs, where they were made
   fresh_ = true;
+  return true;
 }
 
 void TrainingStep::replay() {
@@ -175,17 +188,27 @@ std::string TrainingStep::first_bad_layer() {
   return watch.found();
 }
 
-TrainingStep::Result TrainingStep::result() {
-  Result result{.correct = mixers_.empty() ? 0 : -1};
-  for (const Pass& pass : passes_) {
-    const int64_t count = pass.labels.size();
-    result.loss_sum += double(pass.loss.item()) * double(count);
-    result.images += count;
-    if (mixers_.empty()) result.correct += count_correct(pass.logits, pass.labels);
+void TrainingStep::report(int64_t step) {
+  if (is_host(device_)) {
+    reports_.push_back({step, sums_.clone(), nullptr});
+    return;
   }
-  double sums[] = {result.loss_sum, double(result.images), double(result.correct)};
+  const DeviceBackend& device = backend(device_);
+  void* const stream = context(device_).stream();
+  Tensor host = pinned_tensor(sums_.shape(), sums_.dtype(), "metrics");
+  device.copy(host.raw(), sums_.raw(), sums_.bytes(), stream);
+  reports_.push_back({step, std::move(host), device.record_event(stream)});
+}
+
+TrainingStep::Result TrainingStep::result() {
+  PLUME_CHECK(unread() > 0, "training: the results of all steps were read");
+  const Report report = std::move(reports_.front());
+  reports_.pop_front();
+  if (report.copied) backend(device_).await_event(report.copied.get());
+  const auto* const numbers = static_cast<const double*>(report.sums.raw());
+  double sums[] = {numbers[0], numbers[2], mixers_.empty() ? numbers[1] : -1};
   ranks_.add_up(sums);
-  return {sums[0], int64_t(sums[1]), int64_t(sums[2])};
+  return {report.step, sums[0], int64_t(sums[1]), int64_t(sums[2])};
 }
 
 }  // namespace plume::tools

@@ -200,11 +200,15 @@ class Run {
     data_.train.start(state_.epoch, state_.batch);
     const double waited_before = data_.train.wait_seconds() - state_.wait_seconds;
     for (std::vector<data::Batch> batches = next_batches(); !batches.empty();) {
-      if (const int signal = learner_.ranks->stop_signal()) return signal;
+      if (const int signal = learner_.ranks->stop_signal()) return take_results(0), signal;
       rate_ = schedule_.at(state_.step);
       step_.start(batches, state_.step, rate_);
       std::vector<data::Batch> next = next_batches();
-      take(step_.result());
+      const bool last = next.empty();
+      const bool saves =
+          !last && options_.checkpoint_steps > 0 && (state_.step + 1) % options_.checkpoint_steps == 0;
+      // One step late where the device need not stop for it.
+      take_results(is_host(device_) || last || saves ? 0 : 1);
       state_.batch += int64_t(batches.size());
       ++state_.step;
       const Clock::time_point now = Clock::now();
@@ -212,8 +216,7 @@ class Run {
       before = now;
       state_.wait_seconds = data_.train.wait_seconds() - waited_before;
       report();
-      const bool last = next.empty();
-      if (!last && options_.checkpoint_steps > 0 && state_.step % options_.checkpoint_steps == 0) {
+      if (saves) {
         check_weights();
         save();
       }
@@ -222,13 +225,19 @@ class Run {
     return learner_.ranks->stop_signal();
   }
 
+  // Of all steps but the latest `left`.
+  void take_results(int left) {
+    while (step_.unread() > left) take(step_.result());
+  }
+
   void take(const TrainingStep::Result& result) {
     const double loss = result.loss_sum / double(result.images);
-    // With loss scaling such a step is skipped, unless there are too many.
-    if (learner_.optimizer->options().loss_scaling.enabled)
-      learner_.optimizer->check();
-    else if (!std::isfinite(loss))
-      stop_on(loss);
+    // With loss scaling such a step is skipped, unless there are too many. Asking waits for the device.
+    if (learner_.optimizer->options().loss_scaling.enabled) {
+      if (is_host(device_) || result.step % kMostSkippedInARow == 0) learner_.optimizer->check();
+    } else if (!std::isfinite(loss)) {
+      stop_on(loss, result.step);
+    }
     if (!std::isfinite(loss)) return;
     state_.loss_sum += result.loss_sum;
     state_.images += result.images;
@@ -236,7 +245,7 @@ class Run {
   }
 
   void report() {
-    if (!progress_.due()) return;
+    if (!progress_.due() || state_.images == 0) return;
     const int64_t left = recipe_.epochs * steps_per_epoch_ - state_.step;
     const int64_t done = state_.step - state_.epoch * steps_per_epoch_;
     progress_.update({.label = message("epoch {}/{}", state_.epoch + 1, recipe_.epochs),
@@ -262,13 +271,13 @@ class Run {
     return "";
   }
 
-  [[noreturn]] void stop_on(double loss) {
+  [[noreturn]] void stop_on(double loss, int64_t step) {
     const std::string spoiled = spoiled_tensor(), layer = step_.first_bad_layer();
     const std::string where = !spoiled.empty() ? "the first weights that are not finite are " + spoiled
                               : !layer.empty() ? "the first layer whose output is not finite is " + layer
                                                : "weights and activations are finite";
     fail(ErrorKind::numeric, "the loss is {} at epoch {}, step {}; {}; try a learning rate below {}",
-         std::isnan(loss) ? std::fabs(loss) : loss, state_.epoch + 1, state_.step + 1, where, recipe_.lr);
+         std::isnan(loss) ? std::fabs(loss) : loss, state_.epoch + 1, step + 1, where, recipe_.lr);
   }
 
   // The last step of an epoch has no loss after it that would tell.
