@@ -45,8 +45,7 @@ void reduce_as(data::OpenOptions& options, std::string_view dataset, const data:
 }
 
 data::Loader evaluation_loader(std::shared_ptr<const data::Dataset> dataset, int64_t batch, int workers,
-                               int64_t limit, const data::Preprocessing& how, bool shared,
-                               Device device) {
+                               int64_t limit, const data::Preprocessing& how, bool shared, Device device) {
   data::LoaderParams params;
   params.batch_size = batch;
   params.workers = workers;

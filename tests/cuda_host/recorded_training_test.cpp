@@ -1,0 +1,119 @@
+// Training by `train` on the stand-in: recorded steps against steps run call by call, and runs that go on.
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "tests/tools/training_run.h"
+
+namespace plume::test {
+namespace {
+
+// Four steps an epoch of which the last is a short one.
+Words stand_in_run(const std::string& model, const std::string& out, const Words& more) {
+  return joined({"--device",
+                 "cuda",
+                 "--model",
+                 model,
+                 "--data",
+                 "synthetic",
+                 "--epochs",
+                 "2",
+                 "--limit-train",
+                 "14",
+                 "--limit-test",
+                 "4",
+                 "--batch",
+                 "2",
+                 "--accumulate",
+                 "2",
+                 "--image-size",
+                 "32",
+                 "--lr",
+                 "0.01",
+                 "--workers",
+                 "0",
+                 "--optimizer",
+                 "adam",
+                 "--threads",
+                 "1",
+                 "--checkpoint-steps",
+                 "3",
+                 "--keep-last",
+                 "9",
+                 "--out",
+                 out},
+                more);
+}
+const Words kEverything{"--precision", "f16",         "--mixup", "0.2",         "--cutmix",
+                        "1",           "--ema-decay", "0.9",     "--clip-norm", "1"};
+
+// It went as asked, nothing had to be given up, and the stand-in had nothing to remark.
+void expect_clean(const ToolResult& result) {
+  ASSERT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.err, testing::Not(testing::HasSubstr("stand-in:")));
+  EXPECT_THAT(result.err, testing::Not(testing::HasSubstr("cannot be recorded")));
+}
+
+std::vector<double> losses_of(const std::string& out) {
+  std::vector<double> losses;
+  std::ifstream lines(out + "/metrics.jsonl");
+  for (std::string line; std::getline(lines, line);) {
+    const json epoch = json::parse(line);
+    losses.push_back(epoch["train_loss"].get<double>());
+    losses.push_back(epoch["test_loss"].get<double>());
+  }
+  return losses;
+}
+
+void expect_same_run(const std::string& a, const std::string& b) {
+  EXPECT_EQ(losses_of(a), losses_of(b));
+  EXPECT_EQ(losses_of(a).size(), 4u);
+  expect_same_tensors(a + "/last.safetensors", b + "/last.safetensors");
+  expect_same_tensors(newest_checkpoint(a), newest_checkpoint(b));
+}
+
+class RecordedTraining : public testing::TestWithParam<const char*> {};
+
+TEST_P(RecordedTraining, EqualsStepsRunCallByCallAndGoesOnFromTheMiddle) {
+  const TemporaryFolder folder;
+  const std::string graph = folder.file("graph"), plain = folder.file("plain"),
+                    resumed = folder.file("resumed");
+  expect_clean(run_tool("train", stand_in_run(GetParam(), graph, kEverything)));
+  expect_clean(run_tool("train", stand_in_run(GetParam(), plain, joined(kEverything, {"--no-graph"}))));
+  expect_same_run(graph, plain);
+
+  // From before the short step: the first one of the process.
+  fs::copy(graph, resumed, fs::copy_options::recursive);
+  for (const auto& entry : fs::directory_iterator(resumed + "/checkpoints"))
+    if (entry.path().string().find("000003") == std::string::npos) fs::remove(entry.path());
+  ASSERT_FALSE(newest_checkpoint(resumed).empty());
+  expect_clean(run_tool("train", {"--device", "cuda", "--threads", "1", "--out", resumed, "--resume"}));
+  expect_same_run(graph, resumed);
+}
+
+INSTANTIATE_TEST_SUITE_P(Networks, RecordedTraining,
+                         testing::Values("resnet18", "mobilenet_v3_small", "squeezenet1_1",
+                                         "efficientnet_v2_s", "shufflenet_v2_x0_5"));
+
+TEST(RecordedTrainingOptions, MemoryIsFreedAtOnce) {
+  const TemporaryFolder folder;
+  setenv("PLUME_MEMORY_CACHE", "0", 1);
+  expect_clean(run_tool("train", stand_in_run("shufflenet_v2_x0_5", folder.file("graph"), kEverything)));
+  unsetenv("PLUME_MEMORY_CACHE");
+  expect_clean(run_tool("train", stand_in_run("shufflenet_v2_x0_5", folder.file("plain"),
+                                              joined(kEverything, {"--no-graph"}))));
+  expect_same_run(folder.file("graph"), folder.file("plain"));
+}
+
+TEST(RecordedTrainingOptions, ALastLayerBehindFrozenBatchNorms) {
+  const TemporaryFolder folder;
+  const Words frozen{"--freeze-backbone", "--optimizer", "sgd"};
+  expect_clean(run_tool("train", stand_in_run("resnet18", folder.file("graph"), frozen)));
+  expect_clean(
+      run_tool("train", stand_in_run("resnet18", folder.file("plain"), joined(frozen, {"--no-graph"}))));
+  expect_same_run(folder.file("graph"), folder.file("plain"));
+}
+
+}  // namespace
+}  // namespace plume::test
