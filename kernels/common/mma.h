@@ -42,6 +42,7 @@ template <int kMatrices, bool kTransposed>
 inline void load_matrices(uint32_t (&r)[kMatrices], const void* row, simt::emu::Location where) {
   simt::emu::Block& block = *simt::emu::this_block;
   if (block.lane() < 8 * kMatrices) check_shared_row(row, where);
+  simt::emu::count_ldmatrix(row, kMatrices, where);
   uint32_t participants;
   const auto& rows = block.meet(~0u, simt::emu::WarpKind::ldmatrix, &row, sizeof row, where, participants);
   const unsigned lane = block.lane();
@@ -55,6 +56,7 @@ inline void load_matrices(uint32_t (&r)[kMatrices], const void* row, simt::emu::
     r[m] = kTransposed ? element(2 * pair, group) | element(2 * pair + 1, group) << 16
                        : element(group, 2 * pair) | element(group, 2 * pair + 1) << 16;
   }
+  simt::emu::count_thread(block.thread());
 }
 
 template <class T>
@@ -80,6 +82,7 @@ inline void multiply_16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t
     }
     d[i] = sum;
   }
+  simt::emu::count_thread(block.thread());
 }
 
 }  // namespace detail
@@ -117,6 +120,7 @@ inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32
     }
     d[i] = sum;
   }
+  simt::emu::count_thread(block.thread());
 }
 
 // Loads 8x8 matrices of 16-bit values from shared memory. Lane 8 m + i passes the address of row i of matrix

@@ -50,6 +50,21 @@ struct alignas(sizeof(T) * N) Pack {
   __device__ T& operator[](int i) { return values[i]; }
   __device__ const T& operator[](int i) const { return values[i]; }
 
+#if defined(PLUME_COUNTERS)
+  // The counters see one access per pack; copies are accesses where a side is shared memory.
+  Pack() = default;
+  Pack(const Pack& other) { simt::emu::counted_move<Word>(values, other.values); }
+  Pack& operator=(const Pack& other) {
+    simt::emu::counted_move<Word>(values, other.values);
+    return *this;
+  }
+  static Pack load(const T* from, SIMT_WHERE) {
+    Pack pack;
+    simt::emu::counted_move<Word>(pack.values, from, where);
+    return pack;
+  }
+  void store(T* to, SIMT_WHERE) const { simt::emu::counted_move<Word>(to, values, where); }
+#else
   // Through an integer word, so that the compiler cannot split the access.
   __device__ static Pack load(const T* from) {
     Pack pack;
@@ -59,6 +74,7 @@ struct alignas(sizeof(T) * N) Pack {
   __device__ void store(T* to) const {
     *reinterpret_cast<Word*>(to) = *reinterpret_cast<const Word*>(values);
   }
+#endif
   __device__ static Pack filled(T value) {
     Pack pack;
 #pragma unroll

@@ -4,17 +4,20 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "kernels/simt/counting.h"
 #include "kernels/simt/race.h"
 
 #define SIMT_NO_TSAN __attribute__((no_sanitize("thread")))
 
 namespace simt::emu {
 
-// Not inlined under the race check: the instrumentation must see one atomic access, not a load and an
+// Not inlined under the race check and the counters: the instrumentation must see one atomic access, not a load and an
 // exchange.
 template <class T, class F>
 #if defined(PLUME_RACE)
 __attribute__((noinline))
+#elif defined(PLUME_COUNTERS)
+__attribute__((noinline, no_sanitize_coverage))
 #endif
 SIMT_NO_TSAN inline T
 read_modify_write(T* address, F change) {
@@ -22,6 +25,7 @@ read_modify_write(T* address, F change) {
       std::conditional_t<sizeof(T) == 8, uint64_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint16_t>>;
   static_assert(sizeof(T) == sizeof(Word));
   race_atomic(address, sizeof(T), __builtin_return_address(0));
+  count_atomic(address, sizeof(T), __builtin_return_address(0));
   Word* word = reinterpret_cast<Word*>(address);
   Word old = __atomic_load_n(word, __ATOMIC_RELAXED);
   for (;;) {

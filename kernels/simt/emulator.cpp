@@ -168,6 +168,7 @@ void Block::leave_waiting(Warp& w) {
 void Block::release_barrier() {
   arrived_ = 0;
   ++epoch_;
+  count_barrier_release();
   for (unsigned i = 0, count = warps_in_block(); i < count; ++i) {
     warps_[i].ready |= warps_[i].at_barrier;
     warps_[i].at_barrier = 0;
@@ -227,6 +228,7 @@ void Block::run_block(size_t dynamic_bytes) {
     w.ops_used = 0;
   }
   go(fresh());
+  count_block_end(shared_bytes_);
 }
 
 void Block::run_grid(const Launch& config, void (*body)(void*), void* args, const char* pretty_name) {
@@ -241,9 +243,11 @@ void Block::run_grid(const Launch& config, void (*body)(void*), void* args, cons
   blockDim = {config.block.x, config.block.y, config.block.z};
   gridDim = {config.grid.x, config.grid.y, config.grid.z};
   race_launch();
+  count_launch(config, pretty_name);
   const uint64_t blocks = uint64_t(gridDim.x) * gridDim.y * gridDim.z;
   for (uint64_t i = 0; i < blocks; ++i) {
     const uint64_t block = reverse_ ? blocks - 1 - i : i;
+    if (!count_block(block, blocks)) continue;
     const uint64_t row = block / gridDim.x;
     blockIdx = {unsigned(block % gridDim.x), unsigned(row % gridDim.y), unsigned(row / gridDim.y)};
     run_block(config.smem);

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "kernels/simt/builtins.h"
+#include "kernels/simt/counting.h"
 #include "kernels/simt/fiber.h"
 #include "kernels/simt/race.h"
 
@@ -102,6 +103,7 @@ class Block {
 
   // __syncthreads; returns the sum of `vote` over the block.
   SIMT_INLINE int barrier(Location where, int vote = 0) {
+    count_barrier(where);
     if (exited_ || (arrived_ && !same(barrier_where_, where))) barrier_mistake(where);
     barrier_where_ = where;
     int& sum = votes_[epoch_ & 1];
@@ -113,13 +115,16 @@ class Block {
       warp().at_barrier |= 1u << lane();
       suspend("__syncthreads", where);
     }
+    count_thread(thread());
     return sum;
   }
 
   // The calling lane meets the others of the mask and leaves `bytes` bytes for them. The result holds until
-  // the lane waits again: the values of all lanes, valid for those in `participants`.
+  // the lane waits again: the values of all lanes, valid for those in `participants`. Counts nothing from here
+  // on: callers say when the kernel goes on (count_thread).
   SIMT_INLINE const LaneValues& meet(uint32_t mask, WarpKind kind, const void* value, size_t bytes,
                                      Location where, uint32_t& participants) {
+    count_warp_operation(kind, where);
     const uint32_t bit = 1u << lane();
     if (!(mask & bit))
       die(where, "%s: the calling lane %u is not in the mask 0x%08x", name(kind), lane(), mask);
@@ -203,8 +208,10 @@ class Block {
     me.index = {thread - q * blockDim.x, q, 0};
     if (blockDim.y > 1 || blockDim.z > 1) me.index = {me.index.x, q % blockDim.y, q / blockDim.y};
     threadIdx = me.index;
+    count_thread_begin(thread);
   }
   SIMT_INLINE void exit_thread() {
+    count_nothing();
     Warp& w = warp();
     w.live &= ~(1u << lane());
     --live_;
@@ -268,7 +275,7 @@ void set_launch_queue(LaunchQueue queue);
 void enqueue(PendingLaunch launch);  // dies without a queue
 
 template <class T, class Tag>
-T& shared_object(Tag) {  // Tag, a lambda's type, tells one SMEM from another
+SIMT_NOT_INSTRUMENTED T& shared_object(Tag) {  // Tag, a lambda's type, tells one SMEM from another
   static_assert(std::is_trivially_default_constructible_v<std::remove_all_extents_t<T>>);
   static thread_local struct {
     uint64_t serial;

@@ -39,6 +39,7 @@ SIMT_INLINE T shuffle(unsigned mask, T value, int source, WarpKind kind, Locatio
   }
   T result;
   std::memcpy(&result, values[source], sizeof result);
+  count_thread(block.thread());
   return result;
 }
 
@@ -47,6 +48,7 @@ SIMT_INLINE unsigned ballot(unsigned mask, bool predicate, WarpKind kind, Locati
   const LaneValues& values = this_block->meet(mask, kind, &predicate, 1, where, participants);
   for (unsigned lane = 0; lane < kWarpLanes; ++lane)
     if (participants >> lane & 1) result |= uint32_t(values[lane][0]) << lane;
+  count_thread(this_block->thread());
   return result;
 }
 
@@ -57,6 +59,7 @@ inline int this_lane() { return int(this_block->lane()); }
 __forceinline__ void __syncwarp(unsigned mask = ~0u, SIMT_WHERE) {
   uint32_t participants;
   simt::emu::this_block->meet(mask, simt::emu::WarpKind::sync, nullptr, 0, where, participants);
+  simt::emu::count_thread(simt::emu::this_block->thread());
 }
 template <class T>
 __forceinline__ T __shfl_sync(unsigned mask, T value, int source, int width = 32, SIMT_WHERE) {

@@ -8,7 +8,6 @@
 //   within a block may hand on from one thread to another.
 // A launch starts anew: launches are ordered by their stream.
 #include <dlfcn.h>
-#include <link.h>
 
 #include <algorithm>
 #include <array>
@@ -18,6 +17,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "kernels/simt/address_space.h"
 #include "kernels/simt/emulator.h"
 
 namespace simt::emu {
@@ -73,15 +73,11 @@ struct Fences {
   uint32_t epoch = 0, count = 0, count_before_epoch = 0;
 };
 
-struct Range {
-  uintptr_t from, to;
-};
-
 struct Detector {
   std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
   uintptr_t last_key = ~uintptr_t(0);
   Page* last_page = nullptr;
-  std::vector<Range> ignored;  // sorted: data segments and thread-local storage
+  HostVariables ignored;
 
   std::unordered_map<uintptr_t, Releases> published;  // by the address of the atomic; one launch
   // Of the running block.
@@ -90,29 +86,6 @@ struct Detector {
   std::array<Fences, kMaxThreads> fences{};
   std::unordered_map<uint32_t, std::vector<Acquired>> known;
   std::unordered_map<uintptr_t, Acquired> touched_atomics;
-
-  Detector() {
-    dl_iterate_phdr(
-        [](dl_phdr_info* info, size_t, void* out) {
-          auto& ranges = *static_cast<std::vector<Range>*>(out);
-          for (int i = 0; i < info->dlpi_phnum; ++i) {
-            const auto& header = info->dlpi_phdr[i];
-            uintptr_t from = 0;
-            if (header.p_type == PT_LOAD && (header.p_flags & PF_W)) from = info->dlpi_addr + header.p_vaddr;
-            if (header.p_type == PT_TLS) from = reinterpret_cast<uintptr_t>(info->dlpi_tls_data);
-            if (from) ranges.push_back({from, from + header.p_memsz});
-          }
-          return 0;
-        },
-        &ignored);
-    std::sort(ignored.begin(), ignored.end(), [](Range a, Range b) { return a.from < b.from; });
-  }
-
-  bool is_ignored(uintptr_t address) const {
-    auto after = std::upper_bound(ignored.begin(), ignored.end(), address,
-                                  [](uintptr_t a, const Range& r) { return a < r.from; });
-    return after != ignored.begin() && address < std::prev(after)->to;
-  }
 
   Page& page(uintptr_t address) {
     const uintptr_t key = address / kPageBytes;
@@ -212,31 +185,23 @@ void check_cell(Detector& d, Cell& cell, uintptr_t address, const Access& now, b
   cell.write = now;
 }
 
-bool within(uintptr_t address, const void* from, size_t bytes) {
-  return address - reinterpret_cast<uintptr_t>(from) < bytes;
-}
-
 void access(const void* pointer, size_t bytes, bool write, bool atomic, void* pc) {
   const Block* b = this_block;
   if (!b || !b->in_kernel() || bytes == 0) return;
   const auto address = reinterpret_cast<uintptr_t>(pointer);
-  const Fiber &fiber = b->fiber(), &host = b->main_fiber();
-  const bool shared = within(address, b->arena(), kArena);
   Detector& d = detector();
-  if (!shared && (within(address, fiber.stack, fiber.stack_bytes) || within(address, b, sizeof(Block)) ||
-                  within(address, host.stack, host.stack_bytes) || d.is_ignored(address))) {
-    return;
-  }
+  if (is_private(*b, d.ignored, address)) return;
+  const bool shared = is_shared(*b, address);
   d.enter(*b);
   Access now;
   now.pc = reinterpret_cast<uintptr_t>(pc);
-  now.thread = fiber.thread;
+  now.thread = b->thread();
   now.atomic = atomic;
   now.valid = 1;
   now.epoch = b->epoch();
   now.block = d.block;
   now.warp_epoch = this_block->warp().epoch;
-  now.fences = d.fences[fiber.thread].count;
+  now.fences = d.fences[b->thread()].count;
   for (uintptr_t a = address; a < address + bytes;) {
     Page& page = d.page(a);
     if (page.cell_bytes == 4 && (a % 4 != 0 || address + bytes - a < 4)) page.split();
@@ -273,7 +238,7 @@ void race_atomic(void* pointer, unsigned bytes, void* caller) {
   const auto address = reinterpret_cast<uintptr_t>(pointer);
   const unsigned thread = b.thread();
   const uint32_t epoch = b.epoch();
-  if (within(address, b.arena(), kArena)) return access(pointer, bytes, true, true, caller);
+  if (is_shared(b, address)) return access(pointer, bytes, true, true, caller);
 
   d.touched_atomics.try_emplace(address, Acquired{nullptr, thread, epoch});
   Releases& releases = d.published[address];
@@ -302,42 +267,5 @@ void race_atomic(void* pointer, unsigned bytes, void* caller) {
 
 }  // namespace simt::emu
 
-// What instrumented code calls. The names and types are the compiler's.
-#define SIMT_CALLER __builtin_return_address(0)
-extern "C" {
-void __tsan_init() {}
-void __tsan_func_entry(void*) {}
-void __tsan_func_exit() {}
-void __tsan_vptr_update(void**, void*) {}
-void __tsan_vptr_read(void**) {}
-#define SIMT_ACCESS(n)                                                                           \
-  void __tsan_read##n(void* p) { simt::emu::access(p, n, false, false, SIMT_CALLER); }           \
-  void __tsan_write##n(void* p) { simt::emu::access(p, n, true, false, SIMT_CALLER); }           \
-  void __tsan_unaligned_read##n(void* p) { simt::emu::access(p, n, false, false, SIMT_CALLER); } \
-  void __tsan_unaligned_write##n(void* p) { simt::emu::access(p, n, true, false, SIMT_CALLER); } \
-  void __tsan_volatile_read##n(void* p) { simt::emu::access(p, n, false, false, SIMT_CALLER); }  \
-  void __tsan_volatile_write##n(void* p) { simt::emu::access(p, n, true, false, SIMT_CALLER); }  \
-  void __tsan_read_write##n(void* p) { simt::emu::access(p, n, true, false, SIMT_CALLER); }      \
-  void __tsan_unaligned_read_write##n(void* p) { simt::emu::access(p, n, true, false, SIMT_CALLER); }
-SIMT_ACCESS(1)
-SIMT_ACCESS(2)
-SIMT_ACCESS(4)
-SIMT_ACCESS(8)
-SIMT_ACCESS(16)
-void __tsan_read_range(void* p, unsigned long n) { simt::emu::access(p, n, false, false, SIMT_CALLER); }
-void __tsan_write_range(void* p, unsigned long n) { simt::emu::access(p, n, true, false, SIMT_CALLER); }
-void* __tsan_memcpy(void* to, const void* from, unsigned long n) {
-  simt::emu::access(from, n, false, false, SIMT_CALLER);
-  simt::emu::access(to, n, true, false, SIMT_CALLER);
-  return __builtin_memcpy(to, from, n);
-}
-void* __tsan_memmove(void* to, const void* from, unsigned long n) {
-  simt::emu::access(from, n, false, false, SIMT_CALLER);
-  simt::emu::access(to, n, true, false, SIMT_CALLER);
-  return __builtin_memmove(to, from, n);
-}
-void* __tsan_memset(void* to, int byte, unsigned long n) {
-  simt::emu::access(to, n, true, false, SIMT_CALLER);
-  return __builtin_memset(to, byte, n);
-}
-}
+#define SIMT_ON_ACCESS(pointer, bytes, write) simt::emu::access(pointer, bytes, write, false, SIMT_CALLER)
+#include "kernels/simt/tsan_calls.h"

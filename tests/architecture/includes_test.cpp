@@ -64,7 +64,8 @@ const std::map<std::string, Rooms> kAllowed{
     {"engine/cpu/conv", kColumn + Rooms{"engine/cpu"}},
     // The GPU tells the profiler about its kernels, and brings what carries data between GPUs.
     {"engine/cuda", kColumn + Rooms{"engine/profiler", "engine/distributed"}},
-    {"kernels", kColumn},
+    // The emulator tells the profiler what it counts.
+    {"kernels", kColumn + Rooms{"engine/profiler/kernel_counts.h"}},
     {"data/images", {"engine/core", "engine/files", "engine/math"}},
     {"data/augment", {"engine/core", "engine/math", "data/dataset.h", "data/images"}},
     {"data/sets", {"engine/core", "engine/files", "data/dataset.h", "data/images"}},

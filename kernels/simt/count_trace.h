@@ -1,0 +1,73 @@
+// The counters of one host thread.
+#pragma once
+#include <memory>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "engine/profiler/kernel_counts.h"
+#include "kernels/simt/count_memory.h"
+#include "kernels/simt/count_warp.h"
+
+#define SIMT_RETURN_ADDRESS __builtin_return_address(0)
+
+namespace simt::emu {
+
+// Counts by place of the code, until their lines are asked for.
+struct CountingLaunch {
+  plume::CountedLaunch summary;
+  std::vector<std::pair<uint64_t, plume::KernelCounts>> places;
+};
+using Locations = std::unordered_map<uint64_t, Location>;
+
+// Adds the source lines of places that are not known yet.
+void find_lines(const std::vector<CountingLaunch>& launches, Locations& known);
+// Sums by line, and over all.
+plume::CountedLaunch finish(CountingLaunch& launch, const Locations& known);
+
+class Counter {
+ public:
+  void begin(const plume::CountOptions& options);
+  std::vector<plume::CountedLaunch> end();
+  size_t launches() const { return launches_.size(); }
+
+  // What counting.h tells.
+  void launch(const Launch& config, const char* pretty_name);
+  bool wants(uint64_t block, uint64_t blocks);
+  LaneTrace* trace(unsigned thread);
+  void replay(bool last);
+  void block_end(size_t shared_bytes);
+  void locate(uint64_t pc, Location where) {
+    if (last_located_ == pc) return;
+    located_.try_emplace(pc, where);
+    last_located_ = pc;
+  }
+
+ private:
+  void close_launch();
+  void count(const WarpInstruction& instruction, unsigned warp);
+  void count(EventKind kind, unsigned detail, LaneAccess* accesses, unsigned lanes, unsigned warp);
+  void global_access(bool write, LaneAccess* accesses, unsigned lanes, unsigned warp);
+  void atomic_sectors(LaneAccess* accesses, unsigned lanes);
+  void shared_access(bool write, LaneAccess* accesses, unsigned lanes);
+  void wait(unsigned warp);
+
+  plume::CountOptions options_;
+  bool counting_ = false, running_ = false;
+  std::vector<CountingLaunch> launches_;
+  Locations located_;
+  uint64_t last_located_ = 0;
+
+  std::vector<LaneTrace> traces_ = std::vector<LaneTrace>(kMaxThreads);
+  unsigned used_ = 0;  // warps of the running block
+  Lockstep lockstep_;
+  std::vector<uint32_t> from_ = std::vector<uint32_t>(kMaxWarps, Lockstep::kStart);
+  std::vector<plume::KernelCounts> counts_;  // by node
+  plume::KernelCounts* at_ = nullptr;        // of the instruction that is counted
+  double waiting_[kMaxWarps]{};              // bytes that a warp has asked for and not used
+  Footprint footprint_;
+  std::unique_ptr<SectorCache> l1_, l2_;
+};
+Counter& counter();
+
+}  // namespace simt::emu
