@@ -8,7 +8,9 @@
 #include "models/registry.h"
 #include "tools/cli/json.h"
 #include "tools/cli/main.h"
+#include "tools/profiling/gpus.h"
 #include "tools/profiling/plots.h"
+#include "tools/profiling/prediction.h"
 #include "tools/profiling/profile.h"
 #include "tools/profiling/text.h"
 
@@ -67,6 +69,20 @@ void write(const std::string& path, const std::string& content) {
   tools::log_line(message("wrote {}", path));
 }
 
+void write_all(const tools::ProfileReport& report, const Profiler& profiler, const tools::Ceilings& ceilings,
+               const Outputs& out) {
+  if (!out.json.empty()) write(out.json, tools::to_text(to_json(report, ceilings), 2) + "\n");
+  if (!out.csv.empty()) write(out.csv, to_csv(report, ceilings));
+  constexpr size_t kTracedPasses = 3;
+  const tools::ProfileRequest& request = report.request;
+  if (!out.trace.empty())
+    write(out.trace, chrome_trace(profiler, kTracedPasses, name(request.device), describe(request)));
+  if (!out.svg.empty()) {
+    write(out.svg + "-layers.svg", tools::layers_svg(report, ceilings));
+    write(out.svg + "-roofline.svg", tools::roofline_svg(report, ceilings));
+  }
+}
+
 void profile_one(const tools::ProfileRequest& request, const Outputs& out, size_t most) {
   const tools::Ceilings ceilings = tools::measure_ceilings(request.device);
   if (!out.svg.empty()) tools::check_roofline(request, ceilings);
@@ -77,15 +93,18 @@ void profile_one(const tools::ProfileRequest& request, const Outputs& out, size_
   const tools::ProfileReport report = run.report();
   tools::print_report(report, ceilings, most);
   std::fflush(stdout);
-  if (!out.json.empty()) write(out.json, tools::to_text(to_json(report, ceilings), 2) + "\n");
-  if (!out.csv.empty()) write(out.csv, to_csv(report, ceilings));
-  constexpr size_t kTracedPasses = 3;
-  if (!out.trace.empty())
-    write(out.trace, chrome_trace(run.profiler(), kTracedPasses, name(request.device), describe(request)));
-  if (!out.svg.empty()) {
-    write(out.svg + "-layers.svg", tools::layers_svg(report, ceilings));
-    write(out.svg + "-roofline.svg", tools::roofline_svg(report, ceilings));
-  }
+  write_all(report, run.profiler(), ceilings, out);
+}
+
+void predict_one(const tools::ProfileRequest& request, const std::string& gpu_name, uint64_t blocks,
+                 const Outputs& out, size_t most) {
+  const GpuDescription gpu = tools::find_gpu(gpu_name);
+  const tools::Ceilings ceilings = tools::ceilings_of(gpu);
+  const tools::PredictedProfile predicted = tools::predict_profile(request, gpu, blocks);
+  tools::print_ceilings(ceilings, predicted.report.machine, Device::cuda);
+  tools::print_report(predicted.report, ceilings, most);
+  std::fflush(stdout);
+  write_all(predicted.report, *predicted.profiler, ceilings, out);
 }
 
 void compare(const tools::ProfileRequest& request, const Comparison& comparison) {
@@ -99,8 +118,8 @@ void compare(const tools::ProfileRequest& request, const Comparison& comparison)
 int run(tools::Flags& flags) {
   tools::ProfileRequest request;
   Outputs out;
-  std::string mode = "inference", dtype = "f32", graph = "auto", stem = "imagenet", comparison;
-  int64_t size = 224, batch = 1, classes = 0, most = 15;
+  std::string mode = "inference", dtype = "f32", graph = "auto", stem = "imagenet", comparison, gpu;
+  int64_t size = 224, batch = 1, classes = 0, most = 15, blocks = 8;
   bool list = false, all = false, unfused = false;
   flags.on("--list-variants", list, "list every kernel slot with its variants per device, and stop");
   flags.choice("--model", request.model, model_names(), "network");
@@ -122,6 +141,10 @@ int run(tools::Flags& flags) {
   flags.text("--csv", out.csv, "write a line per call to this file");
   flags.text("--trace", out.trace, "write the last three passes for ui.perfetto.dev to this file");
   flags.text("--svg", out.svg, "write pictures: PREFIX-roofline.svg and PREFIX-layers.svg");
+  flags.text(
+      "--gpu", gpu,
+      message("predict the times on this GPU from the kernels on simt ({}, or a file)", tools::gpu_names()));
+  flags.whole("--sample-blocks", blocks, 1, 1'000'000, "with --gpu: blocks to run of each launch");
   tools::DeviceFlags device(flags);
   flags.parse();
   PLUME_CHECK(!unfused || mode == "inference", "--unfused: training steps are never fused");
@@ -129,6 +152,9 @@ int run(tools::Flags& flags) {
   PLUME_CHECK(!all || !flags.given("--top"), "--all and --top exclude each other");
 
   request.device = device.open();
+  PLUME_CHECK(gpu.empty() || request.device == Device::simt, "--gpu: predictions are made on --device simt");
+  PLUME_CHECK(gpu.empty() || comparison.empty(), "--gpu and --compare exclude each other");
+  PLUME_CHECK(!gpu.empty() || !flags.given("--sample-blocks"), "--sample-blocks goes with --gpu");
   if (list) {
     list_variants();
     return 0;
@@ -143,7 +169,10 @@ int run(tools::Flags& flags) {
                      .fuse = !unfused,
                      .classes = int(classes),
                      .stem = parse_stem(stem)};
-  if (comparison.empty())
+  if (!gpu.empty()) {
+    request.options.graph = false;  // host devices record nothing
+    predict_one(request, gpu, uint64_t(blocks), out, all ? 0 : size_t(most));
+  } else if (comparison.empty())
     profile_one(request, out, all ? 0 : size_t(most));
   else
     compare(request, parse_comparison(comparison, request.device));

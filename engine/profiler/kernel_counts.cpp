@@ -12,7 +12,8 @@ constexpr double KernelCounts::*kFields[] = {
     &KernelCounts::l2_bytes,     &KernelCounts::dram_read_bytes, &KernelCounts::dram_written_bytes,
     &KernelCounts::barriers,     &KernelCounts::shuffles,        &KernelCounts::mma,
     &KernelCounts::ldmatrix,     &KernelCounts::atomics,         &KernelCounts::atomic_lanes,
-    &KernelCounts::atomic_turns, &KernelCounts::waits,           &KernelCounts::waited_bytes};
+    &KernelCounts::atomic_turns, &KernelCounts::waits,           &KernelCounts::waited_bytes,
+    &KernelCounts::instructions};
 static_assert(sizeof(KernelCounts) == sizeof kFields / sizeof *kFields * sizeof(double),
               "a field is missing");
 

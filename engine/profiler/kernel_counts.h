@@ -29,6 +29,10 @@ struct KernelCounts {
   // that has no registers left loads less at once.
   double waits = 0, waited_bytes = 0;
 
+  // An estimate, the only count here that is one: of a warp's instructions, from the size of the code that the
+  // host's compiler makes of the same source.
+  double instructions = 0;
+
   double requests() const { return loads + stores; }
   double shared_requests() const { return shared_loads + shared_stores; }
   double bytes_in_flight() const { return waits > 0 ? waited_bytes / waits : 0; }
@@ -74,15 +78,16 @@ struct CountOptions {
   CacheShape l2{uint64_t{40} << 20, 16};
 };
 
-// Launches of the calling host thread between the two are counted, in order.
 struct KernelCounter {
+  uint64_t (*launches)() = nullptr;  // of the calling host thread, ever
+  // Launches of the calling host thread between the two are counted, in order. Null where the device is not
+  // built with counters.
   void (*begin)(const CountOptions& options) = nullptr;
   std::vector<CountedLaunch> (*end)() = nullptr;
-  // Launches so far, for those who want to know which belong to what.
-  size_t (*launches)() = nullptr;
+  bool counts_memory() const { return begin != nullptr; }
 };
 void register_kernel_counter(Device device, const KernelCounter& counter);
-// All null when the device does not count.
+// All null when the device does not count either.
 const KernelCounter& kernel_counter(Device device);
 
 }  // namespace plume

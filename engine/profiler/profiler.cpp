@@ -29,6 +29,7 @@ DType ProfileCall::dtype() const {
 Profiler::Profiler(Context& context)
     : context_(context),
       tracer_(device_tracer(context.device())),
+      counter_(kernel_counter(context.device())),
       wait_(!is_host(context.device()) && !tracer_.times_kernels()) {}
 
 Profiler::~Profiler() {
@@ -44,6 +45,8 @@ void Profiler::run(const std::function<void()>& pass, bool learning) {
   intervals_.clear();
   open_.clear();
   differs_ = false;
+  if (learning) launch_owners_.clear();
+  launches_ = counter_.launches ? counter_.launches() : 0;
   context_.synchronize();
   struct Observation {
     Context& context;
@@ -53,6 +56,7 @@ void Profiler::run(const std::function<void()>& pass, bool learning) {
   const Observation observation(context_, this);
   pass_start_ = Clock::now();
   pass();
+  note_launches();
   context_.synchronize();
 }
 
@@ -63,6 +67,8 @@ void Profiler::learn(const std::function<void()>& pass) {
   run(pass, true);
   if (calls_.empty()) calls_.swap(known);  // a graph was replayed
   hand_down_costs();
+  for (const int64_t owner : launch_owners_)
+    if (owner >= 0) calls_[size_t(owner)].launches += 1;
   labels_.clear();
   for (const ProfileCall& call : calls_)
     labels_.push_back(message("{} {}/{}", call.scope, call.slot, call.variant));
@@ -103,11 +109,22 @@ void Profiler::note(const KernelCall& call) {
     if (t.defined()) known.operands.push_back({t.dtype(), t.shape(), written});
   });
   known.depth = int(open_.size());
+  if (counter_.launches) known.launches = 0;
   calls_.push_back(std::move(known));
+}
+
+// What was launched since the last call began or ended belongs to the innermost one that is open.
+void Profiler::note_launches() {
+  if (!learning_ || !counter_.launches) return;
+  const uint64_t now = counter_.launches();
+  launch_owners_.insert(launch_owners_.end(), size_t(now - launches_),
+                        open_.empty() ? -1 : int64_t(open_.back()));
+  launches_ = now;
 }
 
 void Profiler::begin(const KernelCall& call) {
   if (std::this_thread::get_id() != thread_) return;
+  note_launches();
   const size_t place = intervals_.size();
   if (learning_)
     note(call);
@@ -125,6 +142,7 @@ void Profiler::begin(const KernelCall& call) {
 
 void Profiler::end(const KernelCall&) {
   if (std::this_thread::get_id() != thread_) return;
+  note_launches();
   if (wait_ && !is_recording()) context_.synchronize();
   intervals_[open_.back()].end = now();
   open_.pop_back();
@@ -165,7 +183,8 @@ Profile Profiler::profile(std::vector<size_t> passes) const {
   profile.passes = passes_.size();
   profile.device_times = tracer_.times_kernels();
   profile.waits_around_calls = wait_;
-  for (const ProfileCall& call : calls_) profile.rows.push_back({call, 0, profile.device_times ? 0.0 : -1.0});
+  for (const ProfileCall& call : calls_)
+    profile.rows.push_back({call, 0, profile.device_times ? 0.0 : call.launches});
   if (passes.empty()) {
     std::vector<double> durations;
     for (const MeasuredPass& pass : passes_) durations.push_back(pass.seconds);

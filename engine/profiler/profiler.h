@@ -21,6 +21,7 @@
 #include "engine/core/context.h"
 #include "engine/core/kernel_call.h"
 #include "engine/profiler/device_tracer.h"
+#include "engine/profiler/kernel_counts.h"
 
 namespace plume {
 
@@ -38,7 +39,8 @@ struct ProfileCall {
   const char* variant = nullptr;
   CallCost cost;  // nothing where calls nested in it do all the work
   std::vector<ProfileOperand> operands;
-  int depth = 0;  // 1: inside another call, whose variant is made of others
+  int depth = 0;         // 1: inside another call, whose variant is made of others
+  double launches = -1;  // of kernels, without those of nested calls; -1: the device tells later, or never
 
   DType dtype() const;  // of the largest floating operand
 };
@@ -83,9 +85,15 @@ class Profiler : private LaunchObserver {
   // Runs and times a pass. Throws an internal error when its calls are not those that were learnt.
   void measure(const std::function<void()>& pass);
 
+  // Takes a pass for measured that was worked out in another way: self_seconds and calls of as many as there are.
+  void assume(MeasuredPass pass) { passes_.push_back(std::move(pass)); }
+
   // Means over some of the passes: over the faster half when none are given.
   Profile profile(std::vector<size_t> passes = {}) const;
   const std::vector<ProfileCall>& calls() const { return calls_; }
+  // Of each kernel launch of the pass that was learnt, in order, the call that made it, or -1. Empty where the
+  // device does not count them (kernel_counts.h).
+  const std::vector<int64_t>& launch_owners() const { return launch_owners_; }
   const std::vector<MeasuredPass>& passes() const { return passes_; }
 
  private:
@@ -93,6 +101,7 @@ class Profiler : private LaunchObserver {
   void begin(const KernelCall& call) override;
   void end(const KernelCall& call) override;
   void note(const KernelCall& call);
+  void note_launches();
   void hand_down_costs();
   void run(const std::function<void()>& pass, bool learning);
   void attribute(MeasuredPass& pass) const;
@@ -100,6 +109,7 @@ class Profiler : private LaunchObserver {
 
   Context& context_;
   const DeviceTracer& tracer_;
+  const KernelCounter& counter_;
   const bool wait_;  // around calls
   const Clock::time_point origin_ = Clock::now();
   std::thread::id thread_;
@@ -109,6 +119,8 @@ class Profiler : private LaunchObserver {
   std::vector<std::string> labels_;  // of the calls, for named ranges
   std::vector<CallInterval> intervals_;
   std::vector<size_t> open_;  // calls that have begun
+  uint64_t launches_ = 0;     // of the device, when a call last began or ended
+  std::vector<int64_t> launch_owners_;
   std::vector<MeasuredPass> passes_;
 };
 

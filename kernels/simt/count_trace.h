@@ -29,7 +29,6 @@ class Counter {
  public:
   void begin(const plume::CountOptions& options);
   std::vector<plume::CountedLaunch> end();
-  size_t launches() const { return launches_.size(); }
 
   // What counting.h tells.
   void launch(const Launch& config, const char* pretty_name);
@@ -45,6 +44,7 @@ class Counter {
 
  private:
   void close_launch();
+  void estimate_instructions();
   void count(const WarpInstruction& instruction, unsigned warp);
   void count(EventKind kind, unsigned detail, LaneAccess* accesses, unsigned lanes, unsigned warp);
   void global_access(bool write, LaneAccess* accesses, unsigned lanes, unsigned warp);
@@ -63,6 +63,8 @@ class Counter {
   Lockstep lockstep_;
   std::vector<uint32_t> from_ = std::vector<uint32_t>(kMaxWarps, Lockstep::kStart);
   std::vector<plume::KernelCounts> counts_;  // by node
+  std::vector<double> visits_;               // by node: how often a warp was there
+  std::vector<EventKind> kinds_;             // by node
   plume::KernelCounts* at_ = nullptr;        // of the instruction that is counted
   double waiting_[kMaxWarps]{};              // bytes that a warp has asked for and not used
   Footprint footprint_;

@@ -256,7 +256,8 @@ void Block::run_grid(const Launch& config, void (*body)(void*), void* args, cons
 
 namespace {
 LaunchQueue launch_queue = nullptr;
-}
+thread_local uint64_t launches = 0;
+}  // namespace
 
 void set_launch_queue(LaunchQueue queue) { launch_queue = queue; }
 
@@ -268,7 +269,10 @@ void enqueue(PendingLaunch launch) {
   launch_queue(std::move(launch));
 }
 
+uint64_t launches_so_far() { return launches; }
+
 void run_grid(const Launch& config, void (*body)(void*), void* args, const char* pretty_name) {
+  ++launches;
   static thread_local const auto block = std::make_unique<Block>();
   this_block = block.get();
   this_block->run_grid(config, body, args, pretty_name);

@@ -258,6 +258,7 @@ class Block {
 inline thread_local constinit Block* this_block SIMT_TLS = nullptr;
 
 void run_grid(const Launch& config, void (*body)(void*), void* args, const char* pretty_name);
+uint64_t launches_so_far();  // of the calling host thread
 
 // A launch on a stream, which runs when the stream comes to it, and again whenever a recording is replayed.
 struct PendingLaunch {

@@ -8,6 +8,7 @@
 
 #include "engine/core/kernel_slot.h"
 #include "engine/core/scope.h"
+#include "engine/ops/relu.h"
 #include "engine/profiler/trace.h"
 
 namespace plume {
@@ -74,6 +75,26 @@ std::vector<std::string> names(const Profile& profile) {
     all.push_back(message("{}{} {}/{} {}", row.call.scope, row.call.backward ? "'" : "", row.call.slot,
                           row.call.variant, row.call.depth));
   return all;
+}
+
+// The simt device counts launches in every build: none here, for the work is done on the host.
+TEST(Profiler, CountsLaunchesWhereTheDeviceDoes) {
+  Work work;
+  Profiler profiler(context(Device::simt));
+  profiler.learn([&] { work(Device::simt); });
+  profiler.measure([&] { work(Device::simt); });
+  EXPECT_TRUE(profiler.launch_owners().empty());
+  for (const ProfileRow& row : profiler.profile().rows) EXPECT_EQ(row.launches, 0);
+
+  Tensor x = Tensor::zeros({6}, DType::f32, Device::simt), y = Tensor::zeros({6}, DType::f32, Device::simt);
+  const auto twice = [&] {
+    relu_forward(context(Device::simt), x, y);
+    relu_forward(context(Device::simt), y, x);
+  };
+  profiler.learn(twice);
+  profiler.measure(twice);
+  EXPECT_THAT(profiler.launch_owners(), ElementsAre(0, 1));
+  for (const ProfileRow& row : profiler.profile().rows) EXPECT_EQ(row.launches, 1);
 }
 
 TEST(Profiler, NamesCallsAndAddsUpToTheStep) {

@@ -1,4 +1,4 @@
-# The report's page and the studies' recipes become strings of tool_support, so that a program needs no files
+# The report's page, the studies' recipes and the descriptions of GPUs become strings of tool_support, so that a program needs no files
 # beside it.
 file(GLOB study_recipes CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tools/recipes/study-*.json)
 set(PLUME_EMBEDDED_SOURCE ${CMAKE_BINARY_DIR}/embedded/report_page.cpp)
@@ -23,7 +23,18 @@ foreach(path ${study_recipes})
   list(APPEND names ${name})
 endforeach()
 list(JOIN names ", " names)
-set(content "#include \"tools/study/embedded.h\"
+file(GLOB gpus CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tools/gpus/*.json)
+set(gpu_texts "")
+set(gpu_names "")
+foreach(path ${gpus})
+  get_filename_component(name ${path} NAME_WE)
+  plume_raw_string(text ${path})
+  string(APPEND gpu_texts "  if (name == \"${name}\") return ${text};\n")
+  list(APPEND gpu_names ${name})
+endforeach()
+list(JOIN gpu_names ", " gpu_names)
+set(content "#include \"tools/profiling/gpus.h\"
+#include \"tools/study/embedded.h\"
 
 namespace plume::tools {
 
@@ -33,6 +44,10 @@ std::string_view study_recipe(std::string_view name) {
 ${recipes}  return {};
 }
 std::string_view study_recipe_names() { return \"${names}\"; }
+std::string_view gpu_file(std::string_view name) {
+${gpu_texts}  return {};
+}
+std::string_view gpu_names() { return \"${gpu_names}\"; }
 
 }  // namespace plume::tools
 ")

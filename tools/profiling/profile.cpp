@@ -14,7 +14,8 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The network's own multiply-adds, counted by its operations and not by their kernels.
+}  // namespace
+
 int64_t forward_macs(const ProfileRequest& request, int classes) {
   const auto model = make_model(request.model, {.num_classes = classes, .stem = request.options.stem});
   model->eval();
@@ -25,7 +26,14 @@ int64_t forward_macs(const ProfileRequest& request, int classes) {
   return counter.macs();
 }
 
-}  // namespace
+double launches(const Profile& profile) {
+  double sum = 0;
+  for (const ProfileRow& row : profile.rows) {
+    if (row.launches < 0) return -1;
+    sum += row.launches;
+  }
+  return sum;
+}
 
 ProfileRun::ProfileRun(const ProfileRequest& request, const Preference& preference)
     : request_(request), preference_(preference), context_(context(request.device)), profiler_(context_) {

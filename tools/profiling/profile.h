@@ -7,6 +7,7 @@
 
 #include "engine/core/kernel_slot.h"
 #include "engine/memory/allocator.h"
+#include "engine/profiler/gpu_model.h"
 #include "engine/profiler/profiler.h"
 #include "tools/profiling/ceilings.h"
 #include "tools/profiling/workload.h"
@@ -28,6 +29,14 @@ struct Preference {
   std::string variant;
 };
 
+// Of a call whose time was predicted: sums over its launches.
+struct RowPrediction {
+  KernelCounts counts;
+  double low = 0, high = 0;  // seconds
+  double occupancy = 0;      // of its longest launch
+  Bound bound{}, second{};
+};
+
 struct ProfileReport {
   ProfileRequest request;
   std::string machine;  // the device in words
@@ -38,6 +47,10 @@ struct ProfileReport {
   // half of the turns.
   double alone_seconds = 0;
   MemoryStatistics memory;  // of one step
+  // Predictions only (prediction.h): for which GPU, its range, and what stands behind each row.
+  std::string predicted_for;
+  double low_seconds = 0, high_seconds = 0;
+  std::vector<RowPrediction> predictions;  // one for each row, or none
 };
 
 // Keeps the network and the measured passes, for the trace.
@@ -74,6 +87,12 @@ struct Achieved {
   double share_of_limit = 0;  // least time by the roofline over the time taken
 };
 Achieved achieved(const CallCost& cost, double seconds, DType dtype, const Ceilings& ceilings);
+
+// The network's own multiply-adds, counted by its operations and not by their kernels.
+int64_t forward_macs(const ProfileRequest& request, int classes);
+
+// Kernels that were launched, over all rows; -1 where they are not counted.
+double launches(const Profile& profile);
 
 // Sums of rows, by anything.
 struct ProfileSum {

@@ -36,7 +36,7 @@ void print_line(const std::string& line) { std::printf("%s\n", line.c_str()); }
 
 void print_classes(const ProfileReport& report, const Ceilings& ceilings) {
   const Profile& profile = report.profile;
-  const bool launches = profile.device_times;
+  const bool launches = tools::launches(profile) >= 0;
   print_line(fmt::format("\n{:<20} {:>6} {:>10} {:>6} {:>11} {:>9} {:>7} {:>9} {:>7}{}", "class", "calls",
                          "ms", "%step", "MMACs", "MB", "GB/s", "GFLOP/s", "%limit",
                          launches ? " launches" : ""));
@@ -79,7 +79,51 @@ std::string row_line(const ProfileRow& row, const ProfileReport& report, const C
                      number(row.call.cost.macs * kMillion, 8, 2),
                      number(row.call.cost.bytes * kMillion, 6, 2), number(got.bytes_per_second * kGiga, 6, 1),
                      number(got.flops_per_second * kGiga, 6, 1), percent(got.share_of_limit, 6),
-                     report.profile.device_times ? fmt::format(" {:>2.0f}", row.launches) : "");
+                     row.launches >= 0 ? fmt::format(" {:>2.0f}", row.launches) : "");
+}
+
+// Sectors and wavefronts over what the same bytes would need, at best 1.
+std::string excess(double found, double ideal, int width) {
+  return number(ideal > 0 ? found / ideal : 0, width, 2);
+}
+
+std::string predicted_header() {
+  return fmt::format("{:<19} {:<25} {:<18} {:>8} {:>5} {:>3} {:>6} {:>6} {:>6} {:>4} {}", "layer",
+                     "operation/variant", "shapes", "us", "%step", "n", "%limit", "sect/i", "wave/i", "%occ",
+                     "bound, next");
+}
+
+std::string predicted_line(const ProfileRow& row, const RowPrediction& p, const ProfileReport& report,
+                           const Ceilings& ceilings) {
+  const Achieved got = achieved(row.call.cost, row.seconds, row.call.dtype(), ceilings);
+  const std::string layer = fmt::format("{:{}}{}", "", 2 * row.call.depth, layer_label(row.call.scope));
+  const KernelCounts& c = p.counts;
+  return fmt::format("{:<19} {:<25} {:<18} {:>8.1f} {} {:>3.0f} {} {} {} {} {}", clipped(layer, 19),
+                     clipped(operation_label(row.call), 25),
+                     clipped(shape_label(row.call, report.request.workload.batch), 18), row.seconds * kMicro,
+                     percent(row.seconds / report.profile.step_seconds, 5), row.launches,
+                     percent(got.share_of_limit, 6), excess(c.sectors, c.ideal_sectors, 6),
+                     excess(c.wavefronts, c.ideal_wavefronts, 6), number(p.occupancy * kPercent, 4, 0),
+                     row.launches > 0 ? fmt::format("{}, {}", name(p.bound), name(p.second)) : "");
+}
+
+Json prediction_json(const ProfileRow& row, const RowPrediction& p) {
+  const KernelCounts& c = p.counts;
+  return {{"predicted_seconds", row.seconds},
+          {"predicted_seconds_low", p.low},
+          {"predicted_seconds_high", p.high},
+          {"bound", name(p.bound)},
+          {"second_bound", name(p.second)},
+          {"occupancy", p.occupancy},
+          {"sectors", c.sectors},
+          {"ideal_sectors", c.ideal_sectors},
+          {"wavefronts", c.wavefronts},
+          {"ideal_wavefronts", c.ideal_wavefronts},
+          {"l2_bytes", c.l2_bytes},
+          {"lanes_per_request", c.lanes_per_request()},
+          {"bytes_in_flight", c.bytes_in_flight()},
+          {"atomic_turns", c.atomic_turns},
+          {"mma", c.mma}};
 }
 
 Json rounded_limit(double share) { return share > 0 ? Json(share * kPercent) : Json(nullptr); }
@@ -177,11 +221,19 @@ void print_report(const ProfileReport& report, const Ceilings& ceilings, size_t 
   print_line(fmt::format("\n{}", describe(report.request)));
   print_line(fmt::format("network   {} parameters, {} multiply-adds per image",
                          with_separators(report.parameters), with_separators(report.macs_per_image)));
-  print_line(fmt::format(
-      "step      {:.3f} ms watched, {:.3f} ms alone (ratio {:.3f}), {:.0f} images/s; faster half of {} turns",
-      profile.step_seconds * kMilli, report.alone_seconds * kMilli,
-      profile.step_seconds / report.alone_seconds,
-      double(report.request.workload.batch) / report.alone_seconds, profile.passes));
+  const bool predicted = !report.predictions.empty();
+  if (predicted)
+    print_line(
+        fmt::format("step      {:.3f} ms predicted ({:.2f} to {:.2f}), {:.0f} images/s; never measured",
+                    profile.step_seconds * kMilli, report.low_seconds * kMilli, report.high_seconds * kMilli,
+                    double(report.request.workload.batch) / profile.step_seconds));
+  else
+    print_line(
+        fmt::format("step      {:.3f} ms watched, {:.3f} ms alone (ratio {:.3f}), {:.0f} images/s; faster "
+                    "half of {} turns",
+                    profile.step_seconds * kMilli, report.alone_seconds * kMilli,
+                    profile.step_seconds / report.alone_seconds,
+                    double(report.request.workload.batch) / report.alone_seconds, profile.passes));
   if (profile.waits_around_calls)
     print_line(fmt::format(
         "          no CUPTI ({}): the device is waited for around every call, so the step takes longer",
@@ -203,14 +255,16 @@ void print_report(const ProfileReport& report, const Ceilings& ceilings, size_t 
   } else {
     print_line("");
   }
-  print_line(row_header(profile.device_times));
+  print_line(predicted ? predicted_header() : row_header(launches(profile) >= 0));
   double shown = 0;
   for (const size_t i : order) {
-    print_line(row_line(profile.rows[i], report, ceilings));
+    const ProfileRow& row = profile.rows[i];
+    print_line(predicted ? predicted_line(row, report.predictions[i], report, ceilings)
+                         : row_line(row, report, ceilings));
     shown += profile.rows[i].seconds;
   }
-  print_line(fmt::format("{:<77} {:>9.1f} {}", order.size() < profile.rows.size() ? "these" : "all calls",
-                         shown * kMicro, percent(shown / profile.step_seconds, 5)));
+  print_line(fmt::format("{:<{}} {:>9.1f} {}", order.size() < profile.rows.size() ? "these" : "all calls",
+                         predicted ? 63 : 77, shown * kMicro, percent(shown / profile.step_seconds, 5)));
 }
 
 void print_comparison(const ProfileReport& a, const ProfileReport& b, const std::string& slot) {
@@ -268,7 +322,13 @@ Json to_json(const ProfileReport& report, const Ceilings& ceilings) {
   for (const auto& [dtype, flops] : ceilings.flops_per_second)
     j["ceilings"]["flops_per_second"][name(dtype)] = flops;
   j["passes"] = profile.passes;
-  j["times"] = profile.device_times ? "kernels" : "calls";
+  j["times"] = !report.predictions.empty() ? "predicted" : profile.device_times ? "kernels" : "calls";
+  if (!report.predictions.empty())
+    j["prediction"] = {{"gpu", report.predicted_for},
+                       {"step_seconds_low", report.low_seconds},
+                       {"step_seconds_high", report.high_seconds}};
+  const double all_launches = launches(profile);
+  j["launches"] = all_launches < 0 ? Json(nullptr) : Json(all_launches);
   j["step_seconds"] = profile.step_seconds;
   j["alone_seconds"] = report.alone_seconds;
   j["outside_seconds"] = profile.outside_seconds;
@@ -280,7 +340,8 @@ Json to_json(const ProfileReport& report, const Ceilings& ceilings) {
     j["classes_of_work"][name(kind)] = {
         {"calls", sum.calls}, {"seconds", sum.seconds}, {"macs", sum.macs}, {"bytes", sum.bytes}};
   j["rows"] = Json::array();
-  for (const ProfileRow& row : profile.rows) {
+  for (size_t i = 0; i < profile.rows.size(); ++i) {
+    const ProfileRow& row = profile.rows[i];
     const Achieved got = achieved(row.call.cost, row.seconds, row.call.dtype(), ceilings);
     j["rows"].push_back({{"layer", row.call.scope},
                          {"pass", row.call.backward ? "backward" : "forward"},
@@ -297,6 +358,7 @@ Json to_json(const ProfileReport& report, const Ceilings& ceilings) {
                          {"flops_per_second", got.flops_per_second},
                          {"percent_of_limit", rounded_limit(got.share_of_limit)},
                          {"launches", row.launches < 0 ? Json(nullptr) : Json(row.launches)}});
+    if (!report.predictions.empty()) j["rows"].back().update(prediction_json(row, report.predictions[i]));
   }
   return j;
 }

@@ -1,0 +1,139 @@
+#include "tools/profiling/prediction.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "engine/core/error.h"
+
+namespace plume::tools {
+namespace {
+
+// The caches behind the counters. Half of what an SM has is left to the L1 beside shared memory; of the L2 a
+// fifth is lost to what is written, and to sets that are full while others are not.
+CountOptions count_options(const GpuDescription& gpu, uint64_t blocks) {
+  CountOptions options;
+  options.blocks_per_launch = blocks;
+  options.cold_launches = true;  // blocks that were not run have left nothing in the L2
+  options.places = false;
+  options.l1.bytes = uint64_t(gpu.l1_bytes / 2);
+  options.l2.bytes = uint64_t(gpu.l2_bytes * 0.8);
+  return options;
+}
+
+// The part of a call's DRAM traffic that takes place. Scaling a sample counts what blocks share (filters,
+// halos) once for each part of the grid: no call moves more than its operands. And what was written a moment
+// ago is still in the L2, all of it when the operands are small beside it.
+double dram_share(const CallCost& cost, double counted, const GpuDescription& gpu) {
+  if (counted <= 0) return 1;
+  const double moved = cost.bytes > 0 ? std::min(counted, cost.bytes) : counted;
+  const double kept = std::clamp(1 - moved / (gpu.l2_bytes / 2), 0.0, 1.0);
+  return moved * (1 - kept) / counted;
+}
+
+void add(RowPrediction& row, const std::vector<Prediction>& predictions) {
+  std::array<double, kBounds> parts{};
+  double longest = 0;
+  for (const Prediction& p : predictions) {
+    row.low += p.low;
+    row.high += p.high;
+    for (size_t b = 0; b < kBounds; ++b) parts[b] += p.parts[b];
+    if (p.seconds > longest) {
+      longest = p.seconds;
+      row.occupancy = p.occupancy;
+    }
+  }
+  std::array<size_t, kBounds> order{};
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return parts[a] > parts[b]; });
+  row.bound = Bound(order[0]);
+  row.second = Bound(order[1]);
+}
+
+// One call after the other, its own kernels before those of the calls nested in it.
+size_t lay_out(const std::vector<ProfileCall>& calls, size_t i, MeasuredPass& pass) {
+  const size_t first = i;
+  pass.calls[first].begin = pass.seconds;
+  pass.seconds += pass.self_seconds[first];
+  for (++i; i < calls.size() && calls[i].depth > calls[first].depth;) i = lay_out(calls, i, pass);
+  pass.calls[first].end = pass.seconds;
+  return i;
+}
+
+}  // namespace
+
+Ceilings ceilings_of(const GpuDescription& gpu) {
+  Ceilings ceilings;
+  ceilings.copy_bytes_per_second = gpu.dram_bytes_per_second;
+  ceilings.flops_per_second = {
+      {DType::f32, gpu.f32_flops()}, {DType::bf16, gpu.tensor_flops()}, {DType::f16, gpu.tensor_flops()}};
+  return ceilings;
+}
+
+PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescription& gpu, uint64_t blocks) {
+  const KernelCounter& counter = kernel_counter(Device::simt);
+  PLUME_CHECK(counter.counts_memory(),
+              "--gpu: the simt device of this build does not count; configure with -DPLUME_COUNTERS=ON");
+  PredictedProfile result;
+  result.profiler = std::make_unique<Profiler>(context(Device::simt));
+  Profiler& profiler = *result.profiler;
+
+  counter.begin(count_options(gpu, 1));
+  ModelRun run(request.model, request.workload, request.dtype, Device::simt, request.options);
+  profiler.learn([&] { run.pass(); });  // casts and packs what later passes find
+  counter.end();
+  CachingAllocator& memory = device_allocator(Device::simt);
+  memory.reset_peak();
+  counter.begin(count_options(gpu, blocks));
+  profiler.learn([&] { run.pass(); });
+  const std::vector<CountedLaunch> launches = counter.end();
+  const std::vector<ProfileCall>& calls = profiler.calls();
+  const std::vector<int64_t>& owners = profiler.launch_owners();
+  if (owners.size() != launches.size())
+    fail(ErrorKind::internal, "profile: {} launches were seen, {} counted", owners.size(), launches.size());
+
+  ProfileReport& report = result.report;
+  MeasuredPass pass;
+  pass.calls.resize(calls.size());
+  pass.self_seconds.assign(calls.size(), 0);
+  report.predictions.resize(calls.size());
+  double outside = 0;
+  std::vector<std::vector<const CountedLaunch*>> of_call(calls.size());
+  for (size_t i = 0; i < launches.size(); ++i) {
+    if (owners[i] >= 0) {
+      of_call[size_t(owners[i])].push_back(&launches[i]);
+      continue;
+    }
+    const Prediction p = predict(launches[i], gpu);
+    outside += p.seconds;
+    report.low_seconds += p.low;
+    report.high_seconds += p.high;
+  }
+  for (size_t c = 0; c < calls.size(); ++c) {
+    RowPrediction& row = report.predictions[c];
+    for (const CountedLaunch* launch : of_call[c]) row.counts += launch->scaled_counts();
+    const double dram = row.counts.dram_read_bytes + row.counts.dram_written_bytes;
+    const PredictionOptions options{.graph = true, .dram_share = dram_share(calls[c].cost, dram, gpu)};
+    std::vector<Prediction> predictions;
+    for (const CountedLaunch* launch : of_call[c]) predictions.push_back(predict(*launch, gpu, options));
+    for (const Prediction& p : predictions) pass.self_seconds[c] += p.seconds;
+    add(row, predictions);
+    report.low_seconds += row.low;
+    report.high_seconds += row.high;
+  }
+  for (size_t i = 0; i < calls.size();) i = lay_out(calls, i, pass);
+  pass.seconds += outside;
+
+  report.request = request;
+  report.machine = gpu.name + " (predicted)";
+  report.predicted_for = gpu.name;
+  report.classes = run.classes();
+  report.parameters = run.model().parameter_count();
+  report.macs_per_image = forward_macs(request, run.classes());
+  report.memory = memory.statistics();
+  report.alone_seconds = pass.seconds;
+  profiler.assume(std::move(pass));
+  report.profile = profiler.profile();
+  return result;
+}
+
+}  // namespace plume::tools
