@@ -9,6 +9,7 @@
 #include "tools/cli/json.h"
 #include "tools/cli/main.h"
 #include "tools/profiling/gpus.h"
+#include "tools/profiling/kernel_source.h"
 #include "tools/profiling/plots.h"
 #include "tools/profiling/prediction.h"
 #include "tools/profiling/profile.h"
@@ -107,6 +108,17 @@ void predict_one(const tools::ProfileRequest& request, const std::string& gpu_na
   write_all(predicted.report, *predicted.profiler, ceilings, out);
 }
 
+void show_kernel(const tools::ProfileRequest& request, const std::string& gpu_name, uint64_t blocks,
+                 const tools::KernelChoice& choice, const std::string& page) {
+  const GpuDescription gpu = tools::find_gpu(gpu_name);
+  const tools::CountedPass pass = tools::count_pass(request, gpu, blocks, true);
+  const int64_t batch = request.workload.batch;
+  const size_t call = tools::find_call(pass.profiler->calls(), choice, batch);
+  std::printf("%s", tools::kernel_text(pass, call, gpu, batch).c_str());
+  std::fflush(stdout);
+  if (!page.empty()) write(page, tools::kernel_page(pass, call, gpu, batch));
+}
+
 void compare(const tools::ProfileRequest& request, const Comparison& comparison) {
   tools::ProfileRun a(request, {comparison.slot, comparison.variants[0]});
   tools::ProfileRun b(request, {comparison.slot, comparison.variants[1]});
@@ -118,7 +130,8 @@ void compare(const tools::ProfileRequest& request, const Comparison& comparison)
 int run(tools::Flags& flags) {
   tools::ProfileRequest request;
   Outputs out;
-  std::string mode = "inference", dtype = "f32", graph = "auto", stem = "imagenet", comparison, gpu;
+  std::string mode = "inference", dtype = "f32", graph = "auto", stem = "imagenet", comparison, gpu, page;
+  tools::KernelChoice kernel;
   int64_t size = 224, batch = 1, classes = 0, most = 15, blocks = 8;
   bool list = false, all = false, unfused = false;
   flags.on("--list-variants", list, "list every kernel slot with its variants per device, and stop");
@@ -145,6 +158,11 @@ int run(tools::Flags& flags) {
       "--gpu", gpu,
       message("predict the times on this GPU from the kernels on simt ({}, or a file)", tools::gpu_names()));
   flags.whole("--sample-blocks", blocks, 1, 1'000'000, "with --gpu: blocks to run of each launch");
+  flags.text("--kernel", kernel.kernel,
+             "with --gpu: one call in depth, line by line, e.g. relu.forward/packs");
+  flags.text("--shape", kernel.shape,
+             "with --kernel: part of its shapes as tables show them, e.g. 14x14x96>");
+  flags.text("--html", page, "with --kernel: write the same as a page to this file");
   tools::DeviceFlags device(flags);
   flags.parse();
   PLUME_CHECK(!unfused || mode == "inference", "--unfused: training steps are never fused");
@@ -154,6 +172,10 @@ int run(tools::Flags& flags) {
   request.device = device.open();
   PLUME_CHECK(gpu.empty() || request.device == Device::simt, "--gpu: predictions are made on --device simt");
   PLUME_CHECK(gpu.empty() || comparison.empty(), "--gpu and --compare exclude each other");
+  for (const char* flag : {"--shape", "--html"})
+    PLUME_CHECK(!kernel.kernel.empty() || !flags.given(flag), "{} goes with --kernel", flag);
+  PLUME_CHECK(kernel.kernel.empty() || !gpu.empty(), "--kernel: choose a GPU with --gpu");
+  PLUME_CHECK(kernel.kernel.empty() || !out.any(), "--kernel writes --html alone");
   PLUME_CHECK(!gpu.empty() || !flags.given("--sample-blocks"), "--sample-blocks goes with --gpu");
   if (list) {
     list_variants();
@@ -171,7 +193,10 @@ int run(tools::Flags& flags) {
                      .stem = parse_stem(stem)};
   if (!gpu.empty()) {
     request.options.graph = false;  // host devices record nothing
-    predict_one(request, gpu, uint64_t(blocks), out, all ? 0 : size_t(most));
+    if (kernel.kernel.empty())
+      predict_one(request, gpu, uint64_t(blocks), out, all ? 0 : size_t(most));
+    else
+      show_kernel(request, gpu, uint64_t(blocks), kernel, page);
   } else if (comparison.empty())
     profile_one(request, out, all ? 0 : size_t(most));
   else

@@ -1,6 +1,6 @@
 // How long a kernel would take on a GPU that is not here: a prediction from what was counted while the kernel
-// ran on the simt device (kernel_counts.h). Nothing in it has been fitted to measurements; every constant says
-// where it is from. Good for finding what holds a kernel up and for comparing two versions of it; two
+// ran on the simt device (kernel_counts.h). Nothing in it has been fitted to measurements; every constant
+// says where it is from. Good for finding what holds a kernel up and for comparing two versions of it; two
 // predictions whose ranges overlap say nothing about which is faster.
 #pragma once
 #include <array>

@@ -29,8 +29,8 @@ struct KernelCounts {
   // that has no registers left loads less at once.
   double waits = 0, waited_bytes = 0;
 
-  // An estimate, the only count here that is one: of a warp's instructions, from the size of the code that the
-  // host's compiler makes of the same source.
+  // An estimate, the only count here that is one: of a warp's instructions, from the size of the code that
+  // the host's compiler makes of the same source.
   double instructions = 0;
 
   double requests() const { return loads + stores; }
@@ -41,7 +41,7 @@ struct KernelCounts {
   KernelCounts& operator*=(double factor);
 };
 
-// A line of the source. Unknown places have an empty file.
+// A line of the source, by the compiler's path to the file. Unknown places have an empty one.
 struct CountedPlace {
   std::string file;
   int line = 0;

@@ -85,14 +85,15 @@ class Profiler : private LaunchObserver {
   // Runs and times a pass. Throws an internal error when its calls are not those that were learnt.
   void measure(const std::function<void()>& pass);
 
-  // Takes a pass for measured that was worked out in another way: self_seconds and calls of as many as there are.
+  // Takes a pass for measured that was worked out in another way: self_seconds and calls of as many as
+  // there are.
   void assume(MeasuredPass pass) { passes_.push_back(std::move(pass)); }
 
   // Means over some of the passes: over the faster half when none are given.
   Profile profile(std::vector<size_t> passes = {}) const;
   const std::vector<ProfileCall>& calls() const { return calls_; }
-  // Of each kernel launch of the pass that was learnt, in order, the call that made it, or -1. Empty where the
-  // device does not count them (kernel_counts.h).
+  // Of each kernel launch of the pass that was learnt, in order, the call that made it, or -1. Empty where
+  // the device does not count them (kernel_counts.h).
   const std::vector<int64_t>& launch_owners() const { return launch_owners_; }
   const std::vector<MeasuredPass>& passes() const { return passes_; }
 

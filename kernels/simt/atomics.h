@@ -11,8 +11,8 @@
 
 namespace simt::emu {
 
-// Not inlined under the race check and the counters: the instrumentation must see one atomic access, not a load and an
-// exchange.
+// Not inlined under the race check and the counters: the instrumentation must see one atomic access, not a
+// load and an exchange.
 template <class T, class F>
 #if defined(PLUME_RACE)
 __attribute__((noinline))

@@ -18,13 +18,6 @@ const char* keep(const std::string& name) {
   return names.insert(name).first->c_str();
 }
 
-// "kernels/relu.cu" of "/home/x/plume/kernels/relu.cu".
-std::string from_the_top(const std::string& path) {
-  for (const char* folder : {"/kernels/", "/tests/"})
-    if (const size_t at = path.rfind(folder); at != std::string::npos) return path.substr(at + 1);
-  return path;
-}
-
 void ask_addr2line(const std::string& binary, const std::vector<std::pair<uint64_t, uint64_t>>& places,
                    Locations& known) {
   constexpr size_t kAtOnce = 1000;
@@ -42,7 +35,7 @@ void ask_addr2line(const std::string& binary, const std::vector<std::pair<uint64
       const std::string line = text;
       const size_t colon = line.rfind(':');
       if (colon == std::string::npos || line[0] == '?') continue;
-      known[places[i].first] = {keep(from_the_top(line.substr(0, colon))),
+      known[places[i].first] = {keep(line.substr(0, colon)),
                                 std::atoi(line.c_str() + colon + 1)};
     }
     pclose(pipe);
@@ -70,8 +63,8 @@ plume::CountedLaunch finish(CountingLaunch& launch, const Locations& known) {
     if (pc == 0) continue;
     const auto found = known.find(pc);
     std::pair<std::string, int> line{"", 0};
-    if (found != known.end()) line = {from_the_top(found->second.file), found->second.line};
-    if (line.first.rfind("kernels/simt/", 0) == 0 && counts.steps > 0) continue;  // the emulator's own
+    if (found != known.end()) line = {found->second.file, found->second.line};
+    if (line.first.find("/kernels/simt/") != std::string::npos && counts.steps > 0) continue;  // the emulator's own
     lines[line] += counts;
   }
   for (auto& [line, counts] : lines) {

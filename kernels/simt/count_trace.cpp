@@ -112,8 +112,8 @@ void Counter::launch(const Launch& config, const char* pretty_name) {
   launch.summary.blocks = uint64_t(g.x) * g.y * g.z;
 }
 
-// One of each part of the grid, at a place that looks random and is always the same: the parts would else step
-// through images or rows in time.
+// One of each part of the grid, at a place that looks random and is always the same: the parts would else
+// step through images or rows in time.
 bool Counter::wants(uint64_t block, uint64_t blocks) {
   if (!counting_) return true;
   const uint64_t most = options_.blocks_per_launch;

@@ -53,9 +53,9 @@ class Lockstep {
 
   static constexpr uint32_t kEnd = 0, kStart = 1;  // before and after everything
 
-  // Calls visit(WarpInstruction) for what the warp of these 32 traces (empty where there is no lane) did since
-  // `from`: the node of the barrier before, or kStart. The traces end with the next barrier, or with the
-  // kernel.
+  // Calls visit(WarpInstruction) for what the warp of these 32 traces (empty where there is no lane) did
+  // since `from`: the node of the barrier before, or kStart. The traces end with the next barrier, or with
+  // the kernel.
   template <class Visit>
   void replay(const LaneTrace* traces, uint32_t from, Visit&& visit) {
     translate(traces, from);

@@ -120,8 +120,8 @@ class Block {
   }
 
   // The calling lane meets the others of the mask and leaves `bytes` bytes for them. The result holds until
-  // the lane waits again: the values of all lanes, valid for those in `participants`. Counts nothing from here
-  // on: callers say when the kernel goes on (count_thread).
+  // the lane waits again: the values of all lanes, valid for those in `participants`. Counts nothing from
+  // here on: callers say when the kernel goes on (count_thread).
   SIMT_INLINE const LaneValues& meet(uint32_t mask, WarpKind kind, const void* value, size_t bytes,
                                      Location where, uint32_t& participants) {
     count_warp_operation(kind, where);

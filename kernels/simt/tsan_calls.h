@@ -1,5 +1,5 @@
-// What code that was compiled with -fsanitize=thread calls, in place of the sanitizer's library. Included once
-// in a binary, by a file that defines
+// What code that was compiled with -fsanitize=thread calls, in place of the sanitizer's library. Included
+// once in a binary, by a file that defines
 //   SIMT_ON_ACCESS(pointer, bytes, write)    runs before the access; SIMT_CALLER is the place in the kernel
 // The names and types are the compiler's.
 #pragma once

@@ -1,5 +1,5 @@
-# The report's page, the studies' recipes and the descriptions of GPUs become strings of tool_support, so that a program needs no files
-# beside it.
+# The report's page, the studies' recipes and the descriptions of GPUs become strings of tool_support, so
+# that a program needs no files beside it.
 file(GLOB study_recipes CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tools/recipes/study-*.json)
 set(PLUME_EMBEDDED_SOURCE ${CMAKE_BINARY_DIR}/embedded/report_page.cpp)
 

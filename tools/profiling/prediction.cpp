@@ -10,11 +10,11 @@ namespace {
 
 // The caches behind the counters. Half of what an SM has is left to the L1 beside shared memory; of the L2 a
 // fifth is lost to what is written, and to sets that are full while others are not.
-CountOptions count_options(const GpuDescription& gpu, uint64_t blocks) {
+CountOptions count_options(const GpuDescription& gpu, uint64_t blocks, bool places) {
   CountOptions options;
   options.blocks_per_launch = blocks;
   options.cold_launches = true;  // blocks that were not run have left nothing in the L2
-  options.places = false;
+  options.places = places;
   options.l1.bytes = uint64_t(gpu.l1_bytes / 2);
   options.l2.bytes = uint64_t(gpu.l2_bytes * 0.8);
   return options;
@@ -69,52 +69,73 @@ Ceilings ceilings_of(const GpuDescription& gpu) {
   return ceilings;
 }
 
-PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescription& gpu, uint64_t blocks) {
+std::vector<const CountedLaunch*> CountedPass::of_call(size_t call) const {
+  const std::vector<int64_t>& owners = profiler->launch_owners();
+  std::vector<const CountedLaunch*> found;
+  for (size_t i = 0; i < launches.size(); ++i)
+    if (owners[i] == int64_t(call)) found.push_back(&launches[i]);
+  return found;
+}
+
+CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, uint64_t blocks,
+                       bool places) {
   const KernelCounter& counter = kernel_counter(Device::simt);
   PLUME_CHECK(counter.counts_memory(),
               "--gpu: the simt device of this build does not count; configure with -DPLUME_COUNTERS=ON");
-  PredictedProfile result;
-  result.profiler = std::make_unique<Profiler>(context(Device::simt));
-  Profiler& profiler = *result.profiler;
-
-  counter.begin(count_options(gpu, 1));
+  CountedPass pass;
+  pass.profiler = std::make_unique<Profiler>(context(Device::simt));
+  counter.begin(count_options(gpu, 1, false));
   ModelRun run(request.model, request.workload, request.dtype, Device::simt, request.options);
-  profiler.learn([&] { run.pass(); });  // casts and packs what later passes find
+  pass.profiler->learn([&] { run.pass(); });  // casts and packs what later passes find
   counter.end();
   CachingAllocator& memory = device_allocator(Device::simt);
   memory.reset_peak();
-  counter.begin(count_options(gpu, blocks));
-  profiler.learn([&] { run.pass(); });
-  const std::vector<CountedLaunch> launches = counter.end();
-  const std::vector<ProfileCall>& calls = profiler.calls();
-  const std::vector<int64_t>& owners = profiler.launch_owners();
-  if (owners.size() != launches.size())
-    fail(ErrorKind::internal, "profile: {} launches were seen, {} counted", owners.size(), launches.size());
+  counter.begin(count_options(gpu, blocks, places));
+  pass.profiler->learn([&] { run.pass(); });
+  pass.launches = counter.end();
+  const size_t seen = pass.profiler->launch_owners().size();
+  if (seen != pass.launches.size())
+    fail(ErrorKind::internal, "profile: {} launches were seen, {} counted", seen, pass.launches.size());
+  pass.classes = run.classes();
+  pass.parameters = run.model().parameter_count();
+  pass.memory = memory.statistics();
+  return pass;
+}
 
+std::vector<Prediction> predict_call(const CountedPass& pass, size_t call, const GpuDescription& gpu) {
+  const std::vector<const CountedLaunch*> launches = pass.of_call(call);
+  double dram = 0;
+  for (const CountedLaunch* launch : launches) {
+    const KernelCounts counts = launch->scaled_counts();
+    dram += counts.dram_read_bytes + counts.dram_written_bytes;
+  }
+  const PredictionOptions options{.dram_share = dram_share(pass.profiler->calls()[call].cost, dram, gpu)};
+  std::vector<Prediction> predictions;
+  for (const CountedLaunch* launch : launches) predictions.push_back(predict(*launch, gpu, options));
+  return predictions;
+}
+
+PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescription& gpu, uint64_t blocks) {
+  CountedPass counted = count_pass(request, gpu, blocks, false);
+  const std::vector<ProfileCall>& calls = counted.profiler->calls();
+  PredictedProfile result;
   ProfileReport& report = result.report;
   MeasuredPass pass;
   pass.calls.resize(calls.size());
   pass.self_seconds.assign(calls.size(), 0);
   report.predictions.resize(calls.size());
   double outside = 0;
-  std::vector<std::vector<const CountedLaunch*>> of_call(calls.size());
-  for (size_t i = 0; i < launches.size(); ++i) {
-    if (owners[i] >= 0) {
-      of_call[size_t(owners[i])].push_back(&launches[i]);
-      continue;
-    }
-    const Prediction p = predict(launches[i], gpu);
+  for (size_t i = 0; i < counted.launches.size(); ++i) {
+    if (counted.profiler->launch_owners()[i] >= 0) continue;
+    const Prediction p = predict(counted.launches[i], gpu);
     outside += p.seconds;
     report.low_seconds += p.low;
     report.high_seconds += p.high;
   }
   for (size_t c = 0; c < calls.size(); ++c) {
     RowPrediction& row = report.predictions[c];
-    for (const CountedLaunch* launch : of_call[c]) row.counts += launch->scaled_counts();
-    const double dram = row.counts.dram_read_bytes + row.counts.dram_written_bytes;
-    const PredictionOptions options{.graph = true, .dram_share = dram_share(calls[c].cost, dram, gpu)};
-    std::vector<Prediction> predictions;
-    for (const CountedLaunch* launch : of_call[c]) predictions.push_back(predict(*launch, gpu, options));
+    for (const CountedLaunch* launch : counted.of_call(c)) row.counts += launch->scaled_counts();
+    const std::vector<Prediction> predictions = predict_call(counted, c, gpu);
     for (const Prediction& p : predictions) pass.self_seconds[c] += p.seconds;
     add(row, predictions);
     report.low_seconds += row.low;
@@ -126,13 +147,14 @@ PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescrip
   report.request = request;
   report.machine = gpu.name + " (predicted)";
   report.predicted_for = gpu.name;
-  report.classes = run.classes();
-  report.parameters = run.model().parameter_count();
-  report.macs_per_image = forward_macs(request, run.classes());
-  report.memory = memory.statistics();
+  report.classes = counted.classes;
+  report.parameters = counted.parameters;
+  report.macs_per_image = forward_macs(request, counted.classes);
+  report.memory = counted.memory;
   report.alone_seconds = pass.seconds;
-  profiler.assume(std::move(pass));
-  report.profile = profiler.profile();
+  counted.profiler->assume(std::move(pass));
+  report.profile = counted.profiler->profile();
+  result.profiler = std::move(counted.profiler);
   return result;
 }
 

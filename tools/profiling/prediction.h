@@ -10,13 +10,30 @@ namespace plume::tools {
 // A GPU's peaks in the place of measured ceilings.
 Ceilings ceilings_of(const GpuDescription& gpu);
 
+// A pass of a network whose launches were counted, a few blocks of each.
+struct CountedPass {
+  std::unique_ptr<Profiler> profiler;   // knows the calls, and which launch is whose
+  std::vector<CountedLaunch> launches;  // in order
+  int classes = 0;
+  int64_t parameters = 0;
+  MemoryStatistics memory;
+  std::vector<const CountedLaunch*> of_call(size_t call) const;
+};
+// `blocks`: at most so many of each launch; `places`: with the lines of the source. Throws usage when simt was
+// built without counters.
+CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, uint64_t blocks,
+                       bool places);
+
+// The prediction of a call's launches, and their sum.
+std::vector<Prediction> predict_call(const CountedPass& pass, size_t call, const GpuDescription& gpu);
+
 struct PredictedProfile {
   ProfileReport report;
   std::unique_ptr<Profiler> profiler;  // with the predicted pass, for the trace
 };
 
-// Runs the network on the simt device, a few blocks of each launch: one of each of `blocks` parts of the grid.
-// Throws usage when simt was built without counters.
+// Runs the network on the simt device, a few blocks of each launch: one of each of `blocks` parts of the
+// grid. Throws usage when simt was built without counters.
 PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescription& gpu, uint64_t blocks);
 
 }  // namespace plume::tools
