@@ -97,21 +97,21 @@ void profile_one(const tools::ProfileRequest& request, const Outputs& out, size_
   write_all(report, run.profiler(), ceilings, out);
 }
 
-void predict_one(const tools::ProfileRequest& request, const std::string& gpu_name, uint64_t blocks,
-                 const Outputs& out, size_t most) {
+void predict_one(const tools::ProfileRequest& request, const std::string& gpu_name,
+                 const tools::CountRequest& how, const Outputs& out, size_t most) {
   const GpuDescription gpu = tools::find_gpu(gpu_name);
   const tools::Ceilings ceilings = tools::ceilings_of(gpu);
-  const tools::PredictedProfile predicted = tools::predict_profile(request, gpu, blocks);
+  const tools::PredictedProfile predicted = tools::predict_profile(request, gpu, how);
   tools::print_ceilings(ceilings, predicted.report.machine, Device::cuda);
   tools::print_report(predicted.report, ceilings, most);
   std::fflush(stdout);
   write_all(predicted.report, *predicted.profiler, ceilings, out);
 }
 
-void show_kernel(const tools::ProfileRequest& request, const std::string& gpu_name, uint64_t blocks,
-                 const tools::KernelChoice& choice, const std::string& page) {
+void show_kernel(const tools::ProfileRequest& request, const std::string& gpu_name,
+                 const tools::CountRequest& how, const tools::KernelChoice& choice, const std::string& page) {
   const GpuDescription gpu = tools::find_gpu(gpu_name);
-  const tools::CountedPass pass = tools::count_pass(request, gpu, blocks, true);
+  const tools::CountedPass pass = tools::count_pass(request, gpu, how);
   const int64_t batch = request.workload.batch;
   const size_t call = tools::find_call(pass.profiler->calls(), choice, batch);
   std::printf("%s", tools::kernel_text(pass, call, gpu, batch).c_str());
@@ -133,6 +133,7 @@ int run(tools::Flags& flags) {
   std::string mode = "inference", dtype = "f32", graph = "auto", stem = "imagenet", comparison, gpu, page;
   tools::KernelChoice kernel;
   int64_t size = 224, batch = 1, classes = 0, most = 15, blocks = 8;
+  tools::CountRequest how;
   bool list = false, all = false, unfused = false;
   flags.on("--list-variants", list, "list every kernel slot with its variants per device, and stop");
   flags.choice("--model", request.model, model_names(), "network");
@@ -163,6 +164,9 @@ int run(tools::Flags& flags) {
   flags.text("--shape", kernel.shape,
              "with --kernel: part of its shapes as tables show them, e.g. 14x14x96>");
   flags.text("--html", page, "with --kernel: write the same as a page to this file");
+  flags.text("--registers", how.kernel_report,
+             "with --gpu: the table of tools/kernel_report.sh, for the occupancy of each kernel");
+  flags.text("--arch", how.arch, "architecture in that table");
   tools::DeviceFlags device(flags);
   flags.parse();
   PLUME_CHECK(!unfused || mode == "inference", "--unfused: training steps are never fused");
@@ -176,7 +180,8 @@ int run(tools::Flags& flags) {
     PLUME_CHECK(!kernel.kernel.empty() || !flags.given(flag), "{} goes with --kernel", flag);
   PLUME_CHECK(kernel.kernel.empty() || !gpu.empty(), "--kernel: choose a GPU with --gpu");
   PLUME_CHECK(kernel.kernel.empty() || !out.any(), "--kernel writes --html alone");
-  PLUME_CHECK(!gpu.empty() || !flags.given("--sample-blocks"), "--sample-blocks goes with --gpu");
+  for (const char* flag : {"--sample-blocks", "--registers", "--arch"})
+    PLUME_CHECK(!gpu.empty() || !flags.given(flag), "{} goes with --gpu", flag);
   if (list) {
     list_variants();
     return 0;
@@ -192,11 +197,13 @@ int run(tools::Flags& flags) {
                      .classes = int(classes),
                      .stem = parse_stem(stem)};
   if (!gpu.empty()) {
+    how.blocks = uint64_t(blocks);
+    how.places = !kernel.kernel.empty();
     request.options.graph = false;  // host devices record nothing
     if (kernel.kernel.empty())
-      predict_one(request, gpu, uint64_t(blocks), out, all ? 0 : size_t(most));
+      predict_one(request, gpu, how, out, all ? 0 : size_t(most));
     else
-      show_kernel(request, gpu, uint64_t(blocks), kernel, page);
+      show_kernel(request, gpu, how, kernel, page);
   } else if (comparison.empty())
     profile_one(request, out, all ? 0 : size_t(most));
   else

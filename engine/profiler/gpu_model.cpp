@@ -25,9 +25,10 @@ constexpr double kBarrierClocks = 30, kShuffleClocks = 25;  // microbenchmarks b
 // one.
 constexpr double kSmoothness = 3;
 
-double resident_blocks(const CountedLaunch& launch, const GpuDescription& gpu, double registers) {
+double resident_blocks(const CountedLaunch& launch, const GpuDescription& gpu) {
   const double threads = launch.warps() * 32.0;
-  const double per_thread = std::ceil((registers > 0 ? registers : kUnknownRegisters) / kRegisterGranule);
+  const double per_thread =
+      std::ceil((launch.registers > 0 ? launch.registers : kUnknownRegisters) / kRegisterGranule);
   const double by_registers = std::floor(gpu.registers_per_sm / (per_thread * kRegisterGranule * threads));
   const double by_shared =
       std::floor(gpu.shared_bytes_per_sm / (double(launch.shared_bytes) + kReservedShared));
@@ -60,7 +61,7 @@ Prediction predict(const CountedLaunch& launch, const GpuDescription& gpu, const
   Prediction p;
   const KernelCounts all = launch.scaled_counts();
   const double blocks = std::max<double>(double(launch.blocks), 1), warps = launch.warps();
-  const double resident = resident_blocks(launch, gpu, options.registers);
+  const double resident = resident_blocks(launch, gpu);
   p.occupancy = resident * warps * 32 / gpu.threads_per_sm;
   p.rounds = blocks / (gpu.sms * resident);
   // The SM with the most blocks decides, on the average SM's time each.

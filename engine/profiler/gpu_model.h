@@ -42,8 +42,7 @@ struct Prediction {
 };
 
 struct PredictionOptions {
-  bool graph = true;     // a node of a recorded graph, not a launch of its own
-  double registers = 0;  // per thread; 0: not known, taken for kUnknownRegisters
+  bool graph = true;  // a node of a recorded graph, not a launch of its own
   // Of the DRAM traffic counted, the part that really leaves the L2: what was written a moment ago is still
   // there.
   double dram_share = 1;

@@ -53,6 +53,7 @@ struct CountedLaunch {
   unsigned grid[3] = {1, 1, 1}, block[3] = {1, 1, 1};
   uint64_t blocks = 0, counted_blocks = 0;  // of the launch; of them, those that ran
   uint64_t shared_bytes = 0;                // of a block, static and dynamic
+  double registers = 0;                     // of a thread, where somebody knows (ptxas); else 0
   KernelCounts counts;                      // of the counted blocks
   std::vector<CountedPlace> places;         // in order of file and line
   unsigned threads() const { return block[0] * block[1] * block[2]; }

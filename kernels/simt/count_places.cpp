@@ -35,8 +35,7 @@ void ask_addr2line(const std::string& binary, const std::vector<std::pair<uint64
       const std::string line = text;
       const size_t colon = line.rfind(':');
       if (colon == std::string::npos || line[0] == '?') continue;
-      known[places[i].first] = {keep(line.substr(0, colon)),
-                                std::atoi(line.c_str() + colon + 1)};
+      known[places[i].first] = {keep(line.substr(0, colon)), std::atoi(line.c_str() + colon + 1)};
     }
     pclose(pipe);
   }
@@ -49,8 +48,8 @@ void find_lines(const std::vector<CountingLaunch>& launches, Locations& known) {
   for (const CountingLaunch& launch : launches)
     for (const auto& [pc, counts] : launch.places) {
       Dl_info info{};
-      if (pc == 0 || known.count(pc) || !dladdr(reinterpret_cast<void*>(pc), &info) || !info.dli_fname)
-        continue;
+      if (pc == 0 || known.count(pc)) continue;
+      if (!dladdr(reinterpret_cast<void*>(pc), &info) || !info.dli_fname) continue;
       unknown[info.dli_fname].insert({pc, pc - reinterpret_cast<uint64_t>(info.dli_fbase)});
     }
   for (const auto& [binary, places] : unknown) ask_addr2line(binary, {places.begin(), places.end()}, known);
@@ -64,7 +63,8 @@ plume::CountedLaunch finish(CountingLaunch& launch, const Locations& known) {
     const auto found = known.find(pc);
     std::pair<std::string, int> line{"", 0};
     if (found != known.end()) line = {found->second.file, found->second.line};
-    if (line.first.find("/kernels/simt/") != std::string::npos && counts.steps > 0) continue;  // the emulator's own
+    const bool emulator = line.first.find("/kernels/simt/") != std::string::npos;
+    if (emulator && counts.steps > 0) continue;
     lines[line] += counts;
   }
   for (auto& [line, counts] : lines) {

@@ -88,13 +88,16 @@ TEST(GpuModel, OneBlockTooManyTakesAnotherRound) {
 
 TEST(GpuModel, OccupancyIsWhatRunsOutFirst) {
   CountedLaunch launch = many_blocks();
-  EXPECT_EQ(predict(launch, round_gpu(), {.registers = 32}).occupancy, 1);
-  EXPECT_EQ(predict(launch, round_gpu(), {.registers = 64}).occupancy, 0.5);
-  EXPECT_EQ(predict(launch, round_gpu(), {.registers = 255}).occupancy, 0.125);
-  launch.shared_bytes = 99 * 1024;  // and one more: two blocks of an SM
-  EXPECT_EQ(predict(launch, round_gpu(), {.registers = 32}).occupancy, 0.25);
-  launch.shared_bytes = 100 * 1024;
-  EXPECT_EQ(predict(launch, round_gpu(), {.registers = 32}).occupancy, 0.125);
+  const auto occupancy = [&](double registers, uint64_t shared_bytes) {
+    launch.registers = registers;
+    launch.shared_bytes = shared_bytes;
+    return predict(launch, round_gpu()).occupancy;
+  };
+  EXPECT_EQ(occupancy(32, 0), 1);
+  EXPECT_EQ(occupancy(64, 0), 0.5);
+  EXPECT_EQ(occupancy(255, 0), 0.125);
+  EXPECT_EQ(occupancy(32, 99 * 1024), 0.25);  // and one KiB more: two blocks of an SM
+  EXPECT_EQ(occupancy(32, 100 * 1024), 0.125);
 }
 
 TEST(GpuModel, ALongChainIsLatency) {

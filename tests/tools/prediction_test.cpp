@@ -9,6 +9,7 @@
 #include "tests/support/tool_runner.h"
 #include "tools/cli/json.h"
 #include "tools/profiling/gpus.h"
+#include "tools/profiling/kernel_report.h"
 #include "tools/profiling/prediction.h"
 
 namespace plume::test {
@@ -61,6 +62,36 @@ TEST(Gpus, MistakesAreNamed) {
   EXPECT_THAT(error_of_description(tools::Json::array()), HasSubstr("expected an object with a 'name'"));
 }
 
+TEST(KernelReport, NamesAreThoseOfTheTable) {
+  EXPECT_EQ(tools::short_kernel_name("plume::simt_kernels::{anonymous}::rows<plume::bf16, 8, 3, 1>"),
+            "rows<bf16, 8, 3, 1>");
+  EXPECT_EQ(tools::short_kernel_name("plume::simt_kernels::sum_slices<float>"), "sum_slices<float>");
+  EXPECT_EQ(
+      tools::short_kernel_name("plume::simt_kernels::(anonymous namespace)::blocks<plume::f16, true, false>"),
+      tools::short_kernel_name("blocks<f16, 1, (bool)0>"));
+}
+
+TEST(KernelReport, FillsInRegisters) {
+  const TemporaryFolder folder;
+  std::ofstream(folder.file("report.txt"))
+      << "kernel                   | arch | registers | shared | stack | spill stores/loads\n"
+         "rows<bf16, 8, 3, 1>      |   80 |        90 |      0 |     0 | 0/0\n"
+         "rows<bf16, 8, 3, 1>      |   90 |        95 |      0 |     0 | 16/8\n"
+         "2 kernels, 1 with spills\n";
+  const auto report = tools::read_kernel_report(folder.file("report.txt"), "90");
+  ASSERT_EQ(report.size(), 1u);
+  EXPECT_EQ(report.at("rows<bf16, 8, 3, 1>").registers, 95);
+  EXPECT_EQ(report.at("rows<bf16, 8, 3, 1>").spilled_bytes, 24);
+  std::vector<CountedLaunch> launches(2);
+  launches[0].kernel = "plume::simt_kernels::{anonymous}::rows<plume::bf16, 8, 3, 1>";
+  launches[1].kernel = "plume::simt_kernels::other";
+  EXPECT_EQ(tools::set_registers(launches, report), 1u);
+  EXPECT_EQ(launches[0].registers, 95);
+  EXPECT_THROW(tools::read_kernel_report(folder.file("report.txt"), "75"), Error);
+  std::ofstream(folder.file("other.txt")) << "something else\n";
+  EXPECT_THROW(tools::read_kernel_report(folder.file("other.txt"), "90"), Error);
+}
+
 TEST(ProfileGpu, RefusesWhatItCannotDo) {
   const ToolResult unknown = run_tool("profile", {"--device", "simt", "--gpu", "gtx999"});
   EXPECT_NE(unknown.code, 0);
@@ -110,6 +141,48 @@ TEST(ProfileGpu, PredictsEveryRow) {
   EXPECT_NEAR(seconds + report["outside_seconds"].get<double>(), report["step_seconds"].get<double>(), 1e-9);
   EXPECT_GT(tools::parse_json_or_null(read_file(folder.file("t.json")))["traceEvents"].size(), 100u);
   EXPECT_THAT(read_file(folder.file("p-roofline.svg")), HasSubstr("predicted"));
+}
+
+// A sample of the blocks against all of them, on kernels of every kind.
+TEST(ProfileGpu, ASampleAgreesWithTheWhole) {
+  if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
+  tools::ProfileRequest request;
+  request.device = Device::simt;
+  request.dtype = DType::bf16;
+  request.workload = {.training = true, .size = 64, .batch = 8};
+  const GpuDescription gpu = tools::find_gpu("h100");
+  const tools::ProfileReport all = tools::predict_profile(request, gpu, {.blocks = 0}).report;
+  const tools::ProfileReport some = tools::predict_profile(request, gpu, {.blocks = 8}).report;
+  EXPECT_NEAR(some.profile.step_seconds, all.profile.step_seconds, 0.05 * all.profile.step_seconds);
+  ASSERT_EQ(some.predictions.size(), all.predictions.size());
+  KernelCounts sum_of_all, sum_of_some;
+  for (const tools::RowPrediction& row : all.predictions) sum_of_all += row.counts;
+  for (const tools::RowPrediction& row : some.predictions) sum_of_some += row.counts;
+  EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.05 * sum_of_all.sectors);
+  EXPECT_NEAR(sum_of_some.wavefronts, sum_of_all.wavefronts, 0.05 * sum_of_all.wavefronts);
+  EXPECT_NEAR(sum_of_some.mma, sum_of_all.mma, 0.05 * sum_of_all.mma);
+  EXPECT_NEAR(sum_of_some.barriers, sum_of_all.barriers, 0.05 * sum_of_all.barriers);
+}
+
+TEST(ProfileGpu, ShowsAKernelLineByLine) {
+  if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
+  const TemporaryFolder folder;
+  const std::vector<std::string> network{
+      "--device", "simt", "--gpu",   "h100", "--model", "mobilenet_v3_small",  "--size",  "64",
+      "--batch",  "2",    "--dtype", "bf16", "--html",  folder.file("k.html"), "--kernel"};
+  auto arguments = network;
+  arguments.push_back("depthwise_conv2d.forward/rows");
+  const ToolResult result = run_tool("profile", arguments);
+  ASSERT_EQ(result.code, 0) << result.err;
+  for (const char* part : {"depthwise_forward_rows<", "predicted for NVIDIA H100",
+                           "kernels/depthwise_conv2d.cu", "Vector::load(line + t * s.channels)"}) {
+    EXPECT_THAT(result.out, HasSubstr(part));
+  }
+  EXPECT_THAT(read_file(folder.file("k.html")), HasSubstr("Vector::load(line + t * s.channels)"));
+  arguments.back() = "conv3d.forward";
+  const ToolResult none = run_tool("profile", arguments);
+  EXPECT_EQ(none.code, 2);
+  EXPECT_THAT(none.err, HasSubstr("the network does not call conv3d.forward; it calls "));
 }
 
 }  // namespace

@@ -70,9 +70,11 @@ std::string launch_text(const CountedLaunch& launch, const Prediction& p, const 
       launch.grid[0], launch.grid[1], launch.grid[2], launch.block[0], launch.block[1], launch.block[2],
       launch.shared_bytes, launch.counted_blocks, launch.blocks);
   text += fmt::format(
-      "predicted for {}: {:.1f} us ({:.1f} to {:.1f}), occupancy {:.0f} % (registers not known), "
+      "predicted for {}: {:.1f} us ({:.1f} to {:.1f}), occupancy {:.0f} % ({}), "
       "{:.2f} rounds\n",
-      gpu.name, p.seconds * 1e6, p.low * 1e6, p.high * 1e6, p.occupancy * 100, p.rounds);
+      gpu.name, p.seconds * 1e6, p.low * 1e6, p.high * 1e6, p.occupancy * 100,
+      launch.registers > 0 ? fmt::format("{:.0f} registers", launch.registers) : "registers not known",
+      p.rounds);
   text += "each bound alone:";
   for (int b = 0; b < kBounds; ++b)
     if (p.parts[size_t(b)] > 0)

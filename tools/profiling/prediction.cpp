@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "engine/core/error.h"
+#include "tools/profiling/kernel_report.h"
 
 namespace plume::tools {
 namespace {
@@ -77,11 +78,12 @@ std::vector<const CountedLaunch*> CountedPass::of_call(size_t call) const {
   return found;
 }
 
-CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, uint64_t blocks,
-                       bool places) {
+CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, const CountRequest& how) {
   const KernelCounter& counter = kernel_counter(Device::simt);
   PLUME_CHECK(counter.counts_memory(),
               "--gpu: the simt device of this build does not count; configure with -DPLUME_COUNTERS=ON");
+  std::map<std::string, CompiledKernel> compiled;
+  if (!how.kernel_report.empty()) compiled = read_kernel_report(how.kernel_report, how.arch);
   CountedPass pass;
   pass.profiler = std::make_unique<Profiler>(context(Device::simt));
   counter.begin(count_options(gpu, 1, false));
@@ -90,9 +92,10 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
   counter.end();
   CachingAllocator& memory = device_allocator(Device::simt);
   memory.reset_peak();
-  counter.begin(count_options(gpu, blocks, places));
+  counter.begin(count_options(gpu, how.blocks, how.places));
   pass.profiler->learn([&] { run.pass(); });
   pass.launches = counter.end();
+  pass.unknown_registers = set_registers(pass.launches, compiled);
   const size_t seen = pass.profiler->launch_owners().size();
   if (seen != pass.launches.size())
     fail(ErrorKind::internal, "profile: {} launches were seen, {} counted", seen, pass.launches.size());
@@ -115,8 +118,9 @@ std::vector<Prediction> predict_call(const CountedPass& pass, size_t call, const
   return predictions;
 }
 
-PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescription& gpu, uint64_t blocks) {
-  CountedPass counted = count_pass(request, gpu, blocks, false);
+PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescription& gpu,
+                                 const CountRequest& how) {
+  CountedPass counted = count_pass(request, gpu, how);
   const std::vector<ProfileCall>& calls = counted.profiler->calls();
   PredictedProfile result;
   ProfileReport& report = result.report;
@@ -147,6 +151,7 @@ PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescrip
   report.request = request;
   report.machine = gpu.name + " (predicted)";
   report.predicted_for = gpu.name;
+  report.unknown_registers = counted.unknown_registers;
   report.classes = counted.classes;
   report.parameters = counted.parameters;
   report.macs_per_image = forward_macs(request, counted.classes);

@@ -14,15 +14,20 @@ Ceilings ceilings_of(const GpuDescription& gpu);
 struct CountedPass {
   std::unique_ptr<Profiler> profiler;   // knows the calls, and which launch is whose
   std::vector<CountedLaunch> launches;  // in order
+  size_t unknown_registers = 0;         // launches that the report of the compiler does not name
   int classes = 0;
   int64_t parameters = 0;
   MemoryStatistics memory;
   std::vector<const CountedLaunch*> of_call(size_t call) const;
 };
-// `blocks`: at most so many of each launch; `places`: with the lines of the source. Throws usage when simt was
-// built without counters.
-CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, uint64_t blocks,
-                       bool places);
+// `blocks`: at most so many of each launch; `places`: with the lines of the source. Throws usage when simt
+// was built without counters.
+struct CountRequest {
+  uint64_t blocks = 8;
+  bool places = false;
+  std::string kernel_report, arch = "90";  // a file for read_kernel_report(), or empty
+};
+CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, const CountRequest& how);
 
 // The prediction of a call's launches, and their sum.
 std::vector<Prediction> predict_call(const CountedPass& pass, size_t call, const GpuDescription& gpu);
@@ -34,6 +39,7 @@ struct PredictedProfile {
 
 // Runs the network on the simt device, a few blocks of each launch: one of each of `blocks` parts of the
 // grid. Throws usage when simt was built without counters.
-PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescription& gpu, uint64_t blocks);
+PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescription& gpu,
+                                 const CountRequest& how);
 
 }  // namespace plume::tools

@@ -50,6 +50,7 @@ struct ProfileReport {
   // Predictions only (prediction.h): for which GPU, its range, and what stands behind each row.
   std::string predicted_for;
   double low_seconds = 0, high_seconds = 0;
+  size_t unknown_registers = 0;            // launches whose registers nobody told
   std::vector<RowPrediction> predictions;  // one for each row, or none
 };
 
