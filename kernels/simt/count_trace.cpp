@@ -71,29 +71,6 @@ void Counter::close_launch() {
     launch.places.emplace_back(lockstep_.nodes()[node].pc, counts_[node]);
 }
 
-// What stands between two places that report themselves belongs to the first. x86-64 code has 4.3 bytes an
-// instruction; each report takes two or three.
-void Counter::estimate_instructions() {
-  constexpr double kBytes = 4.3, kReport = 2.5, kLongest = 150;
-  std::vector<uint32_t> order;
-  for (uint32_t node = 0; node < counts_.size(); ++node)
-    if (visits_[node] > 0) order.push_back(node);
-  const auto& nodes = lockstep_.nodes();
-  std::sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return nodes[a].pc < nodes[b].pc; });
-  for (size_t i = 0; i < order.size(); ++i) {
-    const EventKind kind = kinds_[order[i]];
-    double instructions = kind == EventKind::step ? 0 : 1;
-    // Behind the others stands the emulator's code.
-    const bool plain = kind == EventKind::step || kind == EventKind::load || kind == EventKind::store ||
-                       kind == EventKind::shared_load || kind == EventKind::shared_store;
-    if (plain && i + 1 < order.size()) {
-      const auto bytes = double(nodes[order[i + 1]].pc - nodes[order[i]].pc);
-      instructions += std::clamp(bytes / kBytes - kReport, 0.0, kLongest);
-    }
-    counts_[order[i]].instructions += instructions * visits_[order[i]];
-  }
-}
-
 void Counter::launch(const Launch& config, const char* pretty_name) {
   if (!counting_) return;
   close_launch();

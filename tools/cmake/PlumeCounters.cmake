@@ -1,8 +1,9 @@
 # plume_count_kernels(sources...): compiles kernels so that kernels/simt/count_trace.cpp sees every access and
 # every branch. Only the compiler's part of the sanitizers is used; their libraries must not be linked. What
-# would tear a lane's accesses apart, or draw a loop or a branch of the source twice, is turned off.
+# would tear a lane's accesses apart, or draw a loop or a branch of the source twice, is turned off; all build
+# types count the same.
 function(plume_count_kernels)
-  set(flags -fsanitize=thread -fsanitize-coverage=trace-pc -g1 -fno-optimize-sibling-calls)
+  set(flags -O2 -fsanitize=thread -fsanitize-coverage=trace-pc -g1 -fno-optimize-sibling-calls)
   if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
     list(REMOVE_ITEM flags -fsanitize-coverage=trace-pc)
     list(APPEND flags -fsanitize-coverage=bb,trace-pc "SHELL:-mllvm -tsan-instrument-atomics=0"
@@ -12,5 +13,6 @@ function(plume_count_kernels)
       -fno-tree-vectorize -fno-tree-slp-vectorize -fno-tree-tail-merge -fno-crossjumping -fno-unswitch-loops
       -fno-unroll-loops -fno-peel-loops -fno-tree-sra -fno-code-hoisting -fno-ipa-icf)
   endif()
-  set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "${flags}")
+  # A precompiled header without line numbers does not fit.
+  set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "${flags}" SKIP_PRECOMPILE_HEADERS ON)
 endfunction()
