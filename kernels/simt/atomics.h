@@ -17,9 +17,9 @@ template <class T, class F>
 #if defined(PLUME_RACE)
 __attribute__((noinline))
 #elif defined(PLUME_COUNTERS)
-__attribute__((noinline, no_sanitize_coverage))
+__attribute__((noinline))
 #endif
-SIMT_NO_TSAN inline T
+SIMT_NO_TSAN SIMT_NOT_INSTRUMENTED inline T
 read_modify_write(T* address, F change) {
   using Word =
       std::conditional_t<sizeof(T) == 8, uint64_t, std::conditional_t<sizeof(T) == 4, uint32_t, uint16_t>>;
