@@ -24,10 +24,6 @@ uint64_t load_word(const uint8_t* from) {
   return word;
 }
 
-uint64_t hash_text(const std::string& text, uint64_t seed) {
-  return hash_bytes({reinterpret_cast<const uint8_t*>(text.data()), text.size()}, seed);
-}
-
 template <class T>
 uint64_t hash_values(std::span<const T> values, uint64_t seed = 0) {
   return hash_bytes({reinterpret_cast<const uint8_t*>(values.data()), values.size_bytes()}, seed);
@@ -64,6 +60,10 @@ uint64_t hash_bytes(std::span<const uint8_t> bytes, uint64_t seed) {
   for (size_t i = 0; i < left; ++i) result = (result ^ at[i]) * kMultiplier;
   for (const uint64_t lane : lanes) result = mix(result ^ lane) * kMultiplier;
   return mix(result);
+}
+
+uint64_t hash_text(std::string_view text, uint64_t seed) {
+  return hash_bytes({reinterpret_cast<const uint8_t*>(text.data()), text.size()}, seed);
 }
 
 const char* name(Split split) {

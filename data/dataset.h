@@ -129,5 +129,6 @@ std::string hexadecimal(uint64_t value);  // 16 digits
 
 // 64-bit hash of bytes (not cryptographic), the same on every little-endian machine.
 uint64_t hash_bytes(std::span<const uint8_t> bytes, uint64_t seed = 0);
+uint64_t hash_text(std::string_view text, uint64_t seed = 0);
 
 }  // namespace plume::data

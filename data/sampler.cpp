@@ -9,7 +9,7 @@
 
 namespace plume::data {
 namespace {
-constexpr uint64_t kStream = 0x6F726472ull << 32;  // keeps these random numbers apart from all others
+constexpr uint64_t kOrderStream = 0x6F726472ull << 32;  // keeps these random numbers apart from all others
 }
 
 Sampler::Sampler(int64_t dataset_size, const SamplerParams& params) : params_(params) {
@@ -38,7 +38,7 @@ std::vector<int64_t> Sampler::order(int64_t epoch) const {
   std::iota(all.begin(), all.end(), int64_t(0));
   if (params_.shuffle) {
     // Fisher-Yates; std::shuffle is not the same in every standard library.
-    RandomSequence random(params_.seed, kStream | uint64_t(epoch));
+    RandomSequence random(params_.seed, kOrderStream | uint64_t(epoch));
     for (size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[random.below(i)]);
   }
   if (params_.world == 1) return all;

@@ -9,7 +9,7 @@
 namespace plume::data {
 namespace {
 
-constexpr uint64_t kStream = 0x61756769ull << 32;  // keeps these random numbers apart from all others
+constexpr uint64_t kAugmentStream = 0x61756769ull << 32;  // keeps these random numbers apart from all others
 
 // Random numbers of one image. Every stage draws from counters of its own, so that one that needs more
 // numbers, or is switched on, leaves the others' outcomes alone.
@@ -18,7 +18,7 @@ class ImageDraws : public Draws {
   enum Stage : uint64_t { crop_and_flip, resized_crop, policy, erasing };
 
   ImageDraws(uint64_t seed, int64_t epoch, int64_t index, Stage stage)
-      : seed_(seed), stream_(kStream | uint64_t(epoch)), counter_(uint64_t(index) | stage << kStageShift) {}
+      : seed_(seed), stream_(kAugmentStream | uint64_t(epoch)), counter_(uint64_t(index) | stage << kStageShift) {}
   uint32_t bits() override {
     if (used_ == 4) {
       block_ = philox(seed_, counter_, stream_);

@@ -4,7 +4,7 @@
 namespace plume::data {
 namespace {
 
-size_t big_endian(Bytes bytes, size_t at) { return size_t(bytes[at]) << 8 | bytes[at + 1]; }
+size_t big_endian16(Bytes bytes, size_t at) { return size_t(bytes[at]) << 8 | bytes[at + 1]; }
 
 // The tables of a Huffman segment (ITU-T T.81, B.2.4.2). Decoders have overrun their arrays on too many
 // codes.
@@ -51,7 +51,7 @@ void check_jpeg_segments(Bytes bytes, const std::string& name) {
     if (marker == 0xD9) return;
     if (marker == 0xD8 || marker == 0x01) continue;
     if (bytes.size() - at < 2) ends();
-    const size_t length = big_endian(bytes, at);
+    const size_t length = big_endian16(bytes, at);
     if (length < 2) reject(name, "JPEG segment at byte {} has length {}", at, length);
     if (length > bytes.size() - at) ends();
     const Bytes segment = bytes.subspan(at, length);

@@ -11,7 +11,7 @@ namespace {
 constexpr size_t kSignatureSize = 8, kHeaderSize = 13;
 constexpr int64_t kMostInflated = 1032;  // bytes from a byte of deflated data
 
-uint32_t big_endian(Bytes bytes, size_t at) {
+uint32_t big_endian32(Bytes bytes, size_t at) {
   return uint32_t(bytes[at]) << 24 | uint32_t(bytes[at + 1]) << 16 | uint32_t(bytes[at + 2]) << 8 |
          bytes[at + 3];
 }
@@ -47,7 +47,7 @@ struct Header {
 
 Header read_header(Bytes data, const std::string& name) {
   if (data.size() != kHeaderSize) reject(name, "PNG header of {} bytes, expected 13", data.size());
-  const Header h{big_endian(data, 0), big_endian(data, 4), data[8], data[9], data[12]};
+  const Header h{big_endian32(data, 0), big_endian32(data, 4), data[8], data[9], data[12]};
   check_size(name, "PNG", h.width, h.height);
   const bool small = h.depth == 1 || h.depth == 2 || h.depth == 4, large = h.depth == 16;
   const bool known = (h.kind == 0 && (small || h.depth == 8 || large)) ||
@@ -99,13 +99,13 @@ PngFile read_png(Bytes bytes, const std::string& name) {
       if (any) break;
       reject(name, "PNG ends at byte {}, before its image data", bytes.size());
     }
-    const size_t length = big_endian(bytes, at);
+    const size_t length = big_endian32(bytes, at);
     const std::string_view type(reinterpret_cast<const char*>(bytes.data()) + at + 4, 4);
     if (any && type != "IDAT") break;
     if (length > bytes.size() - at - 12)
       reject(name, "PNG chunk at byte {} has {} bytes, the file has {} left", at, length,
              bytes.size() - at - 12);
-    if (png_checksum(bytes.subspan(at + 4, length + 4)) != big_endian(bytes, at + 8 + length))
+    if (png_checksum(bytes.subspan(at + 4, length + 4)) != big_endian32(bytes, at + 8 + length))
       reject(name, "PNG chunk at byte {} has a wrong checksum", at);
     const Bytes content = bytes.subspan(at + 8, length);
     if (header_data.empty() != (type == "IHDR"))

@@ -9,8 +9,8 @@
 namespace plume::data {
 namespace {
 
-constexpr int kSide = 32;
-constexpr size_t kPlane = size_t(kSide) * kSide, kImage = kPlane * kChannels;
+constexpr int kCifarSide = 32;
+constexpr size_t kPlane = size_t(kCifarSide) * kCifarSide, kImage = kPlane * kChannels;
 
 // The same images as pickles, which are programs, or as Matlab's files: names what is there and what to
 // fetch.
@@ -139,8 +139,8 @@ const CifarFormat& cifar100_format() {
 
 DatasetInfo cifar_traits(const CifarFormat& format) {
   return {.name = format.name,
-          .height = kSide,
-          .width = kSide,
+          .height = kCifarSide,
+          .width = kCifarSide,
           .class_names = format.class_names,
           .statistics = format.statistics};
 }

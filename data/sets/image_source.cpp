@@ -14,10 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-uint64_t hash_text(const std::string& text, uint64_t seed) {
-  return hash_bytes({reinterpret_cast<const uint8_t*>(text.data()), text.size()}, seed);
-}
-
 }  // namespace
 
 uint64_t source_fingerprint(const ImageSource& source) {

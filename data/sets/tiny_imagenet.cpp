@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMostText = 16 << 20;  // bytes of a list
 constexpr size_t kMostClasses = 10'000;
-constexpr int kSide = 64;
+constexpr int kTinySide = 64;
 
 std::string lower(std::string text) {
   for (char& c : text) c = char(std::tolower(static_cast<unsigned char>(c)));
@@ -174,8 +174,8 @@ void list_val(const std::map<std::string, int32_t>& labels, ImageSource& source)
 
 DatasetInfo tiny_imagenet_traits() {
   return {.name = "tiny-imagenet",
-          .height = kSide,
-          .width = kSide,
+          .height = kTinySide,
+          .width = kTinySide,
           .statistics = {{0.4802f, 0.4481f, 0.3975f}, {0.2770f, 0.2691f, 0.2821f}}};
 }
 

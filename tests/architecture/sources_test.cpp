@@ -9,7 +9,7 @@
 #include "engine/core/text.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::sources_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -79,5 +79,24 @@ TEST(Sources, PagesHaveShortLines) {
   }
 }
 
+// Files of a folder are compiled together, those of operations' and the emulator's tests excepted.
+TEST(Sources, TestsHaveNamespacesOfTheirOwn) {
+  size_t tests = 0;
+  for (const std::string& path : files_with({".cpp"})) {
+    const std::string stem = fs::path(path).stem();
+    if (!path.starts_with("tests/") || !stem.ends_with("_test")) continue;
+    if (path.starts_with("tests/ops/") || path.starts_with("tests/simt/")) continue;
+    ++tests;
+    const std::vector<std::string> lines = lines_of(path);
+    EXPECT_TRUE(std::any_of(lines.begin(), lines.end(),
+                            [&](const std::string& line) {
+                              return line.starts_with("namespace plume") &&
+                                     line.ends_with("::" + stem + " {");
+                            }))
+        << path << ": no namespace ...::" << stem;
+  }
+  EXPECT_GT(tests, 80u);
+}
+
 }  // namespace
-}  // namespace plume
+}  // namespace plume::sources_test

@@ -58,7 +58,7 @@ void Progress::log_to(const std::string& path) {
 }
 
 bool Progress::due() const {
-  const double since = std::chrono::duration<double>(Clock::now() - last_).count();
+  const double since = seconds_since(last_);
   return style_ == Style::automatic && since >= (terminal_ ? kTerminalSeconds : kPlainSeconds);
 }
 

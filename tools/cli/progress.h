@@ -1,11 +1,12 @@
 // What a training run says: a bar on a terminal, plain lines elsewhere (shows_bar() tells which), one JSON
 // line per epoch for programs; and a log file with all of it. Only the bar has control characters.
 #pragma once
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <string>
+
+#include "tools/cli/clock.h"
 
 namespace plume::tools {
 
@@ -36,7 +37,6 @@ class Progress {
   bool due() const;                       // update() would show something
 
  private:
-  using Clock = std::chrono::steady_clock;
   struct Close {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };

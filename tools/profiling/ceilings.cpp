@@ -1,7 +1,6 @@
 #include "tools/profiling/ceilings.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <numeric>
@@ -20,11 +19,10 @@
 #include "engine/core/thread_pool.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/linear.h"
+#include "tools/cli/clock.h"
 
 namespace plume::tools {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // The best of several runs: a ceiling is what undisturbed hardware reaches.
 template <class F>
@@ -33,7 +31,7 @@ double best_seconds(F&& f, int runs) {
   for (int i = 0; i < runs; ++i) {
     const Clock::time_point start = Clock::now();
     f();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
+    best = std::min(best, seconds_since(start));
   }
   return best;
 }

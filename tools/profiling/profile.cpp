@@ -1,18 +1,12 @@
 #include "tools/profiling/profile.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "engine/profiler/cost.h"
+#include "tools/cli/clock.h"
 
 namespace plume::tools {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 }  // namespace
 

@@ -1,12 +1,12 @@
 #include "tools/training/evaluation.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "engine/autograd/tape.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/profiler/cost.h"
+#include "tools/cli/clock.h"
 #include "tools/cli/signals.h"
 #include "tools/profiling/energy.h"
 #include "tools/training/evaluation_passes.h"
@@ -15,12 +15,6 @@
 
 namespace plume::tools {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 Tensor random_images(int64_t batch, int height, int width, uint64_t seed, Device device) {
   RandomSequence random(seed);

@@ -10,6 +10,7 @@
 #include "engine/files/atomic_file.h"
 #include "engine/memory/allocator.h"
 #include "engine/ops/layer_random.h"
+#include "tools/cli/clock.h"
 #include "tools/cli/environment.h"
 #include "tools/cli/json_fields.h"
 #include "tools/cli/model.h"
@@ -21,8 +22,6 @@
 
 namespace plume::tools {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 FitOptions fit_options(const RunOptions& options) {
   return {.key = options.weights_key, .ignore = split_patterns(options.ignore)};

@@ -1,0 +1,40 @@
+// <folder>_tests [x_test ...]: all tests of a folder, or those of the files that are named.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <string>
+
+namespace {
+
+// Suite names of the tests in <file>.cpp as a filter; empty when there are none.
+std::string filter_of(const std::string& file) {
+  std::string filter;
+  const testing::UnitTest& tests = *testing::UnitTest::GetInstance();
+  for (int s = 0; s < tests.total_test_suite_count(); ++s) {
+    const testing::TestSuite& suite = *tests.GetTestSuite(s);
+    for (int t = 0; t < suite.total_test_count(); ++t) {
+      const testing::TestInfo& test = *suite.GetTestInfo(t);
+      if (std::filesystem::path(test.file()).stem() != file) continue;
+      filter += std::string(suite.name()) + "." + test.name() + ":";
+    }
+  }
+  return filter;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  std::string filter;
+  for (int i = 1; i < argc; ++i) {
+    const std::string more = filter_of(argv[i]);
+    if (more.empty()) {
+      std::fprintf(stderr, "%s: no tests of '%s.cpp' here; the name of a file, like tensor_test\n", argv[0], argv[i]);
+      return 2;
+    }
+    filter += more;
+  }
+  if (!filter.empty()) GTEST_FLAG_SET(filter, filter);
+  return RUN_ALL_TESTS();
+}
