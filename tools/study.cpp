@@ -9,6 +9,7 @@
 
 #include "engine/files/read_file.h"
 #include "models/registry.h"
+#include "tools/cli/json.h"
 #include "tools/cli/main.h"
 #include "tools/cli/signals.h"
 #include "tools/study/cell.h"

@@ -5,6 +5,7 @@
 
 #include "data/sets/registry.h"
 #include "engine/ops/augment_images.h"
+#include "tools/cli/json.h"
 #include "tools/cli/main.h"
 #include "tools/cli/preprocessing.h"
 #include "tools/training/checkpoint.h"
