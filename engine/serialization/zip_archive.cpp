@@ -43,6 +43,12 @@ constexpr Crc32Tables make_tables() {
 }
 constexpr Crc32Tables kTables = make_tables();
 
+// Of a TorchScript archive, whose code is compressed: "top/code/__torch__/models.py".
+bool is_program(const std::string& entry) {
+  return entry.find("/code/") != std::string::npos &&
+         (entry.ends_with(".py") || entry.ends_with(".debug_pkl"));
+}
+
 const char* problem_of(const std::string& entry) {
   if (entry.empty()) return "is empty";
   if (entry.find('\0') != std::string::npos) return "holds NUL";
@@ -188,6 +194,10 @@ void ZipArchive::read_directory(const Directory& directory) {
       refuse("ZipBadName", message("the name {} {}", in_quotes(entry.name), problem));
     const std::string quoted = in_quotes(entry.name);
     if ((flags & (kEncrypted | kOtherEncryption)) != 0) refuse("ZipEncrypted", quoted + " is encrypted");
+    if (method != 0 && is_program(entry.name))
+      refuse("ZipCompressed", message("holds {}: is a model as a program, as torch.jit.save() writes them, "
+                                      "expected a dict of tensors: torch.save() its state_dict()",
+                                      quoted));
     if (method != 0)
       refuse("ZipCompressed", message("{} has compression method {}, expected 0 (stored)", quoted, method));
     entry.crc = number<uint32_t>(rest, 16);

@@ -133,6 +133,8 @@ TEST_F(TorchFileTest, BadZip) {
   refuse_zip(with([](ZipItem& i) { i.flags = 1; }), "ZipEncrypted", "'top/data/0'");
   refuse_zip(with([](ZipItem& i) { i.flags = 1 << 13; }), "ZipEncrypted");
   refuse_zip(with([](ZipItem& i) { i.method = 8; }), "ZipCompressed", "method 8");
+  refuse_zip(with([](ZipItem& i) { i.name = "top/code/__torch__/net.py", i.method = 8; }), "ZipCompressed",
+             "torch.jit.save() writes them");
   refuse_zip(with([](ZipItem& i) { i.local_signature = 0; }), "ZipLocalHeader");
   refuse_zip(with([](ZipItem& i) { i.local_name = "top/data/1"; }), "ZipLocalHeader");
   refuse_zip(with([](ZipItem& i) { i.local_name = "top/data/10"; }), "ZipLocalHeader");
