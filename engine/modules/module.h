@@ -77,8 +77,8 @@ class Module : public ScopeOwner {
   void to(Device device);                    // moves parameters and buffers; gradients are dropped
   void initialize(RandomSequence& random);   // fresh values for all parameters and buffers
   // Residual branches begin at nothing: the scale of the batch norm that ends each of them becomes 0, so that
-  // a deep network begins as a shallow one (torchvision's zero_init_residual; Goyal et al. 2017, section 5.1).
-  // On the cpu, before training. Returns how many branches there are.
+  // a deep network begins as a shallow one (torchvision's zero_init_residual; Goyal et al. 2017, 5.1). On the
+  // cpu, before training. Returns how many branches there are.
   int zero_residual_branches();
   int64_t parameter_count();
 

@@ -12,7 +12,7 @@
 #include "engine/core/kernel_slot.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::includes_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -293,4 +293,4 @@ TEST(Slots, EveryOneHasASimtVariant) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::includes_test

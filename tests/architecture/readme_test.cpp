@@ -7,7 +7,7 @@
 #include "engine/core/text.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::readme_test {
 namespace {
 
 std::string source(const std::string& path) { return test::read_file(PLUME_SOURCE_DIR "/" + path); }
@@ -54,4 +54,4 @@ TEST(Readme, TheWayOfAnImageNamesFilesThatExist) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::readme_test

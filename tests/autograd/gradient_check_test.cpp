@@ -9,7 +9,7 @@
 #include "engine/autograd/tape.h"
 #include "engine/core/random.h"
 
-namespace plume {
+namespace plume::gradient_check_test {
 namespace {
 
 using testing::Each;
@@ -111,4 +111,4 @@ TEST(GradientCheck, AReferenceOfAnotherSizeIsRefused) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::gradient_check_test

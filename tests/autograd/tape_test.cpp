@@ -10,7 +10,7 @@
 #include "engine/ops/add.h"
 #include "engine/ops/relu.h"
 
-namespace plume {
+namespace plume::tape_test {
 namespace {
 
 using testing::Each;
@@ -323,4 +323,4 @@ TEST(Tape, DeepChainsDoNotOverflowTheStackWhenDropped) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::tape_test

@@ -8,7 +8,7 @@
 
 #include "engine/core/error.h"
 
-namespace plume::test {
+namespace plume::test::allocator_test {
 namespace {
 
 // A source that knows what it gave out, and runs dry after `limit` bytes.
@@ -162,4 +162,4 @@ TEST(AllocatorTest, OneHoldAtATime) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::allocator_test

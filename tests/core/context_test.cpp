@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace plume {
+namespace plume::context_test {
 namespace {
 
 TEST(Context, OnePerDeviceForTheLifeOfTheProcess) {
@@ -33,4 +33,4 @@ TEST(Context, CountersAreHandedOutOnce) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::context_test

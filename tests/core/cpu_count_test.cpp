@@ -10,7 +10,7 @@
 
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::cpu_count_test {
 namespace {
 
 double quota_of_tree(const std::string& tree) { return cpu_quota(test::fixture("cpu_trees/" + tree)); }
@@ -107,4 +107,4 @@ TEST(UsableCoresTest, FollowsAffinityAndRanks) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::cpu_count_test

@@ -14,7 +14,7 @@
 #include "engine/core/tensor.h"
 #include "engine/memory/allocator.h"
 
-namespace plume::test {
+namespace plume::test::device_test {
 namespace {
 
 // What was mapped before the first test asked for the cuda device.
@@ -180,4 +180,4 @@ TEST_F(CudaTest, AskingForTooMuchIsAResourceErrorAndLeavesTheDeviceUsable) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::device_test

@@ -7,7 +7,7 @@
 #include "engine/core/shape.h"
 #include "engine/core/text.h"
 
-namespace plume {
+namespace plume::error_test {
 namespace {
 
 TEST(Text, NamesFromADiskStayOnTheirLine) {
@@ -82,4 +82,4 @@ TEST(Device, NamesParseBack) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::error_test

@@ -9,7 +9,7 @@
 #include "engine/ops/add.h"
 #include "engine/ops/relu.h"
 
-namespace plume::test {
+namespace plume::test::graph_test {
 namespace {
 
 class GraphTest : public testing::TestWithParam<Device> {
@@ -76,4 +76,4 @@ INSTANTIATE_TEST_SUITE_P(Devices, GraphTest, testing::Values(Device::cpu, Device
                          [](const auto& device) { return std::string(name(device.param)); });
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::graph_test

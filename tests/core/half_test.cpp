@@ -11,7 +11,7 @@
 
 #include "engine/core/random.h"
 
-namespace plume {
+namespace plume::half_test {
 namespace {
 
 struct Format {
@@ -160,4 +160,4 @@ TEST(Half, KnownValues) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::half_test

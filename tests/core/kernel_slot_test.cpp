@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace plume {
+namespace plume::kernel_slot_test {
 namespace {
 
 using testing::ElementsAre;
@@ -268,4 +268,4 @@ TEST_F(KernelSlotTest, AnObserverSeesTheOperandsAndTheEndOfACallThatThrows) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::kernel_slot_test

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace plume {
+namespace plume::random_test {
 namespace {
 
 // Known-answer vectors of the Random123 distribution (kat_vectors, philox4x32 10).
@@ -33,4 +33,4 @@ TEST(Random, NormalHasUnitVariance) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::random_test

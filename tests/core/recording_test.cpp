@@ -10,7 +10,7 @@
 #include "engine/core/tensor.h"
 #include "engine/memory/staging.h"
 
-namespace plume::test {
+namespace plume::test::recording_test {
 namespace {
 
 class RecordingTest : public testing::TestWithParam<Device> {
@@ -87,4 +87,4 @@ INSTANTIATE_TEST_SUITE_P(Devices, RecordingTest, testing::Values(Device::cpu, De
                          [](const auto& device) { return std::string(name(device.param)); });
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::recording_test

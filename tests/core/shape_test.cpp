@@ -7,7 +7,7 @@
 
 #include "engine/core/error.h"
 
-namespace plume {
+namespace plume::shape_test {
 namespace {
 
 using testing::HasSubstr;
@@ -74,4 +74,4 @@ TEST(Shape, With) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::shape_test

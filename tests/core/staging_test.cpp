@@ -8,7 +8,7 @@
 
 #include "engine/core/context.h"
 
-namespace plume {
+namespace plume::staging_test {
 namespace {
 
 // A device whose streams do as little as they may: what a stream was given runs only when the host or another
@@ -159,4 +159,4 @@ TEST(StagingOnTheHost, HandsTheTensorsOver) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::staging_test

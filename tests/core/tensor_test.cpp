@@ -7,7 +7,7 @@
 
 #include "engine/core/error.h"
 
-namespace plume {
+namespace plume::tensor_test {
 namespace {
 
 using testing::Each;
@@ -156,4 +156,4 @@ TEST(Tensor, EmptyLikeTakesDtypeAndDevice) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::tensor_test

@@ -13,7 +13,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace plume {
+namespace plume::thread_pool_test {
 namespace {
 
 using std::chrono::steady_clock;
@@ -219,4 +219,4 @@ TEST(ComputeThreadsTest, FollowsWhatIsSet) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::thread_pool_test

@@ -5,7 +5,7 @@
 #include <climits>
 #include <numeric>
 
-namespace plume {
+namespace plume::view_test {
 namespace {
 
 Tensor counted(const Shape& shape) {
@@ -70,4 +70,4 @@ TEST(View, TheElementTypeIsChecked) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::view_test

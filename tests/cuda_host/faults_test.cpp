@@ -9,7 +9,7 @@
 #include "tests/cuda_host/small_training.h"
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::faults_test {
 namespace {
 
 using testing::HasSubstr;
@@ -164,4 +164,4 @@ TEST_F(FaultsOnStandIn, ABuildWithoutKernelsForTheGpuFallsBackToTheCpu) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::faults_test

@@ -3,7 +3,7 @@
 #include "tests/cuda_host/small_training.h"
 #include "tools/training/evaluation_passes.h"
 
-namespace plume::test {
+namespace plume::test::late_results_test {
 namespace {
 
 using LateResults = OnStandIn;
@@ -56,4 +56,4 @@ TEST_F(LateResults, AnEvaluationDoesNotWaitForTheDevice) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::late_results_test

@@ -8,7 +8,7 @@
 #include "tools/profiling/profile.h"
 #include "tools/profiling/workload.h"
 
-namespace plume::test {
+namespace plume::test::model_run_test {
 namespace {
 
 using tools::ModelRun;
@@ -72,4 +72,4 @@ TEST_F(ProfilerOnStandIn, KernelsOfAReplayBelongToTheirCalls) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::model_run_test

@@ -10,7 +10,7 @@
 #include "models/registry.h"
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::programs_test {
 namespace {
 
 using testing::HasSubstr;
@@ -138,4 +138,4 @@ TEST_F(ProgramsOnStandIn, BenchModelsTimesEveryMode) {
 #endif
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::programs_test

@@ -6,7 +6,7 @@
 
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::recorded_training_test {
 namespace {
 
 // Four steps an epoch of which the last is a short one.
@@ -116,4 +116,4 @@ TEST(RecordedTrainingOptions, ALastLayerBehindFrozenBatchNorms) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::recorded_training_test

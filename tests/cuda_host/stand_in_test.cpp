@@ -11,7 +11,7 @@
 #include "engine/ops/relu.h"
 #include "tests/cuda_host/on_stand_in.h"
 
-namespace plume::test {
+namespace plume::test::stand_in_test {
 namespace {
 
 using testing::HasSubstr;
@@ -169,4 +169,4 @@ TEST_F(StandInTest, MemoryEnds) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::stand_in_test

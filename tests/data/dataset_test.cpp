@@ -6,7 +6,7 @@
 
 #include "engine/core/error.h"
 
-namespace plume::data {
+namespace plume::data::dataset_test {
 namespace {
 
 DatasetInfo two_classes() {
@@ -106,4 +106,4 @@ TEST(Dataset, RefusesPlacesOutsideThePixels) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::dataset_test

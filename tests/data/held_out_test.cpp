@@ -9,7 +9,7 @@
 #include "data/sets/synthetic.h"
 #include "engine/core/error.h"
 
-namespace plume::data {
+namespace plume::data::held_out_test {
 namespace {
 
 using testing::HasSubstr;
@@ -118,4 +118,4 @@ TEST(Subset, SharesThePixelsOfItsImages) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::held_out_test

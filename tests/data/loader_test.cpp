@@ -10,7 +10,7 @@
 #include "engine/ops/augment_images.h"
 #include "tests/support/drawn_images.h"
 
-namespace plume::data {
+namespace plume::data::loader_test {
 namespace {
 
 constexpr int kSize = 6;
@@ -320,4 +320,4 @@ TEST(Loader, RefusesImpossibleParameters) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::loader_test

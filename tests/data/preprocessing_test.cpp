@@ -6,7 +6,7 @@
 #include "data/sets/registry.h"
 #include "tests/data/images/image_files.h"
 
-namespace plume::data {
+namespace plume::data::preprocessing_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -153,4 +153,4 @@ TEST(Preprocessing, SetsAreKnownByName) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::preprocessing_test

@@ -7,7 +7,7 @@
 
 #include "engine/core/error.h"
 
-namespace plume::data {
+namespace plume::data::sampler_test {
 namespace {
 
 SamplerParams shuffled(uint64_t seed = 3) {
@@ -109,4 +109,4 @@ TEST(Sampler, RefusesImpossibleShares) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::sampler_test

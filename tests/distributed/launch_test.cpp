@@ -7,7 +7,7 @@
 
 #include "engine/core/error.h"
 
-namespace plume {
+namespace plume::launch_test {
 namespace {
 
 std::map<std::string, std::string> environment;
@@ -56,4 +56,4 @@ TEST(Launch, RefusesWhatIsNoRank) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::launch_test

@@ -13,7 +13,7 @@
 #include "engine/core/error.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::atomic_file_test {
 namespace {
 
 using test::read_file;
@@ -162,4 +162,4 @@ TEST(AtomicFile, AKilledProcessLeavesTheOldFile) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::atomic_file_test

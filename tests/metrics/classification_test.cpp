@@ -7,7 +7,7 @@
 #include "engine/serialization/safetensors.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::classification_test {
 namespace {
 
 // The fixture is in single precision.
@@ -60,4 +60,4 @@ TEST(ClassificationTest, AClassThatOccursNowhereDoesNotCount) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::classification_test

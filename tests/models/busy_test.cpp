@@ -13,7 +13,7 @@
 #include "models/registry.h"
 #include "tests/support/networks.h"
 
-namespace plume {
+namespace plume::busy_test {
 namespace {
 
 constexpr int kCores = 2, kLoopsPerCore = 2;
@@ -107,4 +107,4 @@ TEST(BusyMachineTest, TwoThreadsAreNoSlowerThanOne) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::busy_test

@@ -5,7 +5,7 @@
 #include "models/registry.h"
 #include "tests/support/networks.h"
 
-namespace plume {
+namespace plume::evaluation_test {
 namespace {
 
 constexpr double kFusedTolerance = 1e-4;
@@ -80,4 +80,4 @@ INSTANTIATE_TEST_SUITE_P(Networks, Evaluation, testing::ValuesIn(cases()), [](co
 });
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::evaluation_test

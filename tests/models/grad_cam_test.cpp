@@ -10,7 +10,7 @@
 #include "tests/support/networks.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::grad_cam_test {
 namespace {
 
 class GradCamTest : public testing::TestWithParam<std::string> {};
@@ -80,4 +80,4 @@ TEST(GradCamRefusalTest, SaysWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::grad_cam_test

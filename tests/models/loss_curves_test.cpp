@@ -12,7 +12,7 @@
 #include "tests/support/networks.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::loss_curves_test {
 namespace {
 
 constexpr double kTolerance = 1e-4;
@@ -84,4 +84,4 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& one) { return std::string(std::get<0>(one.param).first) + "_" + std::get<1>(one.param); });
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::loss_curves_test

@@ -14,7 +14,7 @@
 #include "tests/support/networks.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::parity_test {
 namespace {
 
 constexpr float kMomentum = 0.9f, kWeightDecay = 5e-4f;
@@ -193,4 +193,4 @@ INSTANTIATE_TEST_SUITE_P(Networks, Parity, testing::ValuesIn(cases()), [](const 
 });
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::parity_test

@@ -11,7 +11,7 @@
 #include "engine/optim/sgd.h"
 #include "tests/support/networks.h"
 
-namespace plume {
+namespace plume::resnet18_test {
 namespace {
 
 using test::random_images;
@@ -232,4 +232,4 @@ TEST(ResNet18Training, TheEmulatedKernelsTrainLikeTheCpu) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::resnet18_test

@@ -8,7 +8,7 @@
 #include "models/registry.h"
 #include "tests/support/networks.h"
 
-namespace plume {
+namespace plume::threads_test {
 namespace {
 
 using NamedValues = std::vector<std::pair<std::string, std::vector<float>>>;
@@ -105,4 +105,4 @@ INSTANTIATE_TEST_SUITE_P(Networks, ThreadsDoNotChangeABit,
                          [](const auto& one) { return std::string(one.param); });
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::threads_test

@@ -4,7 +4,7 @@
 
 #include "models/registry.h"
 
-namespace plume {
+namespace plume::batch_statistics_test {
 namespace {
 
 Tensor batch_of(const std::vector<float>& values) {
@@ -57,4 +57,4 @@ TEST(BatchStatistics, LeaveFrozenNormsAndWeightsAlone) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::batch_statistics_test

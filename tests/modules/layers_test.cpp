@@ -7,7 +7,7 @@
 
 #include "models/registry.h"
 
-namespace plume {
+namespace plume::layers_test {
 namespace {
 
 Tensor random_tensor(const Shape& shape, uint64_t seed) {
@@ -145,4 +145,4 @@ TEST(BatchNorm2d, CountsBatches) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::layers_test

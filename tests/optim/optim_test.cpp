@@ -13,7 +13,7 @@
 #include "models/registry.h"
 #include "tests/support/networks.h"
 
-namespace plume {
+namespace plume::optim_test {
 namespace {
 
 TEST(CosineSchedule, WarmsUpLinearlyThenFollowsTheCosine) {
@@ -281,4 +281,4 @@ TEST(EmaTest, DecayFollowsTheDataSet) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::optim_test

@@ -12,7 +12,7 @@
 #include "tests/support/networks.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::torch_test {
 namespace {
 
 constexpr int kSteps = 20;
@@ -211,4 +211,4 @@ TEST(ThreadsTest, DoNotChangeABit) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::torch_test

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-namespace plume {
+namespace plume::gpu_model_test {
 namespace {
 
 GpuDescription round_gpu() {
@@ -129,4 +129,4 @@ TEST(GpuModel, ASampleStandsForTheWhole) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::gpu_model_test

@@ -7,7 +7,7 @@
 #include "engine/profiler/profiler.h"
 #include "models/registry.h"
 
-namespace plume {
+namespace plume::networks_profile_test {
 namespace {
 
 Variable images(int64_t batch) {
@@ -81,4 +81,4 @@ TEST(NetworksUnderTheProfiler, GradientsBelongToTheLayersThatWantThem) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::networks_profile_test

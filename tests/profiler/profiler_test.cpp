@@ -11,7 +11,7 @@
 #include "engine/ops/relu.h"
 #include "engine/profiler/trace.h"
 
-namespace plume {
+namespace plume::profiler_test {
 namespace {
 
 using nlohmann::json;
@@ -287,4 +287,4 @@ TEST(Profiler, MeansAreOverTheChosenPasses) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::profiler_test

@@ -8,7 +8,7 @@
 
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::checkpoint_test {
 namespace {
 
 using test::read_file;
@@ -165,4 +165,4 @@ TEST_F(Checkpoint, ALeftOverTemporaryIsNoConcern) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::checkpoint_test

@@ -11,7 +11,7 @@
 #include "tests/serialization/torch_writer.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::double_precision_test {
 namespace {
 
 using testing::HasSubstr;
@@ -96,4 +96,4 @@ TEST_F(DoublePrecision, NeverBecomesInfinite) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::double_precision_test

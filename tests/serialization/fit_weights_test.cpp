@@ -12,7 +12,7 @@
 #include "tests/serialization/tiny_net.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::fit_weights_test {
 namespace {
 
 using test::bytes_of;
@@ -168,4 +168,4 @@ TEST(FitNames, Prefixes) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::fit_weights_test

@@ -7,7 +7,7 @@
 #include "tests/serialization/refused_pickles.h"
 #include "tests/serialization/torch_writer.h"
 
-namespace plume {
+namespace plume::pickle_protocols_test {
 namespace {
 
 using test::dict;
@@ -233,4 +233,4 @@ TEST(PickleProtocols, NamesAreBounded) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::pickle_protocols_test

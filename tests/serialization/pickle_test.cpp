@@ -8,7 +8,7 @@
 #include "tests/serialization/refused_pickles.h"
 #include "tests/serialization/torch_writer.h"
 
-namespace plume {
+namespace plume::pickle_test {
 namespace {
 
 using test::dict;
@@ -199,4 +199,4 @@ TEST(Pickle, EveryTruncation) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::pickle_test

@@ -12,7 +12,7 @@
 #include "engine/serialization/safetensors_header.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::safetensors_test {
 namespace {
 
 using test::TemporaryFolder;
@@ -317,4 +317,4 @@ TEST_F(Safetensors, ReadsFixturesWrittenByPython) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::safetensors_test

@@ -7,7 +7,7 @@
 #include "engine/serialization/safetensors.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::safetensors_writer_test {
 namespace {
 
 using test::read_file;
@@ -117,4 +117,4 @@ TEST(Crc64, LongInputEqualsByteByByte) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::safetensors_writer_test

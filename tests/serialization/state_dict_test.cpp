@@ -9,7 +9,7 @@
 #include "tests/serialization/torch_writer.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::state_dict_test {
 namespace {
 
 using test::bytes_of;
@@ -227,4 +227,4 @@ TEST_F(StateDict, AFileThatShrinksMeanwhileChangesNothing) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::state_dict_test

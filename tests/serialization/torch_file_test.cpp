@@ -9,7 +9,7 @@
 #include "tests/serialization/torch_writer.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::torch_file_test {
 namespace {
 
 using test::dict;
@@ -368,4 +368,4 @@ TEST_F(TorchFileTest, NotAFile) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::torch_file_test

@@ -8,7 +8,7 @@
 #include "tests/serialization/torch_writer.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::torch_fixtures_test {
 namespace {
 
 using testing::ElementsAre;
@@ -106,4 +106,4 @@ TEST(TorchFixtures, EverySingleBitFlip) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::torch_fixtures_test

@@ -15,7 +15,7 @@
 #include "tests/serialization/torch_writer.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::weights_fuzz_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -200,4 +200,4 @@ TEST_F(Fuzz, Safetensors) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::weights_fuzz_test

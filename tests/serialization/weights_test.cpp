@@ -12,7 +12,7 @@
 #include "tests/serialization/torch_writer.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::weights_test {
 namespace {
 
 using testing::HasSubstr;
@@ -276,4 +276,4 @@ TEST_F(Timm, ResNet18IsTheSame) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::weights_test

@@ -7,7 +7,7 @@
 #include "tests/serialization/tiny_net.h"
 #include "tests/support/test_support.h"
 
-namespace plume {
+namespace plume::wrapped_files_test {
 namespace {
 
 using test::bytes_of;
@@ -121,4 +121,4 @@ TEST(WrappedFiles, Ignore) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::wrapped_files_test

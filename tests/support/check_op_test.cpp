@@ -11,7 +11,7 @@
 #include "engine/autograd/tape.h"
 #include "tests/support/coverage.h"
 
-namespace plume::test {
+namespace plume::test::check_op_test {
 namespace {
 
 using testing::AllOf;
@@ -232,4 +232,4 @@ TEST(CheckOp, CheckOpTurnsLinesIntoTestFailures) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::check_op_test

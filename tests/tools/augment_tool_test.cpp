@@ -9,7 +9,7 @@
 #include "tests/support/tool_runner.h"
 #include "tools/pictures/sheet.h"
 
-namespace plume::test {
+namespace plume::test::augment_tool_test {
 namespace {
 
 class AugmentTool : public testing::Test {
@@ -86,4 +86,4 @@ TEST(ContactSheet, EnlargesAndCaptions) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::augment_tool_test

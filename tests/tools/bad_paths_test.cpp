@@ -2,7 +2,7 @@
 // code.
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::bad_paths_test {
 namespace {
 
 TEST(BadPathsTest, EveryProgramRefusesInOneLine) {
@@ -50,4 +50,4 @@ TEST(BadPathsTest, EveryProgramRefusesInOneLine) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::bad_paths_test

@@ -10,7 +10,7 @@
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
 
-namespace plume::test {
+namespace plume::test::convert_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -185,4 +185,4 @@ TEST_F(ConvertTest, Usage) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::convert_test

@@ -4,7 +4,7 @@
 #include "tests/data/images/image_files.h"
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::folders_test {
 namespace {
 
 using testing::HasSubstr;
@@ -147,4 +147,4 @@ TEST_F(Folders, NamesMayHoldAnyBytes) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::folders_test

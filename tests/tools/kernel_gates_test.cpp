@@ -19,7 +19,7 @@
 #include "tools/profiling/kernel_report.h"
 #include "tools/profiling/prediction.h"
 
-namespace plume::test {
+namespace plume::test::kernel_gates_test {
 namespace {
 
 constexpr double kAllowed = 1.1, kNoise = 0.03;
@@ -124,4 +124,4 @@ TEST(KernelGates, EveryKernelKeepsThem) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::kernel_gates_test

@@ -5,7 +5,7 @@
 #include "tests/support/tool_runner.h"
 #include "tools/cli/json.h"
 
-namespace plume::test {
+namespace plume::test::models_test {
 namespace {
 
 using json = tools::Json;
@@ -59,4 +59,4 @@ TEST(Models, RefusesUnknownOnesAndTinyInputs) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::models_test

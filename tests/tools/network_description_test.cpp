@@ -10,7 +10,7 @@
 #include "tools/cli/preprocessing.h"
 #include "tools/training/checkpoint.h"
 
-namespace plume::test {
+namespace plume::test::network_description_test {
 namespace {
 
 using testing::HasSubstr;
@@ -185,4 +185,4 @@ TEST_F(NetworkOfAFolder, OlderCheckpointsAreUnderstood) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::network_description_test

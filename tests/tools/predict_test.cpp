@@ -19,7 +19,7 @@
 #include "tools/cli/json.h"
 #include "tools/cli/tensors.h"
 
-namespace plume::test {
+namespace plume::test::predict_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -374,4 +374,4 @@ TEST_F(PredictTest, Checkpoints) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::predict_test

@@ -12,7 +12,7 @@
 #include "tools/profiling/kernel_report.h"
 #include "tools/profiling/prediction.h"
 
-namespace plume::test {
+namespace plume::test::prediction_test {
 namespace {
 
 using testing::HasSubstr;
@@ -186,4 +186,4 @@ TEST(ProfileGpu, ShowsAKernelLineByLine) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::prediction_test

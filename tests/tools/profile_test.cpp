@@ -7,7 +7,7 @@
 #include "tests/support/tool_runner.h"
 #include "tools/cli/json.h"
 
-namespace plume::test {
+namespace plume::test::profile_test {
 namespace {
 
 using json = tools::Json;
@@ -108,4 +108,4 @@ TEST(Profile, RefusesWhatItCannotDo) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::profile_test

@@ -12,7 +12,7 @@
 
 #include "tests/support/test_support.h"
 
-namespace plume::tools {
+namespace plume::tools::progress_test {
 namespace {
 
 using Environment = std::map<std::string, std::string>;
@@ -77,4 +77,4 @@ TEST(ProgressTest, UnderALauncherATerminalGetsPlainLines) {
 }
 
 }  // namespace
-}  // namespace plume::tools
+}  // namespace plume::tools::progress_test

@@ -12,7 +12,7 @@
 #define PLUME_MPIEXEC ""
 #endif
 
-namespace plume::test {
+namespace plume::test::ranks_test {
 namespace {
 
 using Words = std::vector<std::string>;
@@ -162,4 +162,4 @@ TEST_F(RanksTest, WithoutThePluginTheReasonIsSaid) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::ranks_test

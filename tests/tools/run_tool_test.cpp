@@ -15,7 +15,7 @@
 #include "tools/cli/json.h"
 #include "tools/cli/main.h"
 
-namespace plume::test {
+namespace plume::test::run_tool_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -104,4 +104,4 @@ TEST(RunToolTest, ListsAreBrief) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::run_tool_test

@@ -15,7 +15,7 @@
 #include "tools/training/evaluation.h"
 #include "tools/training/run_data.h"
 
-namespace plume::test {
+namespace plume::test::same_images_test {
 namespace {
 
 using testing::HasSubstr;
@@ -283,4 +283,4 @@ TEST_F(SameImages, OfPublishedWeights) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::same_images_test

@@ -10,7 +10,7 @@
 #include <functional>
 #include <thread>
 
-namespace plume::tools {
+namespace plume::tools::signals_test {
 namespace {
 
 constexpr int kAsking[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
@@ -79,4 +79,4 @@ TEST(SignalsTest, WhatIsIgnoredStaysIgnored) {
 }
 
 }  // namespace
-}  // namespace plume::tools
+}  // namespace plume::tools::signals_test

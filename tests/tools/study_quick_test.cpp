@@ -6,7 +6,7 @@
 #include "tests/support/tool_runner.h"
 #include "tools/cli/json.h"
 
-namespace plume::test {
+namespace plume::test::study_quick_test {
 namespace {
 
 using testing::HasSubstr;
@@ -37,4 +37,4 @@ TEST(StudyQuickTest, NetworksLearnTheEmbeddedSet) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::study_quick_test

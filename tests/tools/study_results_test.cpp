@@ -6,7 +6,7 @@
 
 #include "tools/study/report.h"
 
-namespace plume::tools {
+namespace plume::tools::study_results_test {
 namespace {
 
 using testing::HasSubstr;
@@ -51,4 +51,4 @@ TEST(StudyResults, MarkedCellsAreExplainedAndNotBest) {
 }
 
 }  // namespace
-}  // namespace plume::tools
+}  // namespace plume::tools::study_results_test

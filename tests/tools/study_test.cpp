@@ -12,7 +12,7 @@
 #include "tools/study/paper.h"
 #include "tools/study/plan.h"
 
-namespace plume::test {
+namespace plume::test::study_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -359,4 +359,4 @@ TEST(PaperTest, FiguresAreThePapers) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::study_test

@@ -1,7 +1,7 @@
 // A run goes on from its folder and its data alone: whatever else it began with may have gone.
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::train_elsewhere_test {
 namespace {
 
 Words quick_run(const std::string& out, const Words& more = {}) {
@@ -94,4 +94,4 @@ TEST(TrainElsewhereTest, FoldersThatCannotBeMade) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::train_elsewhere_test

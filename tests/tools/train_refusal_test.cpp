@@ -1,7 +1,7 @@
 // train as a user gets it wrong: flags, files, settings.
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::train_refusal_test {
 namespace {
 
 TEST(TrainRefusalTest, ADivergedRunStopsAndKeepsNothingOfIt) {
@@ -124,4 +124,4 @@ TEST(TrainRefusalTest, BadDataFiles) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::train_refusal_test

@@ -4,7 +4,7 @@
 
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::train_resume_test {
 namespace {
 
 // One finished run that several tests look at.
@@ -180,4 +180,4 @@ TEST_F(TrainResumeTest, OtherDataIsRefused) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::train_resume_test

@@ -6,7 +6,7 @@
 #include "tests/data/images/image_files.h"
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::train_selection_test {
 namespace {
 
 using testing::HasSubstr;
@@ -220,4 +220,4 @@ TEST(TrainSelectionFolderTest, TheBestEpochFollowsTheValidationImages) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::train_selection_test

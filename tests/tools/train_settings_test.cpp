@@ -5,7 +5,7 @@
 #include "tools/training/rate.h"
 #include "tools/training/step.h"
 
-namespace plume::test {
+namespace plume::test::train_settings_test {
 namespace {
 
 // Twelve steps of a small network, selected on what it is measured on.
@@ -321,4 +321,4 @@ TEST(RecipesTest, AllAreValid) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::train_settings_test

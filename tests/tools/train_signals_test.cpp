@@ -3,7 +3,7 @@
 
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::train_signals_test {
 namespace {
 
 std::string binary(const std::string& name) { return message("{}/bin/{}", PLUME_BINARY_DIR, name); }
@@ -74,4 +74,4 @@ TEST(TrainSignalsTest, AnEvaluationWritesNothing) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::train_signals_test

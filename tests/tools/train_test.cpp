@@ -1,7 +1,7 @@
 // train and evaluate as a user runs them: the run folder and what is in it.
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::train_test {
 namespace {
 
 // One finished run that several tests look at.
@@ -139,4 +139,4 @@ TEST_F(TrainTest, TheReportDoesNotReplaceItsInput) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::train_test

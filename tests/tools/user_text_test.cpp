@@ -5,7 +5,7 @@
 #include "tools/training/config.h"
 #include "tools/training/metrics.h"
 
-namespace plume::test {
+namespace plume::test::user_text_test {
 namespace {
 
 constexpr const char* kMark = "\xEF\xBB\xBF";  // of UTF-8
@@ -65,4 +65,4 @@ TEST(UserTextTest, CsvIsQuotedAsRfc4180Says) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::user_text_test

@@ -8,7 +8,7 @@
 #include "models/registry.h"
 #include "tests/tools/training_run.h"
 
-namespace plume::test {
+namespace plume::test::weights_tool_test {
 namespace {
 
 using testing::HasSubstr;
@@ -139,4 +139,4 @@ TEST_F(WeightsToolTest, AResumedRunNeedsNothingOfThem) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::weights_tool_test

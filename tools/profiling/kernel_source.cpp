@@ -87,7 +87,7 @@ std::string launch_text(const CountedLaunch& launch, const Prediction& p, const 
   return text;
 }
 
-std::string escaped(const std::string& text) {
+std::string escaped_html(const std::string& text) {
   std::string safe;
   for (const char c : text)
     if (c == '<')
@@ -174,7 +174,7 @@ std::string kernel_text(const CountedPass& pass, size_t call, const GpuDescripti
 }
 
 std::string kernel_page(const CountedPass& pass, size_t call, const GpuDescription& gpu, int64_t batch) {
-  const std::string title = escaped(title_of(pass.profiler->calls()[call], batch));
+  const std::string title = escaped_html(title_of(pass.profiler->calls()[call], batch));
   std::string page = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>" + title +
                      "</title><style>"
                      "body{font:14px/1.45 system-ui,sans-serif;margin:24px;color:#1f2430;background:#fff}"
@@ -186,11 +186,11 @@ std::string kernel_page(const CountedPass& pass, size_t call, const GpuDescripti
   const auto launches = pass.of_call(call);
   const std::vector<Prediction> predictions = predict_call(pass, call, gpu);
   for (size_t i = 0; i < launches.size(); ++i) {
-    page += "<pre>" + escaped(launch_text(*launches[i], predictions[i], gpu)) + "</pre>";
+    page += "<pre>" + escaped_html(launch_text(*launches[i], predictions[i], gpu)) + "</pre>";
     for (const SourceFile& file : source_of(*launches[i])) {
       double most = 0;  // the darkest line of the file
       for (const SourceLine& line : file.lines) most = std::max(most, line.counts.instructions);
-      page += "<h2>" + escaped(file.path.empty() ? "(no line known)" : file.path) + "</h2><table><tr>";
+      page += "<h2>" + escaped_html(file.path.empty() ? "(no line known)" : file.path) + "</h2><table><tr>";
       for (const Column& column : kColumns)
         page += fmt::format("<th title=\"{}\">{}</th>", column.meaning, column.name);
       page += "<th></th><th></th></tr>\n";
@@ -201,7 +201,7 @@ std::string kernel_page(const CountedPass& pass, size_t call, const GpuDescripti
         const double share = most > 0 ? line.counts.instructions / most : 0;
         page += fmt::format("<tr style=\"background:rgba(238,102,119,{:.2f})\">", 0.45 * share);
         for (const Column& column : kColumns) page += "<td>" + column.value(line.counts) + "</td>";
-        page += fmt::format("<td class=\"n\">{}</td><td>{}</td></tr>\n", line.number, escaped(line.text));
+        page += fmt::format("<td class=\"n\">{}</td><td>{}</td></tr>\n", line.number, escaped_html(line.text));
       }
       page += "</table>";
     }

@@ -6,9 +6,6 @@
 #include "tools/cli/clock.h"
 
 namespace plume::tools {
-namespace {
-
-}  // namespace
 
 int64_t forward_macs(const ProfileRequest& request, int classes) {
   const auto model = make_model(request.model, {.num_classes = classes, .stem = request.options.stem});

@@ -268,7 +268,7 @@ std::string first_difference(const Json& before, const Json& now) {
   return "";
 }
 
-bool is_result(const Json& json) {
+bool is_cell_result(const Json& json) {
   if (!json.is_object() || !json.contains("settings") || !json["settings"].is_object()) return false;
   for (const auto& [key, value] : json["settings"].items())
     if (!value.is_string()) return false;
@@ -282,7 +282,7 @@ bool is_result(const Json& json) {
 CellResult read_cell(const StudyCell& cell, const StudyOptions& options) {
   const std::string path = (fs::path(options.out) / "cells" / cell.id / "cell.json").string();
   Json json = parse_json_or_null(read_text(path));
-  if (!is_result(json)) return nullptr;
+  if (!is_cell_result(json)) return nullptr;
   const std::string difference = first_difference(json["settings"], settings_to_json(cell.settings));
   PLUME_CHECK(difference.empty(),
               "{}: was run with other settings ({}); give another --out, or remove the folder", path,

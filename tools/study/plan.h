@@ -2,7 +2,7 @@
 //
 // A recipe is a JSON file (tools/recipes/study-*.json):
 //   {"title": "...",
-//    "latency_seconds": 2,                                      of timing per cell and batch size; 2 without it
+//    "latency_seconds": 2,                                      of timing per cell and batch size
 //    "settings": {"epochs": 50, "optimizer": "adam"},           flags of `train` for every cell
 //    "overrides": [{"when": {"start": "pretrained"}, "settings": {"lr": 0.0003}}],
 //    "groups": [{"name": "networks", "kind": "main",            kind: main or ablation

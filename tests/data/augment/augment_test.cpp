@@ -11,7 +11,7 @@
 #include "engine/core/random.h"
 #include "tests/support/drawn_images.h"
 
-namespace plume::data {
+namespace plume::data::augment_test {
 namespace {
 
 constexpr int kHeight = 7, kWidth = 9;
@@ -343,4 +343,4 @@ TEST(Augment, RefusesImpossibleParameters) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::augment_test

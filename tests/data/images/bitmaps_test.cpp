@@ -5,7 +5,7 @@
 #include "data/images/image.h"
 #include "tests/data/images/image_files.h"
 
-namespace plume::data {
+namespace plume::data::bitmaps_test {
 namespace {
 
 using testing::HasSubstr;
@@ -110,4 +110,4 @@ TEST(Ppm, NamesWhatIsWrong) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::bitmaps_test

@@ -10,7 +10,7 @@
 #include "engine/serialization/safetensors.h"
 #include "tests/support/test_support.h"
 
-namespace plume::data {
+namespace plume::data::formats_test {
 namespace {
 
 struct Decoded {
@@ -90,4 +90,4 @@ TEST(Formats, OurOwnDecodersAreOurOwn) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::formats_test

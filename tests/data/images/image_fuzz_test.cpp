@@ -12,7 +12,7 @@
 #include "engine/serialization/safetensors.h"
 #include "tests/support/test_support.h"
 
-namespace plume::data {
+namespace plume::data::image_fuzz_test {
 namespace {
 
 using File = std::vector<uint8_t>;
@@ -128,4 +128,4 @@ TEST(Fuzz, DamagedFilesAreReadOrRefused) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::image_fuzz_test

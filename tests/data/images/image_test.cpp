@@ -17,7 +17,7 @@
 #define STBI_WRITE_NO_STDIO
 #include <stb/stb_image_write.h>
 
-namespace plume::data {
+namespace plume::data::image_test {
 namespace {
 
 using testing::AllOf;
@@ -265,4 +265,4 @@ TEST(Image, LoadsFilesAndNamesThePathOtherwise) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::image_test

@@ -12,7 +12,7 @@
 #include "tests/support/drawn_images.h"
 #include "tests/support/test_support.h"
 
-namespace plume::data {
+namespace plume::data::operations_test {
 namespace {
 
 // Calls f(words of the line) for each line of the fixture that begins with `kind`; returns how many.
@@ -148,4 +148,4 @@ TEST(ImageOps, UnknownNamesAreRefused) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::operations_test

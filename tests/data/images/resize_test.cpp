@@ -9,7 +9,7 @@
 #include "tests/support/drawn_images.h"
 #include "tests/support/test_support.h"
 
-namespace plume::data {
+namespace plume::data::resize_test {
 namespace {
 
 using test::draw;
@@ -110,4 +110,4 @@ TEST(Resize, RefusesEmptyAndHugeSizes) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::resize_test

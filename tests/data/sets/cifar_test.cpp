@@ -11,7 +11,7 @@
 #include "engine/core/random.h"
 #include "tests/support/test_support.h"
 
-namespace plume::data {
+namespace plume::data::cifar_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -304,4 +304,4 @@ TEST(Registry, OpensByName) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::cifar_test

@@ -7,7 +7,7 @@
 #include "data/sets/registry.h"
 #include "tests/data/sets/listed_files.h"
 
-namespace plume::data {
+namespace plume::data::image_folder_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -232,4 +232,4 @@ TEST_F(ImageFolder, FingerprintTellsChangesApart) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::image_folder_test

@@ -13,7 +13,7 @@
 #include "data/sets/registry.h"
 #include "tests/data/images/image_files.h"
 
-namespace plume::data {
+namespace plume::data::image_set_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -372,4 +372,4 @@ TEST(TinyImageNetSet, NeedsImagesOf64Pixels) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::image_set_test

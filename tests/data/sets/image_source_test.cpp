@@ -5,7 +5,7 @@
 
 #include "tests/data/sets/listed_files.h"
 
-namespace plume::data {
+namespace plume::data::image_source_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -183,4 +183,4 @@ TEST_F(TinyImageNet, RefusesBadClassFolders) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::image_source_test

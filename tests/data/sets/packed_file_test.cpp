@@ -5,7 +5,7 @@
 
 #include "tests/data/images/image_files.h"
 
-namespace plume::data {
+namespace plume::data::packed_file_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -126,4 +126,4 @@ TEST(PackedFile, AnAbandonedOneLeavesNothing) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::packed_file_test

@@ -6,7 +6,7 @@
 #include <chrono>
 #include <stdexcept>
 
-namespace plume::data {
+namespace plume::data::parallel_test {
 namespace {
 
 TEST(Parallel, EveryIndexOnce) {
@@ -77,4 +77,4 @@ TEST(Parallel, WhatTheUserThrowsEndsItAll) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::parallel_test

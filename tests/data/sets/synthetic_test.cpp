@@ -9,7 +9,7 @@
 #include "engine/core/error.h"
 #include "engine/core/random.h"
 
-namespace plume::data {
+namespace plume::data::synthetic_test {
 namespace {
 
 constexpr size_t kFeatures = size_t(kSyntheticSize) * kSyntheticSize * kChannels;
@@ -156,4 +156,4 @@ TEST(Synthetic, NoLinearModelSolvesIt) {
 }
 
 }  // namespace
-}  // namespace plume::data
+}  // namespace plume::data::synthetic_test

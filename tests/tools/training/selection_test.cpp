@@ -10,7 +10,7 @@
 #include "tests/support/test_support.h"
 #include "tools/cli/json_fields.h"
 
-namespace plume::tools {
+namespace plume::tools::selection_test {
 namespace {
 
 using testing::HasSubstr;
@@ -136,4 +136,4 @@ TEST(SelectionTest, OlderFilesMeanNone) {
 }
 
 }  // namespace
-}  // namespace plume::tools
+}  // namespace plume::tools::selection_test

@@ -5,7 +5,7 @@
 
 #include "tests/support/test_support.h"
 
-namespace plume::test {
+namespace plume::test::tensorboard_test {
 namespace {
 
 TEST(TensorboardTest, ChecksumsAreCastagnolis) {
@@ -22,4 +22,4 @@ TEST(TensorboardTest, FilesAreThoseOfTensorBoard) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::tensorboard_test
