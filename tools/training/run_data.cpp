@@ -19,8 +19,8 @@ namespace {
 // network comes later.
 int64_t resident_bytes(Device device) {
   constexpr int64_t kMost = int64_t(4) << 30;
-  const auto free = backend(device).available_memory;
-  return free ? std::min(kMost, int64_t(free() / 4)) : kMost;
+  const auto ask = backend(device).available_memory;
+  return ask ? std::min(kMost, int64_t(ask() / 4)) : kMost;
 }
 
 data::LoaderParams training_params(const Recipe& r, const RunOptions& options, const Selection& selection,
