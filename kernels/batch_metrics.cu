@@ -1,5 +1,5 @@
-// batch_metrics: one block, a warp per row of logits in turn. A lane keeps the largest of its columns and where
-// it was; the warp then compares, the lower column winning a tie.
+// batch_metrics: one block, a warp per row of logits in turn. A lane keeps the largest of its columns and
+// where it was; the warp then compares, the lower column winning a tie.
 //
 // Bytes: reads the logits once. With a batch's few hundred rows the bound is the launch.
 #include "engine/ops/batch_metrics.h"

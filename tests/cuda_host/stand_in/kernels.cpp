@@ -1,7 +1,6 @@
 // The kernels: those of the simt device, given to streams. Nothing is compiled a second time.
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <mutex>
 
 #include "engine/core/kernel_slot.h"
@@ -20,13 +19,6 @@ void launch(simt::emu::PendingLaunch pending) {
   if (status == kSuccess) {
     ++machine.counts.launches;
     Work work{name, [pending] { pending.run(); }, {}};
-    // Whatever among the arguments looks like an address of a block is one.
-    const char* const args = static_cast<const char*>(pending.args.get());
-    for (size_t at = 0; at + sizeof(void*) <= pending.args_bytes; at += sizeof(void*)) {
-      const void* pointer = nullptr;
-      std::memcpy(&pointer, args + at, sizeof pointer);
-      if (pointer) machine.note_use(pointer, work.uses);
-    }
     status = machine.give(static_cast<Stream*>(pending.config.stream), std::move(work));
   }
   if (status != kSuccess) {
