@@ -27,6 +27,9 @@ class ProgramsOnStandIn : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     folder_ = new TemporaryFolder;
+    // Each opening of the device's memory costs more the more of it is in use, and the ceilings of a profile
+    // use much.
+    setenv("PLUME_STAND_IN_GUARD", "0", 1);
     const auto model = make_model("shufflenet_v2_x0_5", {.num_classes = 10});
     save_state(weights(), *model, {{"format", "pt"}, {"resize", "36"}, {"crop", "32"}});
   }
@@ -101,19 +104,20 @@ TEST_F(ProgramsOnStandIn, ProfileWithATracerTimesKernelsOfReplays) {
 }
 
 TEST_F(ProgramsOnStandIn, ProfileWithoutATracerRunsCallByCall) {
-  // Not there; and the errors of a driver that keeps its counters to itself, that somebody else traces, of a
-  // virtual machine, of a machine that hides what it computes.
-  for (const char* tracer : {"0", "35", "39", "40", "41"}) {
+  // Not there at all; and a driver that keeps its counters to itself, which says so late.
+  for (const char* tracer : {"0", "35"}) {
     setenv("PLUME_STAND_IN_TRACER", tracer, 1);
-    for (const char* mode : {"inference", "training"}) {
-      const ToolResult result = on_cuda("profile", profiled(mode));
-      EXPECT_EQ(result.code, 0) << tracer << " " << result.err;
-      EXPECT_THAT(result.out, HasSubstr("the device is waited for around every call")) << tracer;
-    }
-    expect_refusal(run_tool("profile", joined({"--device", "cuda"}, profiled("training", {"--graph", "on"}))),
-                   2, {"--graph on", "CUPTI"});
-    unsetenv("PLUME_STAND_IN_TRACER");
+    const ToolResult result = on_cuda("profile", profiled("training"));
+    EXPECT_EQ(result.code, 0) << tracer << " " << result.err;
+    EXPECT_THAT(result.out, HasSubstr("the device is waited for around every call")) << tracer;
   }
+  // Somebody else traces, a virtual machine, one that hides what it computes.
+  for (const char* tracer : {"35", "39", "40", "41"}) {
+    setenv("PLUME_STAND_IN_TRACER", tracer, 1);
+    expect_refusal(run_tool("profile", joined({"--device", "cuda"}, profiled("training", {"--graph", "on"}))),
+                   2, {"--graph on", "CUPTI error " + std::string(tracer)});
+  }
+  unsetenv("PLUME_STAND_IN_TRACER");
 }
 
 #if PLUME_HAVE_BENCH
