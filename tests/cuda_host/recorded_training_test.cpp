@@ -41,7 +41,7 @@ Words stand_in_run(const std::string& model, const std::string& out, const Words
                  "--threads",
                  "1",
                  "--checkpoint-steps",
-                 "3",
+                 "2",
                  "--keep-last",
                  "9",
                  "--out",
