@@ -44,6 +44,8 @@ std::pair<double, double> spread(Bound bound) {
     case Bound::l2:
     case Bound::tensor:
       return {0.8, 1.3};
+    case Bound::issue:  // the instructions themselves are an estimate
+      return {0.45, 1.6};
     default:
       return {0.7, 1.45};
   }

@@ -41,8 +41,8 @@ inline void check_shared_row(const void* row, simt::emu::Location where) {
 template <int kMatrices, bool kTransposed>
 inline void load_matrices(uint32_t (&r)[kMatrices], const void* row, simt::emu::Location where) {
   simt::emu::Block& block = *simt::emu::this_block;
-  if (block.lane() < 8 * kMatrices) check_shared_row(row, where);
   simt::emu::count_ldmatrix(row, kMatrices, where);
+  if (block.lane() < 8 * kMatrices) check_shared_row(row, where);
   uint32_t participants;
   const auto& rows = block.meet(~0u, simt::emu::WarpKind::ldmatrix, &row, sizeof row, where, participants);
   const unsigned lane = block.lane();

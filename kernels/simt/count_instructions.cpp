@@ -1,7 +1,8 @@
 // How many instructions a warp executes: estimated from the code that the host's compiler made of the kernel.
 //
 // Every piece of straight code begins with a call of the branch report; the bytes up to the next such call
-// are the piece, less the calls that report its memory accesses. Host code of a kernel is longer than a GPU's:
+// are the piece, less the calls that report its memory accesses; behind a warp operation or a barrier stands
+// the emulator's code. Host code of a kernel is longer than a GPU's:
 // one value at a time, loops that are not unrolled, registers saved around every report. kHostPerGpu is the
 // ratio found for kernels whose SASS was counted by hand (depthwise 3x3 and 5x5, block_gemm): 2.5 to 4.
 #include <algorithm>
@@ -29,12 +30,12 @@ uint64_t call_target(uint64_t pc) {
   return pc + uint64_t(int64_t(displacement));
 }
 
-double instructions_of_piece(uint64_t pc, const std::set<uint64_t>& branches,
-                             const std::set<uint64_t>& reports) {
+// `ends`: targets of calls that end a piece.
+double instructions_of_piece(uint64_t pc, const std::set<uint64_t>& ends, const std::set<uint64_t>& reports) {
   double bytes = 0;
   for (uint64_t at = pc; at < pc + kLongestPiece; ++at) {
     const uint64_t target = call_target(at + kCallBytes);
-    if (target && branches.count(target)) {
+    if (target && ends.count(target)) {
       bytes += double(at - pc);
       break;
     }
@@ -50,11 +51,15 @@ void Counter::estimate_instructions() {
   const auto& nodes = lockstep_.nodes();
   constexpr double kPiece = 4;  // where the code cannot be read
 #if defined(__x86_64__)
-  std::set<uint64_t> branches, reports;
+  std::set<uint64_t> ends, reports;
+  const auto is_access = [](EventKind kind) {
+    return kind == EventKind::load || kind == EventKind::store || kind == EventKind::shared_load ||
+           kind == EventKind::shared_store;
+  };
   for (uint32_t node = 0; node < counts_.size(); ++node)
     if (visits_[node] > 0 && nodes[node].pc > kLongestPiece)
       if (const uint64_t target = call_target(nodes[node].pc))
-        (kinds_[node] == EventKind::step ? branches : reports).insert(target);
+        (is_access(kinds_[node]) ? reports : ends).insert(target);
 #endif
   for (uint32_t node = 0; node < counts_.size(); ++node) {
     if (visits_[node] == 0) continue;
@@ -63,8 +68,8 @@ void Counter::estimate_instructions() {
       instructions = kPiece;
 #if defined(__x86_64__)
       const uint64_t pc = nodes[node].pc;
-      if (pc > kLongestPiece && branches.count(call_target(pc)))
-        instructions = instructions_of_piece(pc, branches, reports);
+      if (pc > kLongestPiece && ends.count(call_target(pc)))
+        instructions = instructions_of_piece(pc, ends, reports);
 #endif
     }
     counts_[node].instructions += instructions * visits_[node];

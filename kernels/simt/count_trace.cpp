@@ -282,6 +282,7 @@ void count_ldmatrix(const void* row, int matrices, Location where) {
   if (!active) return;
   record(EventKind::ldmatrix, reinterpret_cast<uintptr_t>(row), unsigned(matrices), SIMT_RETURN_ADDRESS);
   locate(SIMT_RETURN_ADDRESS, where);
+  active = nullptr;
 }
 
 void count_atomic(const void* address, unsigned bytes, void* caller) {

@@ -75,10 +75,11 @@ std::vector<std::string> broken_gates(const GateTable& found, const GateTable& d
     const double allowed = std::max(debt, kAllowed);
     if (ratio > allowed + kNoise)
       broken.push_back(fmt::format("{}: {:.2f} times the {} that its bytes need, {:.2f} are allowed", name,
-                               ratio, what, allowed));
+                                   ratio, what, allowed));
     if (debt > kAllowed && ratio < debt - 2 * kNoise)
-      broken.push_back(fmt::format("{}: {:.2f} times the {}, better than kernels/debts.txt says ({:.2f}): lower it",
-                               name, ratio, what, debt));
+      broken.push_back(
+          fmt::format("{}: {:.2f} times the {}, not {:.2f}: lower the figure in kernels/debts.txt", name,
+                      ratio, what, debt));
   };
   for (const auto& [name, ratios] : found) {
     const auto debt = debts.find(name);
@@ -86,7 +87,8 @@ std::vector<std::string> broken_gates(const GateTable& found, const GateTable& d
     check(name, "wavefronts", ratios.wavefronts, debt == debts.end() ? 0 : debt->second.wavefronts);
   }
   for (const auto& [name, debt] : debts)
-    if (!found.contains(name)) broken.push_back(fmt::format("{}: is in kernels/debts.txt and never runs", name));
+    if (!found.contains(name))
+      broken.push_back(fmt::format("{}: in kernels/debts.txt, but never runs", name));
   return broken;
 }
 
