@@ -18,7 +18,9 @@ class ImageDraws : public Draws {
   enum Stage : uint64_t { crop_and_flip, resized_crop, policy, erasing };
 
   ImageDraws(uint64_t seed, int64_t epoch, int64_t index, Stage stage)
-      : seed_(seed), stream_(kAugmentStream | uint64_t(epoch)), counter_(uint64_t(index) | stage << kStageShift) {}
+      : seed_(seed),
+        stream_(kAugmentStream | uint64_t(epoch)),
+        counter_(uint64_t(index) | stage << kStageShift) {}
   uint32_t bits() override {
     if (used_ == 4) {
       block_ = philox(seed_, counter_, stream_);

@@ -19,9 +19,9 @@
 namespace plume::data {
 namespace {
 
-constexpr int kUnit = 64;                          // lengths: parts of a pixel
-constexpr int kOne = 4096;                         // sines
-constexpr int kAngles = 256;                       // directions of a full turn
+constexpr int kUnit = 64;                                 // lengths: parts of a pixel
+constexpr int kOne = 4096;                                // sines
+constexpr int kAngles = 256;                              // directions of a full turn
 constexpr uint64_t kDrawingStream = 0x73796E74ull << 32;  // keeps these random numbers apart from all others
 
 constexpr const char* kShapes[] = {"disc", "bar", "triangle", "ring", "cross"};
@@ -106,7 +106,8 @@ Colour distinct_colour(RandomSequence& random, std::initializer_list<Colour> oth
 }
 
 void draw_image(uint64_t seed, Split split, int64_t index, int label, uint8_t* out) {
-  RandomSequence random(seed, kDrawingStream | (split == Split::test ? uint64_t(1) << 31 : 0) | uint64_t(index));
+  RandomSequence random(seed,
+                        kDrawingStream | (split == Split::test ? uint64_t(1) << 31 : 0) | uint64_t(index));
   const int shape = label % kShapeCount, texture = label / kShapeCount;
 
   const int size = between(random, 10 * kUnit, 13 * kUnit);

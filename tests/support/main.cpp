@@ -30,7 +30,8 @@ int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     const std::string more = filter_of(argv[i]);
     if (more.empty()) {
-      std::fprintf(stderr, "%s: no tests of '%s.cpp' here; the name of a file, like tensor_test\n", argv[0], argv[i]);
+      std::fprintf(stderr, "%s: no tests of '%s.cpp' here; the name of a file, like tensor_test\n", argv[0],
+                   argv[i]);
       return 2;
     }
     filter += more;

@@ -201,7 +201,8 @@ std::string kernel_page(const CountedPass& pass, size_t call, const GpuDescripti
         const double share = most > 0 ? line.counts.instructions / most : 0;
         page += fmt::format("<tr style=\"background:rgba(238,102,119,{:.2f})\">", 0.45 * share);
         for (const Column& column : kColumns) page += "<td>" + column.value(line.counts) + "</td>";
-        page += fmt::format("<td class=\"n\">{}</td><td>{}</td></tr>\n", line.number, escaped_html(line.text));
+        page +=
+            fmt::format("<td class=\"n\">{}</td><td>{}</td></tr>\n", line.number, escaped_html(line.text));
       }
       page += "</table>";
     }
