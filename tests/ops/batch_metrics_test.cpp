@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tests/support/check_op.h"
+#include "tests/support/coverage.h"
 
 namespace plume::test {
 namespace {
@@ -22,7 +23,9 @@ BatchSums batch_sums(Device device, const std::vector<float>& logits, int64_t cl
   const Tensor l = labels.empty() ? Tensor() : Tensor::from(labels, {rows}, device);
   BatchSums found{};
   for (int i = 0; i < batch_metrics_forward.variant_count(device); ++i) {
-    batch_metrics_forward.force(device, batch_metrics_forward.variant_name(device, i));
+    const std::string variant = batch_metrics_forward.variant_name(device, i);
+    batch_metrics_forward.force(device, variant);
+    remember_run(batch_metrics_forward.name(), device, variant);
     Tensor sums = batch_metrics_sums(device);
     for (int n = 0; n < times; ++n) batch_metrics(loss, z, l, sums);
     const Tensor host = sums.to(Device::cpu);

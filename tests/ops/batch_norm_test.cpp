@@ -141,6 +141,20 @@ TEST(BatchNormTest, Backward) {
       }
 }
 
+TEST(BatchNormTest, InverseStandardDeviation) {
+  for (const Shape& channels : {Shape{1}, Shape{300}})
+    check_op({.slot = batch_norm_inv_std,
+              .inputs = {{"var", channels, positive(0.1, 10), DType::f32}},
+              .outputs = {{.name = "inv_std", .shape = channels, .dtype = DType::f32}},
+              .run = [](Context& c, Tensors& t) { batch_norm_inv_std(c, t["var"], 1e-3f, t["inv_std"]); },
+              .reference =
+                  [](Arrays& a) {
+                    for (int64_t c = 0; c < a["var"].dim(0); ++c)
+                      a["inv_std"][c] = 1.0 / sqrt(a["var"][c] + double(1e-3f));
+                  },
+              .dtypes = {DType::f32}});
+}
+
 TEST(BatchNormTest, OneValuePerChannelIsAnError) {
   const Tensor one = Tensor::zeros({3}, DType::f32, Device::cpu);
   Tensor mean = one.clone(), var = one.clone();

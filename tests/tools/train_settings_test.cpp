@@ -113,7 +113,7 @@ TEST(TrainSettingsTest, EveryOptimiserAndScheduleLearns) {
       {"adam", "--lr", "0.002", "--schedule", "constant", "--no-norm-decay"},
       {"adamw", "--lr", "0.002", "--schedule", "step", "--step-epochs", "4", "--weight-decay", "0.05"},
       {"rmsprop", "--lr", "0.0005", "--schedule", "multistep", "--milestones", "4,6"},
-      {"rmsprop_tf", "--lr", "0.0003", "--schedule", "plateau", "--momentum", "0.95", "--alpha", "0.9"}};
+      {"rmsprop_tf", "--lr", "0.001", "--schedule", "plateau", "--momentum", "0.9", "--alpha", "0.9"}};
   for (const Words& c : cases) {
     SCOPED_TRACE(c[0]);
     const auto [first, last] = learn(folder.file(c[0]), joined({"--optimizer"}, c));

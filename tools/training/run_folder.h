@@ -7,8 +7,8 @@
 //   result.json          of a finished run: what the best and the last epoch came to on the images that it is
 //                        measured on, and what the best one was selected on (epoch_report.h)
 //   console.log          what was said
-//   last.safetensors     weights after the last epoch, best.safetensors those of the best one, by what the run
-//                        is selected on: plain state dictionaries (of averaged weights, where the run
+//   last.safetensors     weights after the last epoch, best.safetensors those of the best one, by what the
+//                        run is selected on: plain state dictionaries (of averaged weights, where the run
 //                        averages) that say what they are of, how their images are prepared and what their
 //                        classes are called
 //   checkpoints/         step-00001234.safetensors: all that --resume needs, each complete by itself

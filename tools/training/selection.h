@@ -11,7 +11,8 @@
 namespace plume::tools {
 
 struct ValidationWish {
-  bool automatic = false;  // val where test is measured, otherwise kUsualShare of the training images
+  // val where test is measured, otherwise kUsualShare of the training images; nothing where no class has two
+  bool automatic = false;
   double share = 0;        // of the training images
   int64_t count = 0;       // of images; neither: selected on the images that the run is measured on
 };
