@@ -3,59 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/ops/convolution_cases.h"
 #include "tests/ops/reference/convolution.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {
 namespace {
-
-struct ConvCase {
-  Shape x;          // N H W C
-  int64_t filters;  // K
-  int64_t height, width;
-  Conv2dParams params;
-
-  Shape w() const { return {filters, height, width, x[3]}; }
-  Shape y() const { return conv2d_shape(x, w(), params); }
-  std::string label() const {
-    return message("filter {}x{}, stride {}, padding {}, dilation {}", height, width, params.stride,
-                   params.padding, params.dilation);
-  }
-};
-
-std::vector<ConvCase> conv2d_cases() {
-  return {
-      // input           K   R  S  {stride, padding, dilation}
-      {{1, 1, 1, 1}, 1, 1, 1, {1, 0, 1}},
-      {{3, 1, 1, 64}, 17, 1, 1, {1, 0, 1}},
-      {{1, 7, 7, 17}, 64, 1, 1, {1, 0, 1}},
-      {{3, 7, 7, 3}, 17, 1, 1, {2, 0, 1}},
-      {{1, 31, 7, 3}, 3, 1, 1, {2, 1, 1}},
-      {{1, 1, 1, 3}, 1, 3, 3, {1, 1, 1}},
-      {{3, 7, 7, 1}, 3, 3, 3, {1, 1, 1}},
-      {{1, 7, 7, 3}, 17, 3, 3, {1, 0, 1}},
-      {{3, 7, 7, 17}, 3, 3, 3, {2, 1, 1}},
-      {{1, 7, 7, 64}, 64, 3, 3, {1, 1, 1}},
-      {{1, 31, 31, 3}, 1, 3, 3, {2, 1, 1}},
-      {{1, 7, 31, 1}, 17, 3, 3, {1, 2, 2}},
-      {{3, 7, 7, 3}, 3, 3, 3, {2, 3, 2}},
-      {{1, 7, 7, 1}, 64, 7, 7, {1, 3, 1}},
-      {{3, 31, 31, 3}, 3, 7, 7, {2, 3, 1}},
-      {{1, 7, 7, 3}, 3, 7, 7, {1, 0, 1}},
-      {{1, 31, 7, 17}, 1, 7, 7, {2, 9, 3}},
-      {{1, 7, 7, 3}, 17, 1, 7, {1, 3, 1}},
-      {{3, 31, 7, 1}, 3, 5, 2, {1, 1, 1}},
-      {{1, 1, 31, 17}, 3, 1, 3, {1, 1, 1}},
-      {{3, 7, 7, 64}, 17, 3, 3, {1, 1, 1}},
-      {{1, 1, 1, 64}, 64, 3, 3, {1, 1, 1}},
-      // planes of 1x1 to 4x4 and a batch: what the last stages of a network on small images see
-      {{17, 1, 1, 17}, 64, 3, 3, {1, 1, 1}},
-      {{16, 2, 2, 64}, 17, 3, 3, {1, 1, 1}},
-      {{16, 4, 4, 3}, 17, 3, 3, {2, 1, 1}},
-      {{19, 3, 4, 17}, 3, 1, 1, {2, 0, 1}},
-      {{16, 4, 4, 17}, 3, 3, 3, {1, 1, 1}},
-  };
-}
 
 TEST(Conv2dTest, ForwardWithAndWithoutBias) {
   for (const ConvCase& c : conv2d_cases())

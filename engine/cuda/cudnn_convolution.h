@@ -1,0 +1,36 @@
+// Convolutions for cuDNN: what tells two of them apart, and the plans made for them.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "engine/core/context.h"
+#include "engine/cuda/cudnn_plan.h"
+#include "engine/math/epilogue.h"
+
+namespace plume::cuda {
+
+// The tensors of a convolution's graph.
+enum ConvolutionTensor : int64_t { kInput = 1, kFilter, kOutput, kScale, kShift, kResidual, kFirstInner };
+
+struct ConvolutionProblem {
+  Convolution pass;
+  Shape input, filter, output;  // fewer channels in the filter than in the input make groups
+  DType type, output_type;      // output_type: of the forward output, which may be f32 sums
+  Conv2dParams params;
+  const Epilogue* epilogue;  // null: none. Only which parts there are counts.
+
+  bool plain() const { return !epilogue || epilogue->empty(); }
+};
+
+// Made at the first call and kept, like the handle, as long as the process. Null when cuDNN cannot do it.
+// Called, like all of a device's operations, by one thread at a time.
+const Plan* find_plan(const Context& context, const ConvolutionProblem& problem);
+
+// What find_plan made so far, in order.
+struct KeptPlan {
+  std::string problem;  // "forward [32, 56, 56, 64] * [64, 3, 3, 64] f16, shift, relu"
+  const Plan* plan;     // null when cuDNN cannot do it
+};
+const std::vector<KeptPlan>& kept_plans();
+
+}  // namespace plume::cuda

@@ -1,0 +1,46 @@
+// cuDNN and a cuda device without a GPU.
+//
+// cuDNN >= 9.8 plans from a description of a device where it otherwise takes a handle: the linker's --wrap puts
+// deviceless.cpp between the engine's own objects and the library, and graphs, heuristics and plans are then
+// really made for that device. Executions are kept but not run. The cuda device beside it (dry_device.cpp) has
+// memory that nobody touches and kernels that do nothing.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/core/shape.h"
+#include "engine/cuda/cudnn_graph.h"
+#include "engine/math/activation.h"
+
+namespace plume::test {
+
+// `json`: what cuDNN wants to know of a device, the text of sm_90.json. Once, before the first plan.
+void describe_device(const std::string& json);
+
+struct Execution {
+  std::vector<int64_t> tensors;
+  std::vector<const void*> pointers;
+  const void* workspace;
+};
+std::vector<Execution>& executions();
+
+// A convolution as a network calls it.
+struct ConvolutionCall {
+  cuda::Convolution pass;
+  bool depthwise;
+  Shape x, w;  // or their gradients
+  Conv2dParams params;
+  bool scale = false, shift = false, residual = false;
+  Activation activation = Activation::identity;
+};
+// While alive, convolutions are written down, here, and go no further.
+class Recorder {
+ public:
+  explicit Recorder(std::vector<ConvolutionCall>& calls);
+  ~Recorder();
+  Recorder(const Recorder&) = delete;
+  Recorder& operator=(const Recorder&) = delete;
+};
+
+}  // namespace plume::test

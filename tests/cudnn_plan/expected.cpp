@@ -1,0 +1,64 @@
+#include "tests/cudnn_plan/expected.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "engine/core/error.h"
+
+namespace plume::test {
+
+const char* name(How how) {
+  constexpr const char* kNames[] = {"ready", "compiled", "planned", "sums", "none"};
+  return kNames[size_t(how)];
+}
+
+const std::vector<Expected>& expectations() {
+  static const std::string kAll = "f32 tf32 f16 bf16", kFloat = "f32 tf32", kHalf = "f16 bf16";
+  static const std::vector<Expected> all{
+      // Room for a copy: f32 goes through NCHW.
+      {"input gradient", "", kAll, How::ready, "CONV_BWD_DATA", 100},
+      {"filter gradient", "", kAll, How::ready, "CONV_BWD_FILTER", 130},
+      {"forward depthwise", "hardswish", kFloat, How::sums, "", 0},
+      {"forward depthwise", "hardswish", kHalf, How::none, "", 0},
+      {"forward dense", "hardswish", kHalf, How::none, "", 0},
+      {"forward", "hardswish", kAll, How::sums, "", 0},
+      {"forward", "scale", "f32", How::sums, "", 0},
+      {"forward", "silu", "f32", How::sums, "", 0},
+      {"forward depthwise scale", "", "bf16", How::none, "", 0},
+      {"forward depthwise shift", "", "bf16", How::none, "", 0},
+      {"forward", "scale", "tf32 f16 bf16", How::compiled, "GENERIC_CONV_FUSION", 0},
+      {"forward", "silu", "tf32 f16 bf16", How::compiled, "GENERIC_CONV_FUSION", 0},
+      {"forward", "shift", kFloat, How::ready, "CONV_ADD_BIAS_ACT", 100},
+      {"forward", "shift", kHalf, How::compiled, "GENERIC_CONV_FUSION", 0},
+      {"forward", "", kAll, How::ready, "CONV_FORWARD", 100},
+  };
+  return all;
+}
+
+const Expected* expected_of(const Class& one, Arithmetic arithmetic) {
+  for (const Expected& e : expectations()) {
+    std::istringstream words(e.arithmetics);
+    bool meant = false;
+    for (std::string word; words >> word;) meant = meant || word == kArithmetics[size_t(arithmetic)];
+    if (meant && one.name.starts_with(e.starts) && one.name.find(e.contains) != std::string::npos) return &e;
+  }
+  return nullptr;
+}
+
+std::string difference(const Answer& a, const Expected& e) {
+  const int here = e.how == How::sums ? a.sums : e.how == How::none ? a.refused : a.whole;
+  if (here < a.shapes)
+    return message("{} of {} shapes are not {}, but {} whole, {} sums, {} without a plan; such as {}",
+                   a.shapes - here, a.shapes, name(e.how), a.whole, a.sums, a.refused, a.example);
+  if (e.how == How::ready && a.compiled > 0)
+    return message("{} of {} plans are compiled at run time", a.compiled, a.whole);
+  if (e.how == How::compiled && a.compiled < a.whole)
+    return message("{} of {} plans are ready: expect them to be", a.whole - a.compiled, a.whole);
+  for (const std::string& pattern : a.patterns)
+    if (pattern != e.pattern) return message("the pattern is {}, not {}", pattern, e.pattern);
+  if (a.workspace > e.workspace)
+    return message("a plan wants {} MiB of scratch memory, expected at most {}", a.workspace, e.workspace);
+  return {};
+}
+
+}  // namespace plume::test
