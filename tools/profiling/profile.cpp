@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/core/notes.h"
 #include "engine/profiler/cost.h"
 #include "tools/cli/clock.h"
 
@@ -84,6 +85,7 @@ ProfileReport ProfileRun::report() const {
   const std::vector<size_t> chosen = faster_half(turns);
   report.profile = profiler_.profile(chosen);
   for (const size_t i : chosen) report.alone_seconds += alone_[i] / double(chosen.size());
+  report.notes = notes();
   return report;
 }
 

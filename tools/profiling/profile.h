@@ -46,7 +46,8 @@ struct ProfileReport {
   // The same step with nobody watching, timed in turns with the watched ones; both are means over the faster
   // half of the turns.
   double alone_seconds = 0;
-  MemoryStatistics memory;  // of one step
+  MemoryStatistics memory;         // of one step
+  std::vector<std::string> notes;  // what the device said about its choices
   // Predictions only (prediction.h): for which GPU, its range, and what stands behind each row.
   std::string predicted_for;
   double low_seconds = 0, high_seconds = 0;

@@ -265,6 +265,7 @@ void print_report(const ProfileReport& report, const Ceilings& ceilings, size_t 
   }
   print_line(fmt::format("{:<{}} {:>9.1f} {}", order.size() < profile.rows.size() ? "these" : "all calls",
                          predicted ? 63 : 77, shown * kMicro, percent(shown / profile.step_seconds, 5)));
+  for (const std::string& line : report.notes) print_line(fmt::format("note      {}", line));
 }
 
 void print_comparison(const ProfileReport& a, const ProfileReport& b, const std::string& slot) {
@@ -333,6 +334,7 @@ Json to_json(const ProfileReport& report, const Ceilings& ceilings) {
   j["alone_seconds"] = report.alone_seconds;
   j["outside_seconds"] = profile.outside_seconds;
   j["peak_bytes"] = report.memory.peak;
+  j["notes"] = report.notes;
   j["peak_bytes_by_tag"] = Json::object();
   for (const auto& [tag, bytes] : report.memory.peak_by_tag) j["peak_bytes_by_tag"][tag] = bytes;
   j["classes_of_work"] = Json::object();
