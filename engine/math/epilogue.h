@@ -1,5 +1,6 @@
 // What a convolution or linear layer does to its accumulator before it is stored, as data:
 //   y = activation(accumulator * scale[k] + shift[k] + residual)
+// Where y has 16 bits, cuDNN rounds the shift to its type first.
 #pragma once
 #include "engine/core/tensor.h"
 #include "engine/math/activation.h"

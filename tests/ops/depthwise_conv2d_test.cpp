@@ -33,7 +33,7 @@ TEST(DepthwiseConv2dTest, Forward) {
     const Conv2dParams p = c.params;
     check_op({.slot = depthwise_conv2d_forward,
               .label = c.label(),
-              .inputs = {{"x", c.x}, {"w", c.w()}, {.name = "bias", .shape = {c.x[3]}, .dtype = DType::f32}},
+              .inputs = {{"x", c.x}, {"w", c.w()}, {"bias", {c.x[3]}, short_values(), DType::f32}},
               .outputs = {{"y", c.y()}},
               .run =
                   [p](Context& context, Tensors& t) {
@@ -58,7 +58,7 @@ TEST(DepthwiseConv2dTest, Epilogue) {
         std::vector<Operand> inputs{{"x", c.x},
                                     {"w", c.w()},
                                     {"scale", {c.x[3]}, outliers(), DType::f32},
-                                    {"shift", {c.x[3]}, outliers(), DType::f32}};
+                                    {"shift", {c.x[3]}, short_values(), DType::f32}};
         if (residual) inputs.push_back({"residual", c.y()});
         check_op({.slot = depthwise_conv2d_forward,
                   .label = c.label() + ", scale, shift, " + name(activation) + (residual ? ", residual" : ""),

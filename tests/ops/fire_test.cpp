@@ -36,9 +36,9 @@ OpCase fire_case(const FireCase& c, Fill fill, bool packed) {
           .label = packed ? "constant filters" : "",
           .inputs = {{"x", c.x, fill},
                      {"w1", {c.one, 1, 1, channels}, fill},
-                     {"b1", {c.one}, fill, DType::f32},
+                     {"b1", {c.one}, short_values(fill), DType::f32},
                      {"w3", {c.three, 3, 3, channels}, fill},
-                     {"b3", {c.three}, fill, DType::f32}},
+                     {"b3", {c.three}, short_values(fill), DType::f32}},
           .outputs = {{"y", c.x.with(-1, c.one + c.three)}},
           .run =
               [packed](Context& context, Tensors& t) {

@@ -19,7 +19,10 @@ void store(Array& array, DType dtype) {
 Fill values(DType dtype) { return dtype == DType::f32 ? outliers() : positive(-1, 1); }
 constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
 
-Operand f32(const char* name, const Shape& shape) { return {name, shape, positive(-1, 1), DType::f32}; }
+// Of values that cuDNN may convert to the images' type.
+Operand f32(const char* name, const Shape& shape) {
+  return {name, shape, short_values(positive(-1, 1)), DType::f32};
+}
 
 // ---- expand_depthwise ----
 

@@ -45,6 +45,19 @@ Fill outliers(double scale) {
   };
 }
 
+Fill short_values(Fill fill) {
+  return [fill = std::move(fill)](const Shape& shape, RandomSequence& random, bool gentle) {
+    std::vector<double> values = fill(shape, random, gentle);
+    for (double& v : values) {
+      int exponent = 0;
+      const double fraction =
+          std::frexp(v, &exponent);  // in [1/2, 1): eight bits of it, and no f16 below 2^-14
+      v = exponent < -13 ? 0 : std::ldexp(std::round(fraction * 256), exponent - 8);
+    }
+    return values;
+  };
+}
+
 Fill offset(double mean) {
   return [=](const Shape& shape, RandomSequence& random, bool gentle) {
     return generate(shape, [&] { return gentle ? away_from_zero(random) : mean + with_outliers(random); });
