@@ -6,6 +6,8 @@
 #include <cuda_runtime.h>
 #include <cudnn_graph.h>
 
+#include <string>
+
 #include "engine/core/error.h"
 
 namespace plume::cuda {
@@ -16,7 +18,8 @@ inline void check(const char* call, cudaError_t status) {
   fail(ErrorKind::resource, "{}: {} ({})", call, cudaGetErrorString(status), cudaGetErrorName(status));
 }
 
-void check(const char* call, cudnnStatus_t status);  // with cuDNN's own last message
+std::string status_text(cudnnStatus_t status);  // its name, and cuDNN's own last message
+void check(const char* call, cudnnStatus_t status);
 
 inline void check(const char* call, cublasStatus_t status) {
   if (status != CUBLAS_STATUS_SUCCESS)

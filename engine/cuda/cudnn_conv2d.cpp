@@ -6,6 +6,7 @@
 #include "engine/cuda/cudnn_convolution.h"
 #include "engine/cuda/handles.h"
 #include "engine/cuda/operands.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/conv2d.h"
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/epilogue.h"
@@ -19,13 +20,13 @@ ConvolutionProblem forward_problem(const Tensor& x, const Tensor& w, const Conv2
 }
 
 // The whole operation in one plan.
-const Plan* fused_plan(const Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
-                       const Epilogue& epilogue, const Tensor& y) {
+Plan* fused_plan(const Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                 const Epilogue& epilogue, const Tensor& y) {
   return find_plan(context, forward_problem(x, w, params, y, y.dtype(), &epilogue));
 }
 // f32 sums alone.
-const Plan* sums_plan(const Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
-                      const Tensor& y) {
+Plan* sums_plan(const Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                const Tensor& y) {
   return find_plan(context, forward_problem(x, w, params, y, DType::f32, nullptr));
 }
 
@@ -36,21 +37,54 @@ bool fits_forward(const Context& context, const Tensor& x, const Tensor& w, cons
           (!epilogue.empty() && sums_plan(context, x, w, params, y)));
 }
 
+// What is kept of a constant filter (conv2d.h) and of the shift that goes with it.
+struct KeptOperands {
+  Tensor filter;              // turned over, for depthwise convolutions
+  Tensor shift, short_shift;  // as given, and in the images' type
+};
+KeptOperands& kept_operands(PackedFilter& packed) {
+  if (!packed.data) packed.data = std::make_shared<KeptOperands>();
+  return *static_cast<KeptOperands*>(packed.data.get());
+}
+// Where the caller's filter is constant and the work is not only recorded for later.
+KeptOperands* may_keep(const Context& context, const Conv2dParams& params) {
+  return params.packed && !is_recording(context) ? &kept_operands(*params.packed) : nullptr;
+}
+
+// The shift in the images' type, which the engines for 16 bits want: rounded, as the output is.
+Tensor shift_for(Context& context, const Tensor& shift, DType type, const Conv2dParams& params) {
+  if (!shift.defined() || type == DType::f32) return shift;
+  if (params.packed) {
+    const KeptOperands& kept = kept_operands(*params.packed);
+    if (kept.short_shift.defined() && kept.shift.raw() == shift.raw() && kept.short_shift.dtype() == type)
+      return kept.short_shift;
+  }
+  Tensor rounded = Tensor::empty(shift.shape(), type, shift.device(), "workspace");
+  cast_forward(context, shift, rounded);
+  if (KeptOperands* kept = may_keep(context, params)) kept->shift = shift, kept->short_shift = rounded;
+  return rounded;
+}
+
 void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                  const Epilogue& epilogue, Tensor& y) {
-  const cudnnHandle_t handle = cudnn_handle(context);
-  if (const Plan* plan = fused_plan(context, x, w, params, epilogue, y)) {
-    plan->run(handle, {{kInput, x.raw()},
-                       {kFilter, w.raw()},
-                       {kOutput, y.raw()},
-                       {kScale, epilogue.scale.raw()},
-                       {kShift, epilogue.shift.raw()},
-                       {kResidual, epilogue.residual.raw()}});
+  if (Plan* plan = fused_plan(context, x, w, params, epilogue, y)) {
+    static constexpr float kThreeValue = 3, kSixthValue = 1.0f / 6;
+    const bool hard =
+        epilogue.activation == Activation::hardswish || epilogue.activation == Activation::hardsigmoid;
+    const Tensor shift = shift_for(context, epilogue.shift, x.dtype(), params);
+    plan->run(context, {{kInput, x.raw()},
+                        {kFilter, w.raw()},
+                        {kOutput, y.raw()},
+                        {kScale, epilogue.scale.raw()},
+                        {kShift, shift.raw()},
+                        {kResidual, epilogue.residual.raw()},
+                        {kThree, hard ? &kThreeValue : nullptr},
+                        {kSixth, hard ? &kSixthValue : nullptr}});
     return;
   }
-  const Plan* plan = sums_plan(context, x, w, params, y);
+  Plan* plan = sums_plan(context, x, w, params, y);
   Tensor sums = y.dtype() == DType::f32 ? y : Tensor::empty(y.shape(), DType::f32, y.device(), "workspace");
-  plan->run(handle, {{kInput, x.raw()}, {kFilter, w.raw()}, {kOutput, sums.raw()}});
+  plan->run(context, {{kInput, x.raw()}, {kFilter, w.raw()}, {kOutput, sums.raw()}});
   epilogue_apply(context, sums, epilogue, y);
 }
 
@@ -68,7 +102,7 @@ bool fits_backward_input(const Context& context, const Tensor& dy, const Tensor&
 void run_backward_input(Context& context, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
                         Tensor& dx) {
   find_plan(context, backward_problem(Convolution::backward_input, dx, w, params, dy))
-      ->run(cudnn_handle(context), {{kInput, dx.raw()}, {kFilter, w.raw()}, {kOutput, dy.raw()}});
+      ->run(context, {{kInput, dx.raw()}, {kFilter, w.raw()}, {kOutput, dy.raw()}});
 }
 
 bool fits_backward_weight(const Context& context, const Tensor& x, const Tensor& dy,
@@ -80,7 +114,7 @@ bool fits_backward_weight(const Context& context, const Tensor& x, const Tensor&
 void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, const Conv2dParams& params,
                          Tensor& dw) {
   find_plan(context, backward_problem(Convolution::backward_weight, x, dw, params, dy))
-      ->run(cudnn_handle(context), {{kInput, x.raw()}, {kFilter, dw.raw()}, {kOutput, dy.raw()}});
+      ->run(context, {{kInput, x.raw()}, {kFilter, dw.raw()}, {kOutput, dy.raw()}});
 }
 
 // ---- depthwise -----------------------------------------------------------------------------------------
@@ -91,9 +125,12 @@ Shape cudnn_filter(const Shape& w) { return {w[2], w[0], w[1], 1}; }
 Tensor empty_filter(const Tensor& w) {
   return Tensor::empty(cudnn_filter(w.shape()), w.dtype(), w.device(), "workspace");
 }
-Tensor turned_over(const Context& context, const Tensor& w) {
+Tensor turned_over(const Context& context, const Tensor& w, const Conv2dParams& params) {
+  if (params.packed && kept_operands(*params.packed).filter.defined())
+    return kept_operands(*params.packed).filter;
   Tensor filter = empty_filter(w);
   transpose(context, w.dtype(), w.dim(0) * w.dim(1), w.dim(2), w.raw(), filter.raw());
+  if (KeptOperands* kept = may_keep(context, params)) kept->filter = filter;
   return filter;
 }
 // For questions about shapes only: `w` under the shape that cuDNN will see.
@@ -105,7 +142,7 @@ bool fits_depthwise(const Context& context, const Tensor& x, const Tensor& w, co
 }
 void run_depthwise(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                    const Epilogue& epilogue, Tensor& y) {
-  run_forward(context, x, turned_over(context, w), params, epilogue, y);
+  run_forward(context, x, turned_over(context, w, params), params, epilogue, y);
 }
 
 bool fits_depthwise_backward_input(const Context& context, const Tensor& dy, const Tensor& w,
@@ -114,7 +151,7 @@ bool fits_depthwise_backward_input(const Context& context, const Tensor& dy, con
 }
 void run_depthwise_backward_input(Context& context, const Tensor& dy, const Tensor& w,
                                   const Conv2dParams& params, Tensor& dx) {
-  run_backward_input(context, dy, turned_over(context, w), params, dx);
+  run_backward_input(context, dy, turned_over(context, w, {}), params, dx);
 }
 
 bool fits_depthwise_backward_weight(const Context& context, const Tensor& x, const Tensor& dy,

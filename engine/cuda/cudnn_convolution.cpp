@@ -1,8 +1,8 @@
 #include "engine/cuda/cudnn_convolution.h"
 
-#include <optional>
 #include <unordered_map>
 
+#include "engine/core/notes.h"
 #include "engine/cuda/handles.h"
 
 namespace plume::cuda {
@@ -16,20 +16,6 @@ struct KeyHash {
     return size_t(hash ^ (hash >> 32));
   }
 };
-
-// cuDNN's name for an activation; nothing for those it does not have.
-std::optional<cudnnPointwiseMode_t> pointwise_mode(Activation activation) {
-  switch (activation) {
-    case Activation::relu:
-      return CUDNN_POINTWISE_RELU_FWD;
-    case Activation::sigmoid:
-      return CUDNN_POINTWISE_SIGMOID_FWD;
-    case Activation::silu:
-      return CUDNN_POINTWISE_SWISH_FWD;  // its beta is 1 unless set
-    default:
-      return {};
-  }
-}
 
 bool has(const Epilogue* e, Tensor Epilogue::*part) { return e && (e->*part).defined(); }
 
@@ -59,79 +45,12 @@ Key key_of(const Context& context, const ConvolutionProblem& p) {
           context.allow_tf32};
 }
 
-// The convolution's sums run through scale, residual, shift and activation; the last step writes the output.
-// This order is the one that cuDNN's hand-tuned convolution + bias + activation engines recognise.
-void describe_epilogue(Graph& graph, const ConvolutionProblem& p, Convolution pass) {
-  const Epilogue& e = *p.epilogue;
-  const Layout output = channels_last(p.output), channel = per_channel(p.output[3]);
-  struct Step {
-    cudnnPointwiseMode_t mode;
-    int64_t operand;  // 0: none
-  };
-  std::vector<Step> steps;
-  if (e.scale.defined()) {
-    graph.tensor(kScale, channel, CUDNN_DATA_FLOAT);
-    steps.push_back({CUDNN_POINTWISE_MUL, kScale});
-  }
-  if (e.residual.defined()) {
-    graph.tensor(kResidual, output, cudnn_type(p.type));
-    steps.push_back({CUDNN_POINTWISE_ADD, kResidual});
-  }
-  if (e.shift.defined()) {
-    graph.tensor(kShift, channel, CUDNN_DATA_FLOAT);
-    steps.push_back({CUDNN_POINTWISE_ADD, kShift});
-  }
-  if (e.activation != Activation::identity) steps.push_back({*pointwise_mode(e.activation), 0});
-
-  int64_t value = kFirstInner;
-  graph.tensor(value, output, CUDNN_DATA_FLOAT, true);
-  graph.convolution(pass, p.params, kInput, kFilter, value);
-  for (size_t i = 0; i < steps.size(); ++i) {
-    int64_t next = kOutput;
-    if (i + 1 < steps.size())
-      graph.tensor(next = kFirstInner + int64_t(i) + 1, output, CUDNN_DATA_FLOAT, true);
-    if (steps[i].operand)
-      graph.pointwise(steps[i].mode, value, steps[i].operand, next);
-    else
-      graph.pointwise(steps[i].mode, value, next);
-    value = next;
-  }
-}
-
-std::unique_ptr<Plan> plan_for(const Context& context, const ConvolutionProblem& p) {
-  const Activation last = p.epilogue ? p.epilogue->activation : Activation::identity;
-  if (last != Activation::identity && !pointwise_mode(last)) return nullptr;
-  const cudnnHandle_t handle = cudnn_handle(context);
-  try {
-    Graph graph;
-    graph.tensor(kInput, channels_last(p.input), cudnn_type(p.type));
-    graph.tensor(kFilter, channels_last(p.filter), cudnn_type(p.type));
-    graph.tensor(kOutput, channels_last(p.output), cudnn_type(p.output_type));
-    if (!p.plain())
-      describe_epilogue(graph, p, p.pass);
-    else
-      graph.convolution(p.pass, p.params, kInput, kFilter, kOutput);
-    const bool tensor_cores = p.type != DType::f32 || context.allow_tf32;
-    const bool plain = p.plain() && p.output_type == p.type;
-    // Compiling pays only where it saves a pass over memory that is not small beside the arithmetic.
-    return make_plan(graph, handle,
-                     {.deterministic = context.deterministic,
-                      .tensor_cores = tensor_cores,
-                      .compiled = tensor_cores && !plain});
-  } catch (const Error&) {  // a description that cuDNN refuses: another variant has to do it
-    return nullptr;
-  }
-}
-
-std::vector<KeptPlan>& kept() {
-  static auto* all = new std::vector<KeptPlan>;
-  return *all;
-}
-
-std::string words(const ConvolutionProblem& p) {
+// What is done, without the sizes.
+std::string family_of(const ConvolutionProblem& p) {
   constexpr const char* kPasses[] = {"forward", "backward_input", "backward_weight"};
-  std::string text = message("{} {} * {} stride {}, {}", kPasses[size_t(p.pass)], p.input, p.filter,
-                             p.params.stride, name(p.type));
+  std::string text = message("conv2d.{} {}x{} stride {} {}", kPasses[size_t(p.pass)], p.filter[1],
+                             p.filter[2], p.params.stride, name(p.type));
+  if (p.filter[3] < p.input[3]) text += " depthwise";
   if (p.output_type != p.type) text += message(" to {}", name(p.output_type));
   if (has(p.epilogue, &Epilogue::scale)) text += ", scale";
   if (has(p.epilogue, &Epilogue::residual)) text += ", residual";
@@ -141,14 +60,133 @@ std::string words(const ConvolutionProblem& p) {
   return text;
 }
 
+std::string words(const ConvolutionProblem& p) {
+  return message("{}: {} * {}", family_of(p), p.input, p.filter);
+}
+
+// The operations behind the convolution, each of which takes the value of the one before.
+class Chain {
+ public:
+  Chain(Graph& graph, const ConvolutionProblem& problem)
+      : graph_(graph), output_(channels_last(problem.output)), value_(inner()) {
+    graph.convolution(problem.pass, problem.params, kInput, kFilter, value_);
+  }
+
+  void add(cudnnPointwiseMode_t mode, ConvolutionTensor operand, const Layout& layout, DType type,
+           bool last) {
+    graph_.tensor(operand, layout, cudnn_type(type));
+    const int64_t next = last ? kOutput : inner();
+    graph_.pointwise(mode, value_, operand, next);
+    value_ = next;
+  }
+
+  // Ends the chain.
+  void activate(Activation activation) {
+    switch (activation) {
+      case Activation::identity:
+        return;
+      case Activation::relu:
+        return graph_.pointwise(CUDNN_POINTWISE_RELU_FWD, value_, kOutput);
+      case Activation::sigmoid:
+        return graph_.pointwise(CUDNN_POINTWISE_SIGMOID_FWD, value_, kOutput);
+      case Activation::silu:
+        return graph_.pointwise(CUDNN_POINTWISE_SWISH_FWD, value_, kOutput);  // its beta is 1 unless set
+      case Activation::hardsigmoid:
+        return gate(kOutput);
+      case Activation::hardswish: {
+        const int64_t gated = inner();
+        gate(gated);
+        return graph_.pointwise(CUDNN_POINTWISE_MUL, value_, gated, kOutput);
+      }
+    }
+  }
+
+ private:
+  // min(max(v + 3, 0), 6) / 6
+  void gate(int64_t result) {
+    graph_.number(kThree);
+    graph_.number(kSixth);
+    const int64_t moved = inner(), clipped = inner();
+    graph_.pointwise(CUDNN_POINTWISE_ADD, value_, kThree, moved);
+    graph_.clipped_relu(6, moved, clipped);
+    graph_.pointwise(CUDNN_POINTWISE_MUL, clipped, kSixth, result);
+  }
+  int64_t inner() {
+    const int64_t id = kFirstInner + inners_++;
+    graph_.tensor(id, output_, CUDNN_DATA_FLOAT, true);
+    return id;
+  }
+
+  Graph& graph_;
+  Layout output_;
+  int64_t inners_ = 0, value_;
+};
+
+// The convolution's sums run through scale, residual, shift and activation; the last step writes the output.
+// This order is the one that cuDNN's hand-tuned convolution + bias + activation engines recognise.
+void describe_epilogue(Graph& graph, const ConvolutionProblem& p) {
+  const Epilogue& e = *p.epilogue;
+  const Layout output = channels_last(p.output), channel = per_channel(p.output[3]);
+  Chain chain(graph, p);
+  const bool ends = e.activation == Activation::identity, shift = e.shift.defined();
+  if (e.scale.defined())
+    chain.add(CUDNN_POINTWISE_MUL, kScale, channel, DType::f32, ends && !shift && !e.residual.defined());
+  if (e.residual.defined()) chain.add(CUDNN_POINTWISE_ADD, kResidual, output, p.type, ends && !shift);
+  if (shift) chain.add(CUDNN_POINTWISE_ADD, kShift, channel, p.type, ends);
+  chain.activate(e.activation);
+}
+
+PlanRules rules_for(const Context& context, const ConvolutionProblem& p) {
+  const bool depthwise = p.filter[3] < p.input[3];
+  const bool tensor_cores = p.type != DType::f32 || context.allow_tf32;
+  const bool plain = p.plain() && p.output_type == p.type;
+  // cuDNN's own depthwise kernels are compiled ones. Elsewhere compiling pays only where it saves a pass over
+  // memory that is not small beside the arithmetic, and all that is compiled runs on tensor cores.
+  const Compiling compiling = depthwise && plain                      ? Compiling::first
+                              : !plain && (depthwise || tensor_cores) ? Compiling::where_nothing_else_fits
+                                                                      : Compiling::never;
+  return {context.deterministic, tensor_cores, compiling};
+}
+
+// Has cuDNN only compiled kernels for it? Those that it brings along add a residual and a shift and end with a
+// relu or sigmoid.
+bool must_be_compiled(const ConvolutionProblem& p) {
+  if (p.plain()) return false;
+  const Activation last = p.epilogue->activation;
+  return p.epilogue->scale.defined() ||
+         (last != Activation::identity && last != Activation::relu && last != Activation::sigmoid);
+}
+
+Planned plan_for(const Context& context, const ConvolutionProblem& p) {
+  const PlanRules rules = rules_for(context, p);
+  if (rules.compiling == Compiling::never && must_be_compiled(p))
+    return {nullptr, "its only kernels for this use tensor cores, which exact f32 may not"};
+  Graph graph;
+  graph.tensor(kInput, channels_last(p.input), cudnn_type(p.type));
+  graph.tensor(kFilter, channels_last(p.filter), cudnn_type(p.type));
+  graph.tensor(kOutput, channels_last(p.output), cudnn_type(p.output_type));
+  if (p.plain())
+    graph.convolution(p.pass, p.params, kInput, kFilter, kOutput);
+  else
+    describe_epilogue(graph, p);
+  return make_plan(graph, context, rules, family_of(p));
+}
+
+std::vector<KeptPlan>& kept() {
+  static auto* all = new std::vector<KeptPlan>;
+  return *all;
+}
+
 }  // namespace
 
-const Plan* find_plan(const Context& context, const ConvolutionProblem& problem) {
+Plan* find_plan(const Context& context, const ConvolutionProblem& problem) {
   static auto* plans = new std::unordered_map<Key, std::unique_ptr<Plan>, KeyHash>;
   const Key key = key_of(context, problem);
   if (const auto it = plans->find(key); it != plans->end()) return it->second.get();
-  const Plan* plan = plans->emplace(key, plan_for(context, problem)).first->second.get();
-  kept().push_back({words(problem), plan});
+  Planned planned = plan_for(context, problem);
+  Plan* plan = plans->emplace(key, std::move(planned.plan)).first->second.get();
+  if (!plan) note(message("cuDNN has no plan for {}: {}", family_of(problem), planned.refusal));
+  kept().push_back({words(problem), plan, planned.refusal});
   return plan;
 }
 

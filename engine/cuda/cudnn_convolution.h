@@ -10,7 +10,17 @@
 namespace plume::cuda {
 
 // The tensors of a convolution's graph.
-enum ConvolutionTensor : int64_t { kInput = 1, kFilter, kOutput, kScale, kShift, kResidual, kFirstInner };
+enum ConvolutionTensor : int64_t {
+  kInput = 1,
+  kFilter,
+  kOutput,
+  kScale,  // f32
+  kShift,  // of the images' type, or cuDNN's own convolution + bias + activation engines do not know the graph
+  kResidual,
+  kThree,  // two numbers, for hardswish and hardsigmoid
+  kSixth,
+  kFirstInner
+};
 
 struct ConvolutionProblem {
   Convolution pass;
@@ -22,14 +32,16 @@ struct ConvolutionProblem {
   bool plain() const { return !epilogue || epilogue->empty(); }
 };
 
-// Made at the first call and kept, like the handle, as long as the process. Null when cuDNN cannot do it.
-// Called, like all of a device's operations, by one thread at a time.
-const Plan* find_plan(const Context& context, const ConvolutionProblem& problem);
+// Made at the first call and kept, like the handle, as long as the process. Null when cuDNN cannot do it: then
+// the reason is noted (engine/core/notes.h). Throws when the library or the driver fails. Called, like all of a
+// device's operations, by one thread at a time.
+Plan* find_plan(const Context& context, const ConvolutionProblem& problem);
 
 // What find_plan made so far, in order.
 struct KeptPlan {
   std::string problem;  // "forward [32, 56, 56, 64] * [64, 3, 3, 64] f16, shift, relu"
-  const Plan* plan;     // null when cuDNN cannot do it
+  const Plan* plan;     // null when cuDNN cannot do it,
+  std::string refusal;  // for this reason
 };
 const std::vector<KeptPlan>& kept_plans();
 

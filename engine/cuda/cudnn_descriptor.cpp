@@ -17,6 +17,13 @@ void Descriptor::set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType
 
 void Descriptor::finalize() { PLUME_CUDA(cudnnBackendFinalize, raw_); }
 
+std::string Descriptor::refusal_to_finalize() {
+  const cudnnStatus_t status = cudnnBackendFinalize(raw_);
+  if (CUDNN_STATUS_CATEGORY(status) == CUDNN_STATUS_NOT_SUPPORTED) return status_text(status);
+  check("cudnnBackendFinalize", status);
+  return {};
+}
+
 int64_t Descriptor::get(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
                         void* values) const {
   int64_t returned = 0;

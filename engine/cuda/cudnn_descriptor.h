@@ -3,6 +3,7 @@
 #include <cudnn_graph.h>
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "engine/cuda/check.h"
@@ -27,6 +28,8 @@ class Descriptor {
     set(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value.raw_);
   }
   void finalize();
+  // Empty, or why cuDNN does not support it, which is an answer. Any other failure throws like finalize().
+  std::string refusal_to_finalize();
   // Reads up to `count` values; returns how many there are, which may be more.
   int64_t get(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
               void* values) const;

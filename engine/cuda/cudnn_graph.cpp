@@ -13,7 +13,8 @@ Layout channels_last(const Shape& s) {
 
 Layout per_channel(int64_t channels) { return {{1, channels, 1, 1}, {channels, 1, channels, channels}}; }
 
-void Graph::tensor(int64_t id, const Layout& layout, cudnnDataType_t type, bool inner) {
+void Graph::add_tensor(int64_t id, const Layout& layout, cudnnDataType_t type,
+                       cudnnBackendAttributeName_t flag, bool flagged) {
   constexpr int64_t kAlignment = 16;
   Descriptor d(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
   d.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
@@ -21,9 +22,17 @@ void Graph::tensor(int64_t id, const Layout& layout, cudnnDataType_t type, bool 
   d.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &kAlignment);
   d.set(CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, layout.dims.data());
   d.set(CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, layout.strides.data());
-  d.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &inner);
+  d.set(flag, CUDNN_TYPE_BOOLEAN, 1, &flagged);
   d.finalize();
   tensors_.emplace(id, std::move(d));
+}
+
+void Graph::tensor(int64_t id, const Layout& layout, cudnnDataType_t type, bool inner) {
+  add_tensor(id, layout, type, CUDNN_ATTR_TENSOR_IS_VIRTUAL, inner);
+}
+
+void Graph::number(int64_t id) {
+  add_tensor(id, per_channel(1), CUDNN_DATA_FLOAT, CUDNN_ATTR_TENSOR_IS_BY_VALUE, true);
 }
 
 void Graph::convolution(Convolution pass, const Conv2dParams& params, int64_t input, int64_t filter,
@@ -73,10 +82,11 @@ void Graph::convolution(Convolution pass, const Conv2dParams& params, int64_t in
   operations_.push_back(std::move(operation));
 }
 
-Descriptor& Graph::add_pointwise(cudnnPointwiseMode_t mode, int64_t x, int64_t y) {
+Descriptor& Graph::add_pointwise(cudnnPointwiseMode_t mode, int64_t x, int64_t y, double upper) {
   Descriptor& p = parameters_.emplace_back(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
   p.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
   p.set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &kAccumulator);
+  if (upper > 0) p.set(CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP, CUDNN_TYPE_DOUBLE, 1, &upper);
   p.finalize();
   Descriptor& operation = operations_.emplace_back(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
   operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, p);
@@ -89,19 +99,29 @@ void Graph::pointwise(cudnnPointwiseMode_t mode, int64_t x, int64_t y) {
   add_pointwise(mode, x, y).finalize();
 }
 
+void Graph::clipped_relu(double upper, int64_t x, int64_t y) {
+  add_pointwise(CUDNN_POINTWISE_RELU_FWD, x, y, upper).finalize();
+}
+
 void Graph::pointwise(cudnnPointwiseMode_t mode, int64_t a, int64_t b, int64_t y) {
   Descriptor& operation = add_pointwise(mode, a, y);
   operation.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, tensors_.at(b));
   operation.finalize();
 }
 
-Descriptor Graph::described(cudnnHandle_t handle) const {
+Descriptor Graph::described(cudnnHandle_t handle, bool any_size) const {
   Descriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
   std::vector<cudnnBackendDescriptor_t> operations;
   for (const Descriptor& o : operations_) operations.push_back(o.raw());
   graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, int64_t(operations.size()),
             operations.data());
   graph.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+#if CUDNN_VERSION >= 90800
+  if (any_size)
+    graph.set(CUDNN_ATTR_OPERATIONGRAPH_IS_DYNAMIC_SHAPE_ENABLED, CUDNN_TYPE_BOOLEAN, 1, &any_size);
+#else
+  PLUME_CHECK(!any_size, "cuDNN {}: no kernels for any size", CUDNN_VERSION);
+#endif
   return graph;
 }
 

@@ -3,7 +3,7 @@
 //   Graph graph;
 //   graph.tensor(kX, channels_last(x.shape()), type); ...
 //   graph.convolution(Convolution::forward, params, kX, kW, kY);
-//   Descriptor described = graph.described(handle);
+//   Descriptor described = graph.described(handle, false);
 #pragma once
 #include <cudnn_graph.h>
 
@@ -32,17 +32,23 @@ class Graph {
  public:
   // `inner` tensors exist only between two operations of the graph.
   void tensor(int64_t id, const Layout& layout, cudnnDataType_t type, bool inner = false);
+  // One f32 number. Its pointer, when the plan runs, is one into host memory.
+  void number(int64_t id);
   // Always with f32 accumulators. `input`, `filter`, `output` name x, w and y or their gradients.
   void convolution(Convolution pass, const Conv2dParams& params, int64_t input, int64_t filter,
                    int64_t output);
   void pointwise(cudnnPointwiseMode_t mode, int64_t x, int64_t y);
+  void clipped_relu(double upper, int64_t x, int64_t y);
   void pointwise(cudnnPointwiseMode_t mode, int64_t a, int64_t b, int64_t y);
 
   // cuDNN's descriptor of the whole, not finalized. The graph must outlive what is made from it.
-  Descriptor described(cudnnHandle_t handle) const;
+  // With `any_size`, which wants cuDNN 9.8, for kernels that another size of the images may use again.
+  Descriptor described(cudnnHandle_t handle, bool any_size) const;
 
  private:
-  Descriptor& add_pointwise(cudnnPointwiseMode_t mode, int64_t x, int64_t y);
+  void add_tensor(int64_t id, const Layout& layout, cudnnDataType_t type, cudnnBackendAttributeName_t flag,
+                  bool flagged);
+  Descriptor& add_pointwise(cudnnPointwiseMode_t mode, int64_t x, int64_t y, double upper = 0);
 
   std::map<int64_t, Descriptor> tensors_;
   std::deque<Descriptor> parameters_;  // referred to by operations

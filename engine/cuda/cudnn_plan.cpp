@@ -1,13 +1,18 @@
 #include "engine/cuda/cudnn_plan.h"
 
 #include <algorithm>
+#include <limits>
+#include <map>
 
 #include "engine/cuda/handles.h"
+#include "engine/cuda/timer.h"
 
 namespace plume::cuda {
 namespace {
 
 constexpr auto kDescriptor = CUDNN_TYPE_BACKEND_DESCRIPTOR;
+// How many engines of a heuristic are worth the clock. The fallback list ends with what always works.
+constexpr size_t kFromHeuristic = 3, kFromFallback = 2;
 
 // The notes of a configuration belong to its engine.
 Descriptor engine_of(const Descriptor& configuration) {
@@ -25,8 +30,7 @@ bool is_compiled(const Descriptor& engine) {
   return std::find(notes, end, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) != end;
 }
 
-bool allowed(const Descriptor& engine, const PlanRules& rules) {
-  if (is_compiled(engine) && !rules.compiled) return false;
+bool obeys(const Descriptor& engine, const PlanRules& rules) {
   cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT] = {};
   const int64_t count =
       engine.get(CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, std::ssize(notes), notes);
@@ -52,37 +56,149 @@ bool allowed(const Descriptor& engine, const PlanRules& rules) {
   return true;
 }
 
-// The configurations that a heuristic proposes, best first; none when it does not know the graph.
-std::vector<Descriptor> configurations(const Descriptor& graph, cudnnBackendHeurMode_t mode) {
-  Descriptor heuristic(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-  heuristic.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
-  heuristic.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
-  if (cudnnBackendFinalize(heuristic.raw()) != CUDNN_STATUS_SUCCESS) return {};
-  const int64_t count = heuristic.get(CUDNN_ATTR_ENGINEHEUR_RESULTS, kDescriptor, 0, nullptr);
-  std::vector<Descriptor> results;
-  std::vector<cudnnBackendDescriptor_t> raw;
-  for (int64_t i = 0; i < count; ++i) {
-    results.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    raw.push_back(results.back().raw());
-  }
-  const int64_t filled = heuristic.get(CUDNN_ATTR_ENGINEHEUR_RESULTS, kDescriptor, count, raw.data());
-  results.resize(size_t(std::min(filled, count)));
-  return results;
+// Kernels for any size and the caches that keep them, in the headers and in the library.
+bool has_kernel_caches() { return CUDNN_VERSION >= 90800 && cudnnGetVersion() >= 90800; }
+
+#if CUDNN_VERSION >= 90800
+// One for each family of graphs, for the life of the process like the plans.
+const Descriptor& kernel_cache(const std::string& family, const Descriptor& graph) {
+  static auto* caches = new std::map<std::string, Descriptor>;
+  if (const auto it = caches->find(family); it != caches->end()) return it->second;
+  Descriptor cache(CUDNN_BACKEND_KERNEL_CACHE_DESCRIPTOR);
+  cache.set(CUDNN_ATTR_KERNEL_CACHE_OPERATION_GRAPH, graph);
+  cache.finalize();
+  return caches->emplace(family, std::move(cache)).first->second;
 }
+void use_cache(Descriptor& execution, const Descriptor& cache) {
+  execution.set(CUDNN_ATTR_EXECUTION_PLAN_KERNEL_CACHE, cache);
+}
+#else
+const Descriptor& kernel_cache(const std::string&, const Descriptor& graph) { return graph; }
+void use_cache(Descriptor&, const Descriptor&) {}
+#endif
+
+enum class Kind { ready, compiled };  // kernels that cuDNN brings along, or compiles
+
+// Goes through what cuDNN has for a graph and keeps what fits.
+class Search {
+ public:
+  Search(const Context& context, const PlanRules& rules) : handle_(cudnn_handle(context)), rules_(rules) {}
+
+  // `cache` of the finished graph, when it is for any size: where compiled kernels are looked for and kept.
+  template <class F>
+  void run(Descriptor& graph, Kind kind, F&& cache) {
+    if (refused(graph)) return;
+    const Descriptor* kernels = cache();
+    collect(graph, kind, CUDNN_HEUR_MODE_A, kFromHeuristic, kernels);
+    if (!done() && (kind == Kind::ready || empty()))
+      collect(graph, kind, CUDNN_HEUR_MODE_FALLBACK, kFromFallback, kernels);
+  }
+  // Where results must repeat, what is found first is what runs.
+  bool done() const {
+    return rules_.deterministic && !found_.empty() && found_[0].workspace <= kCudnnWorkspace;
+  }
+  bool empty() const { return found_.empty(); }
+  // What to choose from: where one fits, none that wants too much scratch memory.
+  std::vector<PlannedEngine> take() {
+    const auto too_large = std::find_if(found_.begin() + 1, found_.end(),
+                                        [](const auto& e) { return e.workspace > kCudnnWorkspace; });
+    found_.erase(rules_.deterministic ? found_.begin() + 1 : too_large, found_.end());
+    return std::move(found_);
+  }
+  std::string refusal() const {
+    if (!refusal_.empty()) return refusal_;
+    return message("none of the {} engines it proposes obeys the rules", proposed_);
+  }
+
+ private:
+  void collect(const Descriptor& graph, Kind kind, cudnnBackendHeurMode_t mode, size_t most,
+               const Descriptor* cache) {
+    Descriptor heuristic(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    heuristic.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
+    heuristic.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    if (refused(heuristic)) return;
+    for (Descriptor& configuration : proposals(heuristic)) {
+      ++proposed_;
+      const Descriptor engine = engine_of(configuration);
+      const bool compiled = is_compiled(engine);
+      if (compiled != (kind == Kind::compiled) || !obeys(engine, rules_)) continue;
+      if (!add(std::move(configuration), compiled, cache)) continue;
+      // Compiling takes a second: one is enough.
+      if (compiled || done() || --most == 0) return;
+    }
+  }
+
+  // The configurations that a heuristic proposes, best first.
+  static std::vector<Descriptor> proposals(const Descriptor& heuristic) {
+    const int64_t count = heuristic.get(CUDNN_ATTR_ENGINEHEUR_RESULTS, kDescriptor, 0, nullptr);
+    std::vector<Descriptor> results;
+    std::vector<cudnnBackendDescriptor_t> raw;
+    for (int64_t i = 0; i < count; ++i)
+      raw.push_back(results.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).raw());
+    const int64_t filled = heuristic.get(CUDNN_ATTR_ENGINEHEUR_RESULTS, kDescriptor, count, raw.data());
+    results.resize(size_t(std::min(filled, count)));
+    return results;
+  }
+
+  // False when cuDNN cannot do it after all.
+  bool add(Descriptor configuration, bool compiled, const Descriptor* cache) {
+    Descriptor execution(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    execution.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle_);
+    execution.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configuration);
+    if (cache) use_cache(execution, *cache);
+    if (refused(execution)) return false;
+    int64_t workspace = 0;
+    execution.get(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &workspace);
+    // In the order proposed, but what wants too much scratch memory behind all others.
+    const auto fits = [](const PlannedEngine& e) { return e.workspace <= kCudnnWorkspace; };
+    PlannedEngine engine{std::move(configuration), std::move(execution), size_t(workspace), compiled};
+    const auto place = fits(engine) ? std::find_if_not(found_.begin(), found_.end(), fits) : found_.end();
+    found_.insert(place, std::move(engine));
+    return true;
+  }
+
+  bool refused(Descriptor& descriptor) {
+    const std::string why = descriptor.refusal_to_finalize();
+    if (refusal_.empty()) refusal_ = why;
+    return !why.empty();
+  }
+
+  cudnnHandle_t handle_;
+  const PlanRules& rules_;
+  std::vector<PlannedEngine> found_;
+  std::string refusal_;
+  int64_t proposed_ = 0;
+};
 
 }  // namespace
 
-Plan::Plan(Descriptor execution, Descriptor configuration, bool compiled)
-    : configuration_(std::move(configuration)), execution_(std::move(execution)), compiled_(compiled) {
-  int64_t bytes = 0;
-  execution_.get(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &bytes);
-  workspace_ = size_t(bytes);
+Planned make_plan(const Graph& graph, const Context& context, const PlanRules& rules,
+                  const std::string& family) {
+  const cudnnHandle_t handle = cudnn_handle(context);
+  Search search(context, rules);
+  const auto look_for_compiled = [&] {
+    if (has_kernel_caches()) {
+      Descriptor of_any_size = graph.described(handle, true);
+      search.run(of_any_size, Kind::compiled, [&] { return &kernel_cache(family, of_any_size); });
+    }
+    Descriptor described = graph.described(handle, false);
+    if (search.empty()) search.run(described, Kind::compiled, [] { return nullptr; });
+  };
+  if (rules.compiling == Compiling::first) look_for_compiled();
+  if (!search.done()) {
+    Descriptor described = graph.described(handle, false);
+    search.run(described, Kind::ready, [] { return nullptr; });
+  }
+  if (search.empty() && rules.compiling == Compiling::where_nothing_else_fits) look_for_compiled();
+  if (search.empty()) return {nullptr, search.refusal()};
+  return {std::make_unique<Plan>(search.take()), {}};
 }
 
 std::string Plan::pattern() const {
   constexpr auto kName = CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION;
-  std::string json(size_t(execution_.get(kName, CUDNN_TYPE_CHAR, 0, nullptr)), ' ');
-  execution_.get(kName, CUDNN_TYPE_CHAR, std::ssize(json), json.data());
+  const Descriptor& execution = engines_[0].execution;
+  std::string json(size_t(execution.get(kName, CUDNN_TYPE_CHAR, 0, nullptr)), ' ');
+  execution.get(kName, CUDNN_TYPE_CHAR, std::ssize(json), json.data());
   const std::string key = "\"finalizeMode\":\"";
   const size_t at = json.find(key);
   if (at == std::string::npos) return "";
@@ -90,41 +206,68 @@ std::string Plan::pattern() const {
   return json.substr(begin, json.find('"', begin) - begin);
 }
 
-std::unique_ptr<Plan> make_plan(const Graph& graph, cudnnHandle_t handle, const PlanRules& rules) {
-  const Descriptor described = graph.described(handle);
-  // From here on a refusal means "not supported", which is an answer.
-  if (cudnnBackendFinalize(described.raw()) != CUDNN_STATUS_SUCCESS) return nullptr;
+// ---- execution -----------------------------------------------------------------------------------------
 
-  for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
-    for (Descriptor& configuration : configurations(described, mode)) {
-      const Descriptor engine = engine_of(configuration);
-      if (!allowed(engine, rules)) continue;
-      Descriptor execution(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-      execution.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-      execution.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configuration);
-      if (cudnnBackendFinalize(execution.raw()) != CUDNN_STATUS_SUCCESS) continue;
-      return std::make_unique<Plan>(std::move(execution), std::move(configuration), is_compiled(engine));
-    }
-  return nullptr;
-}
-
-void Plan::run(cudnnHandle_t handle, Pointers pointers) const {
-  std::vector<int64_t> ids;
-  std::vector<const void*> addresses;
+void Plan::run(const Context& context, Pointers pointers) {
+  ids_.clear();
+  addresses_.clear();
   for (const auto& [id, address] : pointers) {
     if (!address) continue;
-    ids.push_back(id);
-    addresses.push_back(address);
+    ids_.push_back(id);
+    addresses_.push_back(address);
   }
-  const Scratch workspace(workspace_);
-  const void* scratch = workspace.data();
-  const auto count = int64_t(ids.size());
-  Descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-  pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids.data());
-  pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, addresses.data());
-  pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &scratch);
-  pack.finalize();
-  PLUME_CUDA(cudnnBackendExecute, handle, execution_.raw(), pack.raw());
+  if (!chosen_ && engines_.size() > 1 && !is_recording(context)) choose(context);
+  for (size_t i = 0; i < engines_.size(); ++i) {
+    try {
+      const Scratch scratch(engines_[i].workspace);
+      return execute(context, engines_[i], scratch);
+    } catch (const OutOfScratch&) {
+      if (i + 1 == engines_.size()) throw;
+    }
+  }
+}
+
+// What was packed for the last run is packed still where it has the same addresses.
+void Plan::execute(const Context& context, const PlannedEngine& engine, const Scratch& scratch) {
+  const void* data = scratch.data();
+  addresses_.push_back(data);
+  if (addresses_ != packed_) {
+    const int64_t count = std::ssize(ids_);
+    packed_.clear();
+    pack_ = Descriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    pack_.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids_.data());
+    pack_.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, addresses_.data());
+    pack_.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &data);
+    pack_.finalize();
+    packed_ = addresses_;
+  }
+  addresses_.pop_back();
+  PLUME_CUDA(cudnnBackendExecute, cudnn_handle(context), engine.execution.raw(), pack_.raw());
+}
+
+// The fastest of a few runs counts, the very first left out. An engine that cannot run is out.
+void Plan::choose(const Context& context) {
+  constexpr int kRuns = 3;
+  const Timer timer;
+  float best = std::numeric_limits<float>::infinity();
+  size_t fastest = 0, smallest = 0;
+  for (size_t i = 0; i < engines_.size(); ++i) {
+    if (engines_[i].workspace < engines_[smallest].workspace) smallest = i;
+    try {
+      const Scratch scratch(engines_[i].workspace);
+      execute(context, engines_[i], scratch);
+      for (int run = 0; run < kRuns; ++run) {
+        const float time = timer.milliseconds(context, [&] { execute(context, engines_[i], scratch); });
+        if (time < best) best = time, fastest = i;
+      }
+    } catch (const OutOfScratch&) {
+    }
+  }
+  std::vector<PlannedEngine> kept;
+  kept.push_back(std::move(engines_[fastest]));
+  if (smallest != fastest) kept.push_back(std::move(engines_[smallest]));
+  engines_ = std::move(kept);
+  chosen_ = true;
 }
 
 }  // namespace plume::cuda

@@ -1,41 +1,75 @@
-// How cuDNN computes a graph: a heuristic proposes engines, and the first one that supports the graph becomes
-// a plan.
+// How cuDNN computes a graph. Heuristics propose engines; those that support the graph and obey the rules are
+// kept, the first proposed in front, and the fastest stays. README.md says how they are chosen.
 #pragma once
 #include <initializer_list>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "engine/core/context.h"
 #include "engine/cuda/cudnn_graph.h"
+#include "engine/cuda/handles.h"
 
 namespace plume::cuda {
 
+// May cuDNN compile a kernel for the graph, which takes a second?
+enum class Compiling { never, where_nothing_else_fits, first };
+
 // Which engines may run.
 struct PlanRules {
-  bool deterministic;  // none whose result depends on scheduling
-  bool tensor_cores;   // false: f32 products are computed in f32
-  bool compiled;       // also engines that cuDNN compiles for this graph, about a second each
+  bool
+      deterministic;  // none whose result depends on scheduling; the first that fits, whatever the clock says
+  bool tensor_cores;  // false: f32 products are computed in f32
+  Compiling compiling;
 };
+
+// Plans that need more scratch memory are only made where no other fits.
+inline constexpr size_t kCudnnWorkspace = size_t(128) << 20;
 
 using Pointers = std::initializer_list<std::pair<int64_t, const void*>>;
 
-class Plan {
- public:
-  Plan(Descriptor execution, Descriptor configuration, bool compiled);
-  size_t workspace() const { return workspace_; }
-  bool compiled() const { return compiled_; }  // for this graph, at run time
-  std::string pattern() const;                 // cuDNN's name for the kind of graph: CONV_ADD_BIAS_ACT
-  // One pointer for each tensor that is not inner; null pointers are left out.
-  void run(cudnnHandle_t handle, Pointers pointers) const;
-
- private:
-  Descriptor configuration_;  // what execution_ was made from lives as long as it
-  Descriptor execution_;
-  size_t workspace_;
-  bool compiled_;
+// Execution of one engine.
+struct PlannedEngine {
+  Descriptor configuration;  // what the execution was made from lives as long as it
+  Descriptor execution;
+  size_t workspace;
+  bool compiled;  // for this graph, at run time
 };
 
-// Null when no engine that obeys the rules supports the graph.
-std::unique_ptr<Plan> make_plan(const Graph& graph, cudnnHandle_t handle, const PlanRules& rules);
+class Plan {
+ public:
+  explicit Plan(std::vector<PlannedEngine> engines) : engines_(std::move(engines)) {}
+
+  // One pointer for each tensor that is not inner, and always in the same order; null ones are left out. The
+  // first run outside a recording times the engines on these very operands and keeps the fastest, and behind
+  // it the one with the least scratch memory, for when its own cannot be had. Throws when neither can run.
+  void run(const Context& context, Pointers pointers);
+
+  // Of the engine in use.
+  size_t workspace() const { return engines_[0].workspace; }
+  bool compiled() const { return engines_[0].compiled; }
+  std::string pattern() const;  // cuDNN's name for the kind of graph: CONV_ADD_BIAS_ACT
+  size_t engines() const { return engines_.size(); }
+
+ private:
+  void choose(const Context& context);
+  void execute(const Context& context, const PlannedEngine& engine, const Scratch& scratch);
+
+  std::vector<PlannedEngine> engines_;  // the one in use first, then others to choose from or to fall back on
+  bool chosen_ = false;
+  std::vector<int64_t> ids_;  // of this run
+  std::vector<const void*> addresses_;
+  Descriptor pack_;  // of the last one, with these addresses; the scratch memory's is the last
+  std::vector<const void*> packed_;
+};
+
+struct Planned {
+  std::unique_ptr<Plan> plan;  // null: no engine that obeys the rules supports the graph
+  std::string refusal;         // why, in cuDNN's words
+};
+// Graphs of one `family` differ in their sizes only: they share what is compiled.
+Planned make_plan(const Graph& graph, const Context& context, const PlanRules& rules,
+                  const std::string& family);
 
 }  // namespace plume::cuda

@@ -5,14 +5,17 @@
 
 namespace plume::cuda {
 
-void check(const char* call, cudnnStatus_t status) {
-  if (status == CUDNN_STATUS_SUCCESS) return;
+std::string status_text(cudnnStatus_t status) {
   char detail[256] = "";
   cudnnGetLastErrorString(detail, sizeof detail);
   std::string line = detail;
   for (char& c : line)
     if (c == '\n') c = ' ';
-  fail(ErrorKind::resource, "{}: {}{}{}", call, cudnnGetErrorString(status), line.empty() ? "" : ": ", line);
+  return message("{}{}{}", cudnnGetErrorString(status), line.empty() ? "" : ": ", line);
+}
+
+void check(const char* call, cudnnStatus_t status) {
+  if (status != CUDNN_STATUS_SUCCESS) fail(ErrorKind::resource, "{}: {}", call, status_text(status));
 }
 
 cudnnHandle_t cudnn_handle(const Context& context) {
@@ -38,8 +41,18 @@ cublasLtHandle_t cublaslt_handle() {
   return handle;
 }
 
+bool is_recording(const Context& context) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  PLUME_CUDA(cudaStreamIsCapturing, stream_of(context), &status);
+  return status != cudaStreamCaptureStatusNone;
+}
+
 Scratch::Scratch(size_t bytes) {
-  if (bytes) data_ = device_allocator(Device::cuda).allocate(bytes, "workspace");
+  try {
+    if (bytes) data_ = device_allocator(Device::cuda).allocate(bytes, "workspace");
+  } catch (const Error& error) {
+    throw OutOfScratch(error.kind(), error.what());
+  }
 }
 
 Scratch::~Scratch() { device_allocator(Device::cuda).release(data_); }

@@ -9,6 +9,7 @@
 
 #include "engine/core/context.h"
 #include "engine/core/dtype.h"
+#include "engine/core/error.h"
 
 namespace plume::cuda {
 
@@ -20,11 +21,18 @@ cublasLtHandle_t cublaslt_handle();
 // How much scratch memory cuBLASLt may plan with; 32 MiB is what its fastest Hopper kernels want.
 inline constexpr size_t kCublasltWorkspace = size_t(32) << 20;
 
+// Is what goes to the context's stream recorded instead of run?
+bool is_recording(const Context& context);
+
+struct OutOfScratch : Error {
+  using Error::Error;
+};
+
 // Scratch memory for one call. It may be released while the device still works on it: whoever gets the block
 // next works on the same stream, behind this call. Inside a recorded graph it stays the graph's.
 class Scratch {
  public:
-  explicit Scratch(size_t bytes);  // no block for 0 bytes
+  explicit Scratch(size_t bytes);  // no block for 0 bytes; throws OutOfScratch
   ~Scratch();
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;

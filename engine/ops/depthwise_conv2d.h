@@ -13,7 +13,7 @@
 
 namespace plume {
 
-// The output shape; throws, naming both shapes, when they do not fit. `packed` is not used.
+// The output shape; throws, naming both shapes, when they do not fit.
 Shape depthwise_conv2d_shape(const Shape& x, const Shape& weight, const Conv2dParams& params);
 int64_t depthwise_conv2d_macs(const Shape& x, const Shape& weight, const Conv2dParams& params);
 

@@ -1,6 +1,7 @@
 #include "tests/cudnn_plan/deviceless.h"
 
 #include <map>
+#include <set>
 
 namespace {
 
@@ -8,10 +9,13 @@ using plume::test::Execution;
 
 cudnnBackendDescriptor_t device = nullptr;
 std::map<cudnnBackendDescriptor_t, Execution> packs;
+std::set<cudnnBackendDescriptor_t> plans;
+plume::test::StandIn stand_in;
 
 template <class T>
 std::vector<T> copied(const void* values, int64_t count) {
-  return {static_cast<const T*>(values), static_cast<const T*>(values) + count};
+  const T* first = static_cast<const T*>(values);
+  return std::vector<T>(first, first + count);
 }
 
 }  // namespace
@@ -20,6 +24,8 @@ extern "C" {
 
 cudnnStatus_t __real_cudnnBackendSetAttribute(cudnnBackendDescriptor_t, cudnnBackendAttributeName_t,
                                               cudnnBackendAttributeType_t, int64_t, const void*);
+
+cudnnStatus_t __real_cudnnBackendFinalize(cudnnBackendDescriptor_t);
 
 cudnnStatus_t __wrap_cudnnCreate(cudnnHandle_t* handle) {
   static int token;
@@ -37,6 +43,7 @@ cudnnStatus_t __wrap_cudnnBackendSetAttribute(cudnnBackendDescriptor_t d, cudnnB
     case CUDNN_ATTR_OPERATIONGRAPH_HANDLE:
       return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_EXECUTION_PLAN_HANDLE:
+      plans.insert(d);
       return set_device(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP);
     case CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH:  // whose handle is asked otherwise
       if (const cudnnStatus_t status = set_device(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP)) return status;
@@ -56,10 +63,36 @@ cudnnStatus_t __wrap_cudnnBackendSetAttribute(cudnnBackendDescriptor_t d, cudnnB
   return __real_cudnnBackendSetAttribute(d, name, type, count, values);
 }
 
-cudnnStatus_t __wrap_cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t,
+cudnnStatus_t __wrap_cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan,
                                          cudnnBackendDescriptor_t pack) {
-  plume::test::executions().push_back(packs[pack]);
+  Execution& execution = plume::test::executions().emplace_back(packs[pack]);
+  execution.plan = plan;
+  execution.pack = pack;
+  stand_in.clock += stand_in.duration ? stand_in.duration(execution) : 0;
   return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t __wrap_cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
+  return plans.contains(d) && stand_in.plans ? stand_in.plans : __real_cudnnBackendFinalize(d);
+}
+
+// The device's clock and its recordings. An event is the time at which it was recorded.
+cudaError_t __wrap_cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  return *status = stand_in.recording ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone,
+         cudaSuccess;
+}
+cudaError_t __wrap_cudaEventCreate(cudaEvent_t* event) {
+  return *event = reinterpret_cast<cudaEvent_t>(new float), cudaSuccess;
+}
+cudaError_t __wrap_cudaEventDestroy(cudaEvent_t event) {
+  return delete reinterpret_cast<float*>(event), cudaSuccess;
+}
+cudaError_t __wrap_cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  return *reinterpret_cast<float*>(event) = stand_in.clock, cudaSuccess;
+}
+cudaError_t __wrap_cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t __wrap_cudaEventElapsedTime(float* time, cudaEvent_t begin, cudaEvent_t end) {
+  return *time = *reinterpret_cast<float*>(end) - *reinterpret_cast<float*>(begin), cudaSuccess;
 }
 
 }  // extern "C"
@@ -74,6 +107,8 @@ void describe_device(const std::string& json) {
   *kept = std::move(described);
   device = kept->raw();
 }
+
+StandIn& stand_in_device() { return stand_in; }
 
 std::vector<Execution>& executions() {
   static std::vector<Execution> all;

@@ -6,6 +6,7 @@
 // memory that nobody touches and kernels that do nothing.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -22,8 +23,18 @@ struct Execution {
   std::vector<int64_t> tensors;
   std::vector<const void*> pointers;
   const void* workspace;
+  cudnnBackendDescriptor_t plan, pack;
 };
 std::vector<Execution>& executions();
+
+struct StandIn {
+  bool recording = false;
+  float clock = 0;                                       // milliseconds
+  std::function<float(const Execution&)> duration = {};  // none: nothing takes any time
+  cudnnStatus_t plans = CUDNN_STATUS_SUCCESS;            // what becomes of those that are made
+  size_t largest_block = SIZE_MAX;                       // of memory
+};
+StandIn& stand_in_device();
 
 // A convolution as a network calls it.
 struct ConvolutionCall {

@@ -33,6 +33,7 @@ std::vector<ConvolutionCall>* recorded = nullptr;
 // Pages are there once they are touched, and only weights are. A block knows its size from the page before it.
 constexpr size_t kPage = 4096;
 void* map_memory(size_t bytes) {
+  if (bytes > stand_in_device().largest_block) return nullptr;
   void* p = mmap(nullptr, bytes + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                  -1, 0);
   if (p == MAP_FAILED) return nullptr;
@@ -57,6 +58,11 @@ constexpr DeviceBackend kDry = {
     .describe = [] { return std::string("a device that is only described"); },
 };
 
+void record(ConvolutionCall call) {
+  call.params.packed = nullptr;  // the network's, which will be gone
+  recorded->push_back(std::move(call));
+}
+
 // Behind everything else.
 template <class... Args>
 void skip(KernelSlot<void(Context&, Args...)>& slot) {
@@ -73,17 +79,17 @@ void record_calls(KernelSlot<void(Context&, Args...)>& slot, void (*run)(Context
 template <bool kDepthwise>
 void record_forward(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& e,
                     Tensor&) {
-  recorded->push_back({cuda::Convolution::forward, kDepthwise, x.shape(), w.shape(), params,
-                       e.scale.defined(), e.shift.defined(), e.residual.defined(), e.activation});
+  record({cuda::Convolution::forward, kDepthwise, x.shape(), w.shape(), params, e.scale.defined(),
+          e.shift.defined(), e.residual.defined(), e.activation});
 }
 template <bool kDepthwise>
 void record_backward_input(Context&, const Tensor&, const Tensor& w, const Conv2dParams& params, Tensor& dx) {
-  recorded->push_back({cuda::Convolution::backward_input, kDepthwise, dx.shape(), w.shape(), params});
+  record({cuda::Convolution::backward_input, kDepthwise, dx.shape(), w.shape(), params});
 }
 template <bool kDepthwise>
 void record_backward_weight(Context&, const Tensor& x, const Tensor&, const Conv2dParams& params,
                             Tensor& dw) {
-  recorded->push_back({cuda::Convolution::backward_weight, kDepthwise, x.shape(), dw.shape(), params});
+  record({cuda::Convolution::backward_weight, kDepthwise, x.shape(), dw.shape(), params});
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ struct Answer {
   int compiled = 0;                // plans with kernels compiled at run time
   std::set<std::string> patterns;  // of the whole plans, as cuDNN names them
   double workspace = 0;            // MiB, the largest
+  int missing = 0;                 // operands that were not given
   std::string example;             // a shape without a plan of the whole
 };
 
@@ -29,7 +30,8 @@ struct Class {
 
 // The networks at 224 (32 images) and at 32 (64 images), training and inference. In the order of first calls.
 std::vector<Class> survey_networks();
-// The shapes of tests/ops/convolution_cases.h: odd channels, planes of one pixel, every part of an epilogue.
+// The shapes of tests/ops/convolution_cases.h: odd channels, planes of one pixel, every part of an epilogue. The
+// names end with "(odd)".
 std::vector<Class> survey_operations();
 
 }  // namespace plume::test
