@@ -148,8 +148,8 @@ PlanRules rules_for(const Context& context, const ConvolutionProblem& p) {
   return {context.deterministic, tensor_cores, compiling};
 }
 
-// Has cuDNN only compiled kernels for it? Those that it brings along add a residual and a shift and end with a
-// relu or sigmoid.
+// Has cuDNN only compiled kernels for it? Those that it brings along add a residual and a shift and end with
+// a relu or sigmoid.
 bool must_be_compiled(const ConvolutionProblem& p) {
   if (p.plain()) return false;
   const Activation last = p.epilogue->activation;

@@ -15,7 +15,7 @@ enum ConvolutionTensor : int64_t {
   kFilter,
   kOutput,
   kScale,  // f32
-  kShift,  // of the images' type, or cuDNN's own convolution + bias + activation engines do not know the graph
+  kShift,  // of the images' type, or cuDNN's own convolution + bias + activation engines do not take it
   kResidual,
   kThree,  // two numbers, for hardswish and hardsigmoid
   kSixth,
@@ -32,9 +32,9 @@ struct ConvolutionProblem {
   bool plain() const { return !epilogue || epilogue->empty(); }
 };
 
-// Made at the first call and kept, like the handle, as long as the process. Null when cuDNN cannot do it: then
-// the reason is noted (engine/core/notes.h). Throws when the library or the driver fails. Called, like all of a
-// device's operations, by one thread at a time.
+// Made at the first call and kept, like the handle, as long as the process. Null when cuDNN cannot do it:
+// then the reason is noted (engine/core/notes.h). Throws when the library or the driver fails. Called, like
+// all of a device's operations, by one thread at a time.
 Plan* find_plan(const Context& context, const ConvolutionProblem& problem);
 
 // What find_plan made so far, in order.

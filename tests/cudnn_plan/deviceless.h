@@ -1,9 +1,9 @@
 // cuDNN and a cuda device without a GPU.
 //
-// cuDNN >= 9.8 plans from a description of a device where it otherwise takes a handle: the linker's --wrap puts
-// deviceless.cpp between the engine's own objects and the library, and graphs, heuristics and plans are then
-// really made for that device. Executions are kept but not run. The cuda device beside it (dry_device.cpp) has
-// memory that nobody touches and kernels that do nothing.
+// cuDNN >= 9.8 plans from a description of a device where it otherwise takes a handle: the linker's --wrap
+// puts deviceless.cpp between the engine's own objects and the library, and graphs, heuristics and plans are
+// then really made for that device. Executions are kept but not run. The cuda device beside it
+// (dry_device.cpp) has memory that nobody touches and kernels that do nothing.
 #pragma once
 #include <cstdint>
 #include <functional>

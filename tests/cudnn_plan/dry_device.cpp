@@ -30,7 +30,7 @@ namespace {
 
 std::vector<ConvolutionCall>* recorded = nullptr;
 
-// Pages are there once they are touched, and only weights are. A block knows its size from the page before it.
+// Pages are there once they are touched, and only weights are. The page before a block holds its size.
 constexpr size_t kPage = 4096;
 void* map_memory(size_t bytes) {
   if (bytes > stand_in_device().largest_block) return nullptr;

@@ -1,8 +1,8 @@
 #include "tests/cudnn_plan/survey.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
-#include <tuple>
 
 #include "engine/autograd/tape.h"
 #include "engine/cuda/cudnn_convolution.h"
@@ -31,8 +31,8 @@ std::string class_of(const ConvolutionCall& c) {
   return name;
 }
 
-// For compiled kernels, whose text does not depend on the images' size.
-std::string kernel_of(const ConvolutionCall& c) {
+// What the text of a compiled kernel depends on: not the images' size.
+std::string filter_of(const ConvolutionCall& c) {
   return c.depthwise ? message("{} {} {}", c.w[0], c.w[1], c.params.stride)
                      : message("{} {} {}", c.w[1], c.w[2], c.params.stride);
 }
@@ -95,7 +95,9 @@ void ask(const ConvolutionCall& c, DType type, Answer& answer) {
   }
 }
 
-std::vector<Class> survey(const std::vector<ConvolutionCall>& calls) {
+// Of the shapes that share a compiled kernel, which `kernel_of` names, one is asked.
+std::vector<Class> survey(const std::vector<ConvolutionCall>& calls,
+                          const std::function<std::string(const ConvolutionCall&)>& kernel_of) {
   std::vector<Class> classes;
   std::map<std::string, size_t> place;
   std::set<std::string> asked, compiled;
@@ -145,7 +147,7 @@ void record_networks(std::vector<ConvolutionCall>& calls) {
 std::vector<Class> survey_networks() {
   std::vector<ConvolutionCall> calls;
   record_networks(calls);
-  return survey(calls);
+  return survey(calls, filter_of);
 }
 
 std::vector<Class> survey_operations() {
@@ -162,7 +164,7 @@ std::vector<Class> survey_operations() {
   };
   for (const ConvCase& c : conv2d_cases()) add(false, c.x, c.w(), c.params);
   for (const DepthwiseCase& c : depthwise_cases()) add(true, c.x, c.w(), c.params);
-  std::vector<Class> classes = survey(calls);
+  std::vector<Class> classes = survey(calls, [](const auto&) { return ""; });
   for (Class& c : classes) c.name += " (odd)";
   return classes;
 }

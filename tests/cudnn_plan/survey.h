@@ -30,8 +30,8 @@ struct Class {
 
 // The networks at 224 (32 images) and at 32 (64 images), training and inference. In the order of first calls.
 std::vector<Class> survey_networks();
-// The shapes of tests/ops/convolution_cases.h: odd channels, planes of one pixel, every part of an epilogue. The
-// names end with "(odd)".
+// The shapes of tests/ops/convolution_cases.h: odd channels, planes of one pixel, all parts of an epilogue.
+// The names end with "(odd)".
 std::vector<Class> survey_operations();
 
 }  // namespace plume::test

@@ -10,7 +10,7 @@
 namespace plume::test {
 namespace {
 
-// cuDNN takes the shift, like the bias, in the images' type: short_values(), which are the same in every type.
+// cuDNN takes shift and bias in the images' type: short_values(), which are the same in every type.
 TEST(Conv2dTest, ForwardWithAndWithoutBias) {
   for (const ConvCase& c : conv2d_cases())
     for (const bool bias : {false, true}) {

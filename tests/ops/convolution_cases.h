@@ -1,4 +1,4 @@
-// Shapes for convolutions: channels that no vector divides, planes smaller than the filter, what networks use.
+// Shapes for convolutions: channels that no vector divides, planes below the filter, what networks use.
 #pragma once
 #include <vector>
 

@@ -20,7 +20,7 @@ Fill distinct();                         // outliers(); gentle: neighbours diffe
 Fill labels(int64_t classes);            // whole numbers 0..classes-1
 Fill distribution();                     // rows that are positive and sum to one
 Fill given(std::vector<double> values);  // exactly these
-// The same, each rounded to a number of bf16 and of f16: what operands in f32 hold that a variant may convert.
+// The same, each rounded to a number of bf16 and of f16: for f32 operands that a variant may convert.
 Fill short_values(Fill fill = outliers());
 
 // `values` on the device, rounded to the dtype.
