@@ -5,7 +5,7 @@
 
 #include <thread>
 
-namespace plume {
+namespace plume::notes_test {
 namespace {
 
 using testing::ElementsAre;
@@ -33,4 +33,4 @@ TEST(Notes, FromAnyThread) {
 }
 
 }  // namespace
-}  // namespace plume
+}  // namespace plume::notes_test

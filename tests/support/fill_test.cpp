@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-namespace plume::test {
+namespace plume::test::fill_test {
 namespace {
 
 TEST(Fill, ShortValuesAreTheSameInEveryType) {
@@ -17,4 +17,4 @@ TEST(Fill, ShortValuesAreTheSameInEveryType) {
 }
 
 }  // namespace
-}  // namespace plume::test
+}  // namespace plume::test::fill_test
