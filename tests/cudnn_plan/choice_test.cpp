@@ -12,7 +12,7 @@
 #include "engine/ops/depthwise_conv2d.h"
 #include "tests/cudnn_plan/deviceless.h"
 
-namespace plume::test::choice_test {
+namespace plume::test {
 namespace {
 
 using cuda::Convolution;
@@ -193,4 +193,4 @@ TEST_F(CudnnChoice, TheShiftOfAConstantFilterIsConvertedOnce) {
 }
 
 }  // namespace
-}  // namespace plume::test::choice_test
+}  // namespace plume::test

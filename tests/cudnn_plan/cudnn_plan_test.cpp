@@ -13,7 +13,7 @@
 #include "tests/cudnn_plan/expected.h"
 #include "tests/support/test_support.h"
 
-namespace plume::test::cudnn_plan_test {
+namespace plume::test {
 namespace {
 
 void check_survey(const std::vector<Class>& classes) {
@@ -66,7 +66,7 @@ int run_tests(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace plume::test::cudnn_plan_test
+}  // namespace plume::test
 
 int main(int argc, char** argv) {
   try {

@@ -13,8 +13,8 @@ namespace plume::tools {
 struct ValidationWish {
   // val where test is measured, otherwise kUsualShare of the training images; nothing where no class has two
   bool automatic = false;
-  double share = 0;        // of the training images
-  int64_t count = 0;       // of images; neither: selected on the images that the run is measured on
+  double share = 0;   // of the training images
+  int64_t count = 0;  // of images; neither: selected on the images that the run is measured on
 };
 inline constexpr double kUsualShare = 0.1;
 // "auto", "0", a share below 1 or a number of images from 2 on. Throws usage.
