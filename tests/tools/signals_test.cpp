@@ -8,6 +8,7 @@
 #include <chrono>
 #include <csignal>
 #include <functional>
+#include <iterator>
 #include <thread>
 
 namespace plume::tools::signals_test {
@@ -33,6 +34,28 @@ TEST(SignalsTest, TheFirstAsks) {
                 return stop_signal();
               }),
               signal);
+}
+
+// oneDNN moves the stack pointer into the heap while it multiplies large matrices: a handler on the thread's
+// own stack would write there.
+TEST(SignalsTest, HandlersHaveAStackOfTheirOwn) {
+  EXPECT_EQ(code_of([] {
+              stack_t none{};
+              none.ss_flags = SS_DISABLE;
+              sigaltstack(&none, nullptr);
+              catch_signals();
+              stack_t there{};
+              sigaltstack(nullptr, &there);
+              int on_it = 0;
+              for (const int signal : kAsking) {
+                struct sigaction action {};
+                sigaction(signal, nullptr, &action);
+                on_it += (action.sa_flags & SA_ONSTACK) != 0;
+              }
+              constexpr size_t kEnough = 32 << 10;
+              return (there.ss_flags & SS_DISABLE) == 0 && there.ss_size >= kEnough ? on_it : -1;
+            }),
+            int(std::size(kAsking)));
 }
 
 TEST(SignalsTest, TheSecondEndsAtOnce) {

@@ -31,13 +31,27 @@ void on_signal(int signal) {
   }
 }
 
+// Handlers run on a stack of their own. While oneDNN multiplies large matrices its stack pointer points into a
+// buffer on the heap, and what a signal pushes there destroys what lies before it.
+void separate_stack() {
+  constexpr size_t kBytes = 64 << 10;  // a signal saves all vector registers: up to 11 KiB
+  alignas(64) static char stack[kBytes];
+  stack_t there{};
+  if (sigaltstack(nullptr, &there) == 0 && (there.ss_flags & SS_DISABLE) == 0) return;
+  stack_t own{};
+  own.ss_sp = stack;
+  own.ss_size = kBytes;
+  sigaltstack(&own, nullptr);
+}
+
 }  // namespace
 
 void catch_signals() {
+  separate_stack();
   constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
   struct sigaction action {};
   action.sa_handler = on_signal;
-  action.sa_flags = SA_RESTART;
+  action.sa_flags = SA_RESTART | SA_ONSTACK;
   for (const int signal : kSignals) sigaddset(&action.sa_mask, signal);
   for (const int signal : kSignals) {
     struct sigaction before {};

@@ -6,6 +6,7 @@
 
 namespace plume::tools {
 
+// On the main thread, which the system prefers for them: handlers get a stack of their own there.
 void catch_signals();
 // 0, or the signal that asked to stop. The exit code is then 128 + signal.
 int stop_signal();

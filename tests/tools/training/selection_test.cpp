@@ -100,7 +100,8 @@ TEST(SelectionTest, FewImages) {
   EXPECT_THAT(why_not_selected({.validation = "5"}, 100), HasSubstr("give 10 to 90, or 0"));
   EXPECT_THAT(why_not_selected({.validation = "0.05"}, 100), HasSubstr("give 10 to 90"));
   EXPECT_THAT(why_not_selected({.validation = "91"}, 100), HasSubstr("give 10 to 90"));
-  EXPECT_THAT(why_not_selected({.validation = "0.1"}, 10), HasSubstr("no class has two; give --validation 0"));
+  EXPECT_THAT(why_not_selected({.validation = "0.1"}, 10),
+              HasSubstr("no class has two; give --validation 0"));
   EXPECT_EQ(select_images({}, drawn_training_images(10), nullptr).validation_set, nullptr);
 }
 
