@@ -50,7 +50,7 @@ class HelpAccount {
  public:
   bool open(int64_t now) const { return now >= closed_until_; }
   // After a loop: `saved` is the work that the caller did not have to do, `lost` the time it spent on calling
-  // the others and on waiting for them.
+  // the others, on waiting for them, and without its core.
   void book(int64_t saved, int64_t lost, int64_t now);
 
  private:
