@@ -31,8 +31,8 @@ void on_signal(int signal) {
   }
 }
 
-// Handlers run on a stack of their own. While oneDNN multiplies large matrices its stack pointer points into a
-// buffer on the heap, and what a signal pushes there destroys what lies before it.
+// Handlers run on a stack of their own. While oneDNN multiplies large matrices its stack pointer points into
+// a buffer on the heap, and what a signal pushes there destroys what lies before it.
 void separate_stack() {
   constexpr size_t kBytes = 64 << 10;  // a signal saves all vector registers: up to 11 KiB
   alignas(64) static char stack[kBytes];
