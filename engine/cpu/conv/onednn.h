@@ -35,8 +35,9 @@ inline dnnl::memory wrap(const dnnl::memory::desc& layout, const void* data) {
   return dnnl::memory(layout, dnnl_engine(), const_cast<void*>(data));
 }
 
-// Plans are made once per problem and thread, since choosing and compiling a primitive costs more than a
-// small layer; oneDNN forbids executing one on two threads at once. The key holds all that a plan depends on.
+// Plans are made once per problem and calling thread, since choosing and compiling a primitive costs more
+// than a small layer: by the caller of a loop, for all threads that help with it. The key holds all that a
+// plan depends on.
 template <class Plan, size_t kSize, class Make>
 Plan& cached_plan(const std::array<int64_t, kSize>& key, const Make& make) {
   thread_local std::map<std::array<int64_t, kSize>, std::unique_ptr<Plan>> plans;

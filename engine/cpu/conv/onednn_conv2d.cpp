@@ -57,8 +57,8 @@ bool use_blocked(const Problem& problem) {
 
 struct Plan {
   bool blocked = false;
-  dnnl::primitive primitive;
-  memory::desc x, w, y, shift;
+  dnnl::primitive primitive;  // with memory of the caller's, so that several threads may execute it at once
+  memory::desc x, w, y, shift, scratchpad;
   dnnl::reorder filter_reorder;  // into the primitive's layout, or out of it for the filter's gradient
 };
 
@@ -80,6 +80,7 @@ dnnl::primitive_attr fused(const Problem& problem, int64_t parts) {
   if (parts & kRelu) ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
   dnnl::primitive_attr attr;
   attr.set_post_ops(ops);
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   return attr;
 }
 
@@ -96,32 +97,37 @@ std::unique_ptr<Plan> make_plan(Kind kind, const Problem& q, int64_t parts) {
   // without a scale is a bias.
   const bool with_bias = !plan->blocked && (parts & kShift) && !(parts & kScale);
   if (with_bias) plan->shift = {{q.y[1]}, kF32, Tag::x};
+  dnnl::primitive_attr plain;
+  plain.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   const auto forward = [&](bool training) {
     return dnnl::convolution_forward::primitive_desc(
         {training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference, direct, plan->x,
          any_w, plan->shift, plan->y, q.strides, q.dilation, q.padding, q.padding_after},
-        plan->blocked || training ? dnnl::primitive_attr() : fused(q, parts), engine);
+        plan->blocked || training ? plain : fused(q, parts), engine);
   };
   switch (kind) {
     case Kind::forward: {
       const auto description = forward(false);
       plan->w = description.weights_desc();
+      plan->scratchpad = description.scratchpad_desc();
       plan->primitive = dnnl::convolution_forward(description);
       break;
     }
     case Kind::backward_input: {
       const dnnl::convolution_backward_data::primitive_desc description(
-          {direct, plan->x, any_w, plan->y, q.strides, q.dilation, q.padding, q.padding_after}, engine,
+          {direct, plan->x, any_w, plan->y, q.strides, q.dilation, q.padding, q.padding_after}, plain, engine,
           forward(true));
       plan->w = description.weights_desc();
+      plan->scratchpad = description.scratchpad_desc();
       plan->primitive = dnnl::convolution_backward_data(description);
       break;
     }
     case Kind::backward_weight: {
       const dnnl::convolution_backward_weights::primitive_desc description(
-          {direct, plan->x, any_w, plan->y, q.strides, q.dilation, q.padding, q.padding_after}, engine,
+          {direct, plan->x, any_w, plan->y, q.strides, q.dilation, q.padding, q.padding_after}, plain, engine,
           forward(true));
       plan->w = description.diff_weights_desc();
+      plan->scratchpad = description.scratchpad_desc();
       plan->primitive = dnnl::convolution_backward_weights(description);
       break;
     }
@@ -141,7 +147,7 @@ memory::desc plain_filter(const Tensor& w) {
 }
 
 // The filter in the plan's layout: from `packed` when it is kept there, otherwise converted into `buffer`.
-memory filter_for(Plan& plan, const Tensor& w, PackedFilter* packed, Tensor& buffer) {
+memory filter_for(const Plan& plan, const Tensor& w, PackedFilter* packed, Tensor& buffer) {
   if (packed) {
     std::vector<memory>& kept = packed_layouts(*packed).onednn;
     for (const memory& m : kept)
@@ -185,33 +191,45 @@ class Parts {
 
 constexpr int64_t kMostParts = 16;
 
-// This thread's plan for a part.
 Plan& plan_for(Kind kind, Problem q, const Part& part, int64_t fused_parts) {
   q.x[0] = q.y[0] = part.count;
   return cached_plan<Plan>(q.key(kind, fused_parts), [&] { return make_plan(kind, q, fused_parts); });
 }
 
-// The filter as the plans of all parts want it: the last part's may differ. Made before the parts are shared
-// out, for all threads.
-class Filters {
+// The plans of all parts and the filter as they want it: the last part's may differ. Made before the parts
+// are shared out, so that the threads find all of it made, whichever of them helps.
+class Plans {
  public:
-  Filters(Kind kind, const Problem& q, const Parts& parts, int64_t fused_parts, const Tensor& w,
-          PackedFilter* packed) {
+  Plans(Kind kind, const Problem& q, const Parts& parts, int64_t fused_parts, const Tensor& w,
+        PackedFilter* packed) {
     const OneDnnOnOneThread guard;
-    for (const int64_t i : {int64_t(0), parts.count() - 1}) {
-      Plan& plan = plan_for(kind, q, parts[i], fused_parts);
-      if (kept_.empty() || kept_.front().get_desc() != plan.w)
-        kept_.push_back(filter_for(plan, w, packed, buffers_[kept_.size()]));
+    const Part ends[] = {parts[0], parts[parts.count() - 1]};
+    for (int i = 0; i < 2; ++i) {
+      plans_[i] = &plan_for(kind, q, ends[i], fused_parts);
+      counts_[i] = ends[i].count;
+      const bool same = i == 1 && plans_[1]->w == plans_[0]->w;
+      filters_[i] = same ? filters_[0] : filter_for(*plans_[i], w, packed, buffers_[i]);
     }
   }
-  const memory& operator[](const Plan& plan) const {
-    return kept_.front().get_desc() == plan.w ? kept_.front() : kept_.back();
-  }
+  const Plan& plan(const Part& part) const { return *plans_[part.count != counts_[0]]; }
+  const memory& filter(const Part& part) const { return filters_[part.count != counts_[0]]; }
 
  private:
+  const Plan* plans_[2];
+  int64_t counts_[2];
   Tensor buffers_[2];
-  std::vector<memory> kept_;
+  memory filters_[2];
 };
+
+// On this thread.
+void execute(const Plan& plan, std::unordered_map<int, memory> arguments) {
+  Tensor scratchpad;
+  if (const auto bytes = int64_t(plan.scratchpad.get_size())) {
+    scratchpad = Tensor::empty({bytes}, DType::u8, Device::cpu, "workspace");
+    arguments.emplace(DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratchpad.raw()));
+  }
+  plan.primitive.execute(dnnl_stream(), arguments);
+}
 
 // A batch of activations as oneDNN reads it: widened, and in blocks of channels where those are used.
 Tensor activations_for(bool blocked, const Tensor& t) {
@@ -240,7 +258,7 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2
   }
   const int64_t fused_parts = parts_of(epilogue);
   const Parts parts(x.dim(0), kMostParts);
-  const Filters filters(Kind::forward, problem, parts, fused_parts, w, params.packed);
+  const Plans plans(Kind::forward, problem, parts, fused_parts, w, params.packed);
   const Tensor input = activations_for(blocked, x);
   Epilogue wide = epilogue;
   wide.residual = widened(epilogue.residual);
@@ -248,9 +266,9 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2
   through_f32(y, [&](Tensor& out) {
     Tensor result = blocked ? Tensor::empty(out.shape(), DType::f32, Device::cpu, "workspace") : out;
     parts.for_each([&](const Part& part) {
-      Plan& plan = plan_for(Kind::forward, problem, part, fused_parts);
+      const Plan& plan = plans.plan(part);
       std::unordered_map<int, memory> arguments{{DNNL_ARG_SRC, images_of(plan.x, input, part)},
-                                                {DNNL_ARG_WEIGHTS, filters[plan]},
+                                                {DNNL_ARG_WEIGHTS, plans.filter(part)},
                                                 {DNNL_ARG_DST, images_of(plan.y, result, part)}};
       int place = 0;
       const auto binary = [&](const memory& m) {
@@ -262,7 +280,7 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2
       } else if (!blocked && fused_parts & kShift) {
         arguments.emplace(DNNL_ARG_BIAS, wrap(plan.shift, wide.shift.raw()));
       }
-      plan.primitive.execute(dnnl_stream(), arguments);
+      execute(plan, std::move(arguments));
     });
     if (blocked) from_blocked(result.data<float>(), wide, out);
   });
@@ -272,15 +290,15 @@ void run_backward_input(Context&, const Tensor& dy, const Tensor& w, const Conv2
   const Problem problem(dx.shape(), w.shape(), dy.shape(), params);
   const bool blocked = use_blocked(problem);
   const Parts parts(dy.dim(0), kMostParts);
-  const Filters filters(Kind::backward_input, problem, parts, 0, w, nullptr);
+  const Plans plans(Kind::backward_input, problem, parts, 0, w, nullptr);
   const Tensor gradient = activations_for(blocked, dy);
   through_f32(dx, [&](Tensor& out) {
     Tensor result = blocked ? Tensor::empty(out.shape(), DType::f32, Device::cpu, "workspace") : out;
     parts.for_each([&](const Part& part) {
-      Plan& plan = plan_for(Kind::backward_input, problem, part, 0);
-      plan.primitive.execute(dnnl_stream(), {{DNNL_ARG_DIFF_DST, images_of(plan.y, gradient, part)},
-                                             {DNNL_ARG_WEIGHTS, filters[plan]},
-                                             {DNNL_ARG_DIFF_SRC, images_of(plan.x, result, part)}});
+      const Plan& plan = plans.plan(part);
+      execute(plan, {{DNNL_ARG_DIFF_DST, images_of(plan.y, gradient, part)},
+                     {DNNL_ARG_WEIGHTS, plans.filter(part)},
+                     {DNNL_ARG_DIFF_SRC, images_of(plan.x, result, part)}});
     });
     if (blocked) from_blocked(result.data<float>(), {}, out);
   });
@@ -299,16 +317,14 @@ void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv
   while (x.dim(0) % most != 0) --most;
   const Parts parts(x.dim(0), most);
   const OneDnnOnOneThread guard;
-  Plan& any_plan = plan_for(Kind::backward_weight, problem, parts[0], 0);
-  const int64_t size = int64_t(any_plan.w.get_size() / sizeof(float));
+  const Plan& plan = plan_for(Kind::backward_weight, problem, parts[0], 0);
+  const int64_t size = int64_t(plan.w.get_size() / sizeof(float));
   Tensor sums = Tensor::empty({parts.count() * size}, DType::f32, Device::cpu, "workspace");
   const Tensor input = activations_for(blocked, x), gradient = activations_for(blocked, dy);
   parts.for_each([&](const Part& part) {
-    Plan& plan = plan_for(Kind::backward_weight, problem, part, 0);
-    plan.primitive.execute(dnnl_stream(),
-                           {{DNNL_ARG_SRC, images_of(plan.x, input, part)},
-                            {DNNL_ARG_DIFF_DST, images_of(plan.y, gradient, part)},
-                            {DNNL_ARG_DIFF_WEIGHTS, wrap(plan.w, sums.data<float>() + part.index * size)}});
+    execute(plan, {{DNNL_ARG_SRC, images_of(plan.x, input, part)},
+                   {DNNL_ARG_DIFF_DST, images_of(plan.y, gradient, part)},
+                   {DNNL_ARG_DIFF_WEIGHTS, wrap(plan.w, sums.data<float>() + part.index * size)}});
   });
   float* sum = sums.data<float>();
   if (parts.count() > 1)
@@ -320,8 +336,8 @@ void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv
       }
     });
   through_f32(dw, [&](Tensor& out) {
-    memory packed = wrap(any_plan.w, sum), target = wrap(plain_filter(out), out.raw());
-    any_plan.filter_reorder.execute(dnnl_stream(), packed, target);
+    memory packed = wrap(plan.w, sum), target = wrap(plain_filter(out), out.raw());
+    plan.filter_reorder.execute(dnnl_stream(), packed, target);
   });
 }
 
