@@ -91,14 +91,22 @@ bool shares_every_loop() { return every_loop.load(std::memory_order_relaxed); }
 void HelpAccount::book(int64_t saved, int64_t lost, int64_t now) {
   // A core that is taken away costs some milliseconds. Good times pay for one such; a loss below the least is
   // noise.
-  constexpr int64_t kMostCredit = 4'000'000, kLeastLoss = 300'000, kLongest = 2'000'000'000;
+  constexpr int64_t kMostCredit = 4'000'000, kLeastLoss = 300'000;
+  // Other programs are moved onto the caller's core when our threads wake, and stay there for a while. No
+  // loop shows what that costs (30 to 60 ms by the scheduler's own account), but it follows every time.
+  constexpr int64_t kDisturbance = 50'000'000;
+  since_opening_ += saved - lost;
   balance_ = std::min(balance_ + saved - lost, kMostCredit);
-  profitable_ = profitable_ || balance_ == kMostCredit;
   if (balance_ > -kLeastLoss) return;
-  pause_ = profitable_ ? kLeastPause : std::min(2 * pause_, kMostPause);
-  closed_until_ = now + std::min(-balance_ * pause_, kLongest);
-  balance_ = 0;
-  profitable_ = false;
+  int64_t pause = -balance_ * kPause;
+  if (since_opening_ >= kDisturbance) {
+    useless_pause_ = kFirstPause;
+  } else {
+    pause = std::max(pause, useless_pause_);
+    useless_pause_ = std::min(2 * useless_pause_, kLongestPause);
+  }
+  closed_until_ = now + std::min(pause, kLongestPause);
+  balance_ = since_opening_ = 0;
 }
 
 ThreadPool& ThreadPool::shared() {
