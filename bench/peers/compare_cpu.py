@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""plume against PyTorch, ONNX Runtime and ncnn (and OpenVINO where asked) on this machine's CPU, interleaved.
+"""plume against PyTorch, ONNX Runtime, OpenVINO, ncnn and LiteRT on this machine's CPU, interleaved.
 
     compare_cpu.py --build build/cpu [--rounds 5] [--seconds 3] [--workload inference:224:1 ...] [--model resnet18 ...]
 
 Every round runs each contender once, one process at a time and one after the other, so that a noisy minute touches all
 of them. A contender that took half as long again as its fastest rival in the first round is not run in the others, and
-peers whose packages are missing are left out and named. Reported is the median over rounds of each process's median,
-and the ratio of ours to the best peer: below 1 is faster. Writes bench/results/<machine>/cpu.json and cpu.md.
+peers whose packages are missing are left out and named (make_environment.sh installs today's). Reported is the median
+over rounds of each process's median, and the ratio of ours to the best peer: below 1 is faster. Writes
+bench/results/<machine>/cpu.json and cpu.md.
 """
 import argparse
 import json
@@ -20,11 +21,11 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+PEERS_PYTHON = ROOT / "build" / "peers" / "bin" / "python"
 USUAL = ["inference:224:1", "inference:224:16", "training:32:64"]
 MODELS = ["mobilenet_v3_small", "resnet18", "squeezenet1_1", "efficientnet_v2_s", "shufflenet_v2_x1_0"]
 PEERS = {"pytorch": "torch_cpu.py", "onnxruntime": "onnxruntime_cpu.py", "ncnn": "ncnn_cpu.py",
-         "openvino": "openvino_cpu.py"}
-USUAL_PEERS = ["pytorch", "onnxruntime", "ncnn"]
+         "openvino": "openvino_cpu.py", "litert": "litert_cpu.py"}
 HOPELESS = 1.5  # times the fastest rival
 
 
@@ -57,7 +58,7 @@ def contenders_of(args, model, workload):
     common = ["--model", model, "--mode", mode, "--size", size, "--batch", batch, "--seconds", str(args.seconds),
               "--threads", str(args.threads)]
     commands = {"plume": [str(ROOT / args.build / "bin" / "time_model"), "--device", "cpu"] + common}
-    for peer in args.peer or USUAL_PEERS:
+    for peer in args.peer or PEERS:
         script = [args.python, str(HERE / PEERS[peer])]
         variants = subprocess.run(script + ["--mode", mode, "--list-variants"], capture_output=True, text=True,
                                   check=True).stdout.split()
@@ -127,8 +128,9 @@ def markdown(report):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/cpu", help="build folder with bin/time_model")
-    parser.add_argument("--python", default=sys.executable, help="the Python that has the peers")
-    parser.add_argument("--peer", action="append", choices=list(PEERS), help=f"default: {', '.join(USUAL_PEERS)}; may be repeated")
+    parser.add_argument("--python", default=str(PEERS_PYTHON if PEERS_PYTHON.exists() else sys.executable),
+                        help="the Python that has the peers (default: make_environment.sh's in build/peers, else this one)")
+    parser.add_argument("--peer", action="append", choices=list(PEERS), help="default: all of them; may be repeated")
     parser.add_argument("--model", action="append", help="network; may be repeated (default: the five)")
     parser.add_argument("--workload", action="append", help="mode:size:batch; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)

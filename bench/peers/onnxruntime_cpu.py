@@ -16,8 +16,14 @@ def export(model, path):
     import torch
 
     size = int(path.stem.rsplit("-", 1)[1])
-    torch.onnx.export(model, torch.zeros(1, 3, size, size), str(path), input_names=["input"], output_names=["logits"],
-                      opset_version=14, dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}})
+    names = {"input_names": ["input"], "output_names": ["logits"]}
+    if hasattr(torch, "export"):
+        program = torch.onnx.export(model, (torch.zeros(2, 3, size, size),), dynamo=True, **names,
+                                    dynamic_shapes=({0: torch.export.Dim("batch")},))
+        program.save(str(path), external_data=False)
+    else:  # PyTorch 1
+        torch.onnx.export(model, torch.zeros(1, 3, size, size), str(path), opset_version=14, **names,
+                          dynamic_axes={"input": {0: "batch"}, "logits": {0: "batch"}})
 
 
 def make_step(args):
