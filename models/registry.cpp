@@ -44,8 +44,10 @@ std::unique_ptr<Module> make_model(std::string_view name, const ModelOptions& op
   for (const Entry& e : kModels) {
     if (name != e.name) continue;
     std::unique_ptr<Module> model = e.make(options);
-    RandomSequence random(options.seed, kInitialisationStream);
-    model->initialize(random);
+    if (options.initialize) {
+      RandomSequence random(options.seed, kInitialisationStream);
+      model->initialize(random);
+    }
     return model;
   }
   fail(ErrorKind::usage, "there is no model '{}'; nearest: '{}'", name, nearest(name, model_names()));

@@ -19,6 +19,8 @@ struct ModelOptions {
   int num_classes = 1000;
   Stem stem = Stem::imagenet;
   uint64_t seed = 0;  // of the initial values
+  bool initialize =
+      true;  // false: all zeros, where every value is loaded afterwards (drawing them takes longer)
 };
 
 // An initialised network in training mode on the cpu; images [N, H, W, 3] -> logits [N, num_classes].

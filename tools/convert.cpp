@@ -240,7 +240,7 @@ std::map<std::string, std::string> described(const Request& r, const Weights& re
     const auto imagenet = uint64_t(data::imagenet_labels().size());
     if (r.model.empty() || !r.timm.empty() || r.new_head) return {};
     const WeightTensor* bias =
-        find_tensor(written.tensors, make_model(r.model, {})->parameters().back().name);
+        find_tensor(written.tensors, make_model(r.model, {.initialize = false})->parameters().back().name);
     if (bias == nullptr || bias->shape != std::vector<uint64_t>{imagenet}) return {};
   }
   tools::NetworkDescription network = tools::describe_weights(read, r.model);

@@ -151,8 +151,9 @@ Subject open_subject(Request& r, const FitOptions& fit) {
     s.own_size = !stored.network.stated && stored.recipe.image_size == 0;
     if (r.data.empty()) r.data = stored.recipe.data;
     if (r.precision.empty()) r.precision = stored.recipe.precision;
-    s.model = make_model(s.name,
-                         {.num_classes = int(stored.state.classes), .stem = parse_stem(stored.recipe.stem)});
+    s.model = make_model(s.name, {.num_classes = int(stored.state.classes),
+                                  .stem = parse_stem(stored.recipe.stem),
+                                  .initialize = false});
     tools::load_weights(r.checkpoint, *s.model);
   }
   const std::vector<NamedParameter> parameters = s.model->parameters();

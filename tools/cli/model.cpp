@@ -43,7 +43,7 @@ int count_classes(const Weights& weights, const WeightTensor& bias) {
 
 std::unique_ptr<Module> model_from_weights(const std::string& name, Stem stem, const Weights& weights,
                                            FitOptions options) {
-  std::unique_ptr<Module> model = make_model(name, {.stem = stem});
+  std::unique_ptr<Module> model = make_model(name, {.stem = stem, .initialize = false});
   const std::string head = options.head = head_prefix(*model);
   const FittedWeights fitted = fit_weights(weights, state_sources({{"", model->state()}}), options);
   if (fitted.headless)
@@ -54,7 +54,7 @@ std::unique_ptr<Module> model_from_weights(const std::string& name, Stem stem, c
   if (const WeightTensor* bias = find_tensor(fitted.weights.tensors, last.name)) {
     const int classes = count_classes(weights, *bias);
     if (classes != last.variable.value().dim(0))
-      model = make_model(name, {.num_classes = classes, .stem = stem});
+      model = make_model(name, {.num_classes = classes, .stem = stem, .initialize = false});
   }
   load_state(fitted.weights, *model);
   if (!fitted.note.empty()) log_line(fitted.note);
