@@ -10,8 +10,8 @@
 # 3 an archive is not what it should be; 4 no connection, tool or room.
 set -euo pipefail
 tool=fetch_data
-# shellcheck source=tools/fetch_common.sh
-. "$(dirname "$0")/fetch_common.sh"
+# shellcheck source=tools/cli/download.sh
+. "$(dirname "$0")/cli/download.sh"
 
 # data set, address, archive, folder in it, SHA-256
 table='

@@ -10,8 +10,8 @@
 # no connection, tool or room.
 set -euo pipefail
 tool=fetch_weights
-# shellcheck source=tools/fetch_common.sh
-. "$(dirname "$0")/fetch_common.sh"
+# shellcheck source=tools/cli/download.sh
+. "$(dirname "$0")/cli/download.sh"
 
 # network, file, SHA-256 or its first digits
 table='

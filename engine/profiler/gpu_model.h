@@ -10,7 +10,7 @@
 
 namespace plume {
 
-// tools/gpus/*.json, field by field; per SM where it says so.
+// tools/profiling/gpus/*.json, field by field; per SM where it says so.
 struct GpuDescription {
   std::string name;
   double sms = 0, clock_hz = 0;

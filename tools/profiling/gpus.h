@@ -1,4 +1,4 @@
-// The GPUs that predictions can be made for: tools/gpus/*.json, embedded by CMake.
+// The GPUs that predictions can be made for: tools/profiling/gpus/*.json, embedded by CMake.
 #pragma once
 #include <string>
 #include <string_view>
