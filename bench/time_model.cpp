@@ -1,10 +1,10 @@
 // time_model: times one network at one workload and prints one line of JSON, so that a script can alternate
 // it with other frameworks on the same machine.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 
 #include "models/registry.h"
+#include "tools/cli/clock.h"
 #include "tools/cli/json.h"
 #include "tools/cli/main.h"
 #include "tools/profiling/workload.h"
@@ -12,11 +12,8 @@
 namespace {
 
 using namespace plume;
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
+using tools::Clock;
+using tools::seconds_since;
 
 int run(tools::Flags& flags) {
   tools::DeviceFlags device_flags(flags);

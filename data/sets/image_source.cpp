@@ -10,11 +10,8 @@
 #include "engine/core/error.h"
 
 namespace plume::data {
-namespace {
 
 namespace fs = std::filesystem;
-
-}  // namespace
 
 uint64_t source_fingerprint(const ImageSource& source) {
   uint64_t hash = hash_text(source.info.name, uint64_t(source.info.split));

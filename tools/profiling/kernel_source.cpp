@@ -7,6 +7,8 @@
 #include <map>
 
 #include "engine/core/error.h"
+#include "engine/core/text.h"
+#include "tools/pictures/svg.h"
 #include "tools/profiling/text.h"
 
 namespace plume::tools {
@@ -87,20 +89,6 @@ std::string launch_text(const CountedLaunch& launch, const Prediction& p, const 
   return text;
 }
 
-std::string escaped_html(const std::string& text) {
-  std::string safe;
-  for (const char c : text)
-    if (c == '<')
-      safe += "&lt;";
-    else if (c == '>')
-      safe += "&gt;";
-    else if (c == '&')
-      safe += "&amp;";
-    else
-      safe += c;
-  return safe;
-}
-
 std::string title_of(const ProfileCall& call, int64_t batch) {
   return fmt::format("{}  {}  {}  {}", operation_label(call), shape_label(call, batch), name(call.dtype()),
                      layer_label(call.scope));
@@ -121,12 +109,8 @@ size_t find_call(const std::vector<ProfileCall>& calls, const KernelChoice& choi
     if (std::find(others.begin(), others.end(), other) == others.end())
       others.insert(fits ? others.begin() : others.end(), other);
   }
-  constexpr size_t kMost = 5;
-  std::string some;
-  for (size_t i = 0; i < std::min(others.size(), kMost); ++i) some += (i ? ", " : "") + others[i];
-  if (others.size() > kMost) some += fmt::format(" and {} more", others.size() - kMost);
   fail(ErrorKind::usage, "--kernel: the network does not call {}{}; it calls {}", choice.kernel,
-       choice.shape.empty() ? "" : " with " + choice.shape, some);
+       choice.shape.empty() ? "" : " with " + choice.shape, brief_list(others, ""));
 }
 
 std::vector<SourceFile> source_of(const CountedLaunch& launch) {
@@ -174,7 +158,7 @@ std::string kernel_text(const CountedPass& pass, size_t call, const GpuDescripti
 }
 
 std::string kernel_page(const CountedPass& pass, size_t call, const GpuDescription& gpu, int64_t batch) {
-  const std::string title = escaped_html(title_of(pass.profiler->calls()[call], batch));
+  const std::string title = escape_xml(title_of(pass.profiler->calls()[call], batch));
   std::string page = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>" + title +
                      "</title><style>"
                      "body{font:14px/1.45 system-ui,sans-serif;margin:24px;color:#1f2430;background:#fff}"
@@ -186,11 +170,11 @@ std::string kernel_page(const CountedPass& pass, size_t call, const GpuDescripti
   const auto launches = pass.of_call(call);
   const std::vector<Prediction> predictions = predict_call(pass, call, gpu);
   for (size_t i = 0; i < launches.size(); ++i) {
-    page += "<pre>" + escaped_html(launch_text(*launches[i], predictions[i], gpu)) + "</pre>";
+    page += "<pre>" + escape_xml(launch_text(*launches[i], predictions[i], gpu)) + "</pre>";
     for (const SourceFile& file : source_of(*launches[i])) {
       double most = 0;  // the darkest line of the file
       for (const SourceLine& line : file.lines) most = std::max(most, line.counts.instructions);
-      page += "<h2>" + escaped_html(file.path.empty() ? "(no line known)" : file.path) + "</h2><table><tr>";
+      page += "<h2>" + escape_xml(file.path.empty() ? "(no line known)" : file.path) + "</h2><table><tr>";
       for (const Column& column : kColumns)
         page += fmt::format("<th title=\"{}\">{}</th>", column.meaning, column.name);
       page += "<th></th><th></th></tr>\n";
@@ -201,8 +185,7 @@ std::string kernel_page(const CountedPass& pass, size_t call, const GpuDescripti
         const double share = most > 0 ? line.counts.instructions / most : 0;
         page += fmt::format("<tr style=\"background:rgba(238,102,119,{:.2f})\">", 0.45 * share);
         for (const Column& column : kColumns) page += "<td>" + column.value(line.counts) + "</td>";
-        page +=
-            fmt::format("<td class=\"n\">{}</td><td>{}</td></tr>\n", line.number, escaped_html(line.text));
+        page += fmt::format("<td class=\"n\">{}</td><td>{}</td></tr>\n", line.number, escape_xml(line.text));
       }
       page += "</table>";
     }

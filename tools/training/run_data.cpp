@@ -51,16 +51,13 @@ data::LoaderParams training_params(const Recipe& r, const RunOptions& options, c
 
 // Which size the network takes must not be a question of the split.
 void check_sizes(const Recipe& r, const data::Dataset& train, const data::Dataset& other) {
-  if (r.image_size > 0) return;
-  PLUME_CHECK(train.uniform() && other.uniform(),
-              "--image-size: the images of {} are of different sizes: say which one the network takes",
-              r.data);
+  const data::ImageSize size = data::preprocessing_for(train.info(), r.image_size).crop,
+                        others = data::preprocessing_for(other.info(), r.image_size).crop;
   PLUME_CHECK(
-      train.height() == other.height() && train.width() == other.width(),
+      size == others,
       "--image-size: the images of {} have {}x{} pixels in {}, {}x{} in {}: say which size the network "
       "takes",
-      r.data, train.height(), train.width(), name(train.split()), other.height(), other.width(),
-      name(other.split()));
+      r.data, size.height, size.width, name(train.split()), others.height, others.width, name(other.split()));
 }
 
 std::string selection_note(const Selection& s, const data::Dataset& test_set) {
