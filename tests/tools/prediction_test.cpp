@@ -90,6 +90,8 @@ TEST(KernelReport, FillsInRegisters) {
   EXPECT_THROW(tools::read_kernel_report(folder.file("report.txt"), "75"), Error);
   std::ofstream(folder.file("other.txt")) << "something else\n";
   EXPECT_THROW(tools::read_kernel_report(folder.file("other.txt"), "90"), Error);
+  std::ofstream(folder.file("other.txt")) << std::string(1 << 20, 'x');  // one line, as of a minified file
+  EXPECT_THROW(tools::read_kernel_report(folder.file("other.txt"), "90"), Error);
 }
 
 TEST(ProfileGpu, RefusesWhatItCannotDo) {

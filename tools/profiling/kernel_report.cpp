@@ -24,6 +24,7 @@ std::string short_kernel_name(const std::string& kernel) {
 
 std::map<std::string, CompiledKernel> read_kernel_report(const std::string& path, const std::string& arch) {
   constexpr int64_t kMostBytes = 8 << 20;
+  constexpr size_t kMostLine = 4096;  // std::regex takes stack for every character
   const std::vector<uint8_t> bytes = read_small_file(path, kMostBytes, "the table of tools/kernel_report.sh");
   std::istringstream lines(std::string(bytes.begin(), bytes.end()));
   static const std::regex row(R"(^(.+?)\s*\|\s*(\d+) \|\s*(\d+) \|\s*\d+ \|\s*\d+ \|\s*(\d+)/(\d+)\s*$)");
@@ -33,14 +34,15 @@ std::map<std::string, CompiledKernel> read_kernel_report(const std::string& path
   for (std::string line; std::getline(lines, line);) {
     ++number;
     std::smatch match;
-    if (!std::regex_match(line, match, row)) {
-      if (!std::regex_match(line, frame))
-        fail(ErrorKind::bad_input, "{}:{}: expected a row of tools/kernel_report.sh, found '{}'", path,
-             number, line.substr(0, 40));
-      continue;
+    const bool fits = line.size() <= kMostLine;
+    if (fits && std::regex_match(line, match, row)) {
+      if (match[2] == arch)
+        report[short_kernel_name(match[1])] = {std::stod(match[3]),
+                                               std::stod(match[4]) + std::stod(match[5])};
+    } else if (!fits || !std::regex_match(line, frame)) {
+      fail(ErrorKind::bad_input, "{}:{}: expected a row of tools/kernel_report.sh, found '{}'", path, number,
+           line.substr(0, 40));
     }
-    if (match[2] != arch) continue;
-    report[short_kernel_name(match[1])] = {std::stod(match[3]), std::stod(match[4]) + std::stod(match[5])};
   }
   PLUME_CHECK(!report.empty(), "--registers: {} has no kernel of architecture {}", path, arch);
   return report;
