@@ -141,6 +141,11 @@ TEST_F(TrainSelectionTest, OtherValidationImagesNeedAWord) {
   const std::string other = copy("reselected");
   expect_refusal(run_tool("train", resumed_run(other, {"--validation", "12"})), 2,
                  {"validation: '16' -> '12'", "--allow-changes"});
+  const std::string before = read_file(other + "/result.json");
+  const ToolResult late = run_tool("train", resumed_run(other, {"--validation", "12", "--allow-changes"}));
+  EXPECT_EQ(late.code, 2);
+  EXPECT_THAT(late.err, HasSubstr("no epoch is left to select on other images"));
+  EXPECT_EQ(read_file(other + "/result.json"), before);
   const ToolResult changed =
       run_tool("train", resumed_run(other, {"--validation", "12", "--epochs", "4", "--allow-changes"}));
   ASSERT_EQ(changed.code, 0) << changed.err;

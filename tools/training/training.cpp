@@ -123,6 +123,8 @@ class Run {
 
   // Accuracies on other images are no measure for what comes.
   void forget_best(const std::string& validation) {
+    PLUME_CHECK(state_.epoch < recipe_.epochs,
+                "--resume: no epoch is left to select on other images than before; give more --epochs");
     state_.validation_fingerprint = validation;
     state_.best_accuracy = -1;
     state_.epochs_since_best = 0;
