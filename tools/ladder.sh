@@ -5,7 +5,7 @@
 # usage: tools/ladder.sh slot [flags of profile]
 #   tools/ladder.sh depthwise_conv2d.forward --model mobilenet_v3_small --batch 8 --dtype bf16 --shape 14x14x96
 #   PROFILE=...   the program (build/cpu/bin/profile)      GPU=...   h100, a100, ... or a file
-# Exit status: 0; 2 wrong usage, or no variant takes the call.
+# Exit status: 0; 2 wrong usage, or no variant could be shown.
 set -u -o pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 PROFILE=${PROFILE:-$root/build/cpu/bin/profile}
@@ -28,11 +28,12 @@ printf '%-18s %s\n' variant "predicted, then each bound alone, then counts; a bl
 shown=0
 for variant in $variants; do
   # A variant that does not take some call of the network cannot be forced for all of it: it is left out.
-  if text=$("$PROFILE" --device simt --gpu "$GPU" --variant "$slot=$variant" --kernel "$slot/$variant" "$@" 2> /dev/null); then
+  if text=$("$PROFILE" --device simt --gpu "$GPU" --variant "$slot=$variant" --kernel "$slot/$variant" "$@" \
+      2>&1); then
     grep -E '^(predicted for|each bound|sectors)' <<< "$text" | sed "s|^|$(printf '%-18s ' "$variant")|"
     shown=$((shown + 1))
   else
-    printf '%-18s does not take this call, or not every call of the network\n' "$variant"
+    printf '%-18s left out: %s\n' "$variant" "$(tail -n 1 <<< "$text")"
   fi
 done
 [ "$shown" -gt 0 ] || exit 2
