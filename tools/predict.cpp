@@ -308,7 +308,7 @@ int predict_tensor(const Request& r, Subject& s, Device device) {
 
 int run(tools::Flags& flags) {
   Request r;
-  flags.words("IMAGE", r.images, "JPEG or PNG files");
+  flags.words("IMAGE", r.images, "image files (JPEG, PNG, BMP, PBM, PGM, PPM)");
   flags.choice("--model", r.model, model_names(), "network (default: that of a training run's checkpoint)");
   flags.choice("--stem", r.stem, {"imagenet", "cifar"}, "its first layers");
   flags.text("--weights", r.weights, "safetensors or .pth file with torchvision's names, or a checkpoint")

@@ -156,7 +156,7 @@ int run(tools::Flags& flags) {
                "of timing per batch size, instead of the recipe's");
   flags.whole("--workers", o.workers, 0, 256, "loader threads of train");
   flags.text("--device", r.device, "cpu, cuda or simt, for all programs");
-  flags.text("--threads", r.threads, "of the cpu and simt devices");
+  flags.text("--threads", r.threads, "of the cpu device");
   flags.list("--variant", r.variants, "slot=name, for all programs; may be repeated");
   flags.parse();
   PLUME_CHECK(!(r.quick && flags.given("--recipe")), "--quick and --recipe exclude each other");

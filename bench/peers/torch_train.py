@@ -6,7 +6,8 @@
 DIR holds the data set's official binary files, or the folder that its archive makes. Networks are torchvision's, with
 the cifar stem where asked. SGD with momentum or Adam, weight decay on all parameters, cosine schedule per step with
 linear warm-up (engine/optim/schedule.h), crops from images padded by 4 black pixels, flips, the data set's own
-statistics, an incomplete last batch left out. One line of JSON per epoch.
+statistics, an incomplete last batch left out. All training images are trained on: compare with train --validation 0.
+One line of JSON per epoch.
 """
 import argparse
 import json

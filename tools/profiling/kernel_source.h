@@ -22,8 +22,8 @@ struct SourceLine {
   std::string text;
   KernelCounts counts;
 };
-// The lines of a file that were counted, with a few before and after each; `text` is empty where the file
-// cannot be read. A gap in the numbers is a gap in the source.
+// The lines of a file that were counted, with the one before and the one after each; `text` is empty where
+// the file cannot be read. A gap in the numbers is a gap in the source.
 struct SourceFile {
   std::string path;
   std::vector<SourceLine> lines;

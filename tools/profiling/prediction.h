@@ -20,8 +20,8 @@ struct CountedPass {
   MemoryStatistics memory;
   std::vector<const CountedLaunch*> of_call(size_t call) const;
 };
-// `blocks`: at most so many of each launch; `places`: with the lines of the source. Throws usage when simt
-// was built without counters.
+// `blocks`: at most so many of each launch, 0 for all; `places`: with the lines of the source. Throws usage
+// when simt was built without counters.
 struct CountRequest {
   uint64_t blocks = 8;
   bool places = false;

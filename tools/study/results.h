@@ -25,7 +25,7 @@ class CellFigures {
   Json size_mib() const { return scaled(evaluation_, "parameters", 4 / (1024.0 * 1024)); }
   Json energy() const { return latency(true, "energy_mj_per_image"); }
   Json minutes() const { return scaled(cell_, "seconds", 1.0 / 60); }
-  // Of the last epoch; of the best one on what it was selected on. Cells of older versions do not say them.
+  // Of the last epoch. Cells of older versions do not say it.
   Json last_top1() const { return scaled(part("result").value("last", Json::object()), "test_top1", 100); }
   // "450 validation images" or "the test images", which flatters the best epoch's accuracy.
   std::string selected_on() const;

@@ -31,8 +31,7 @@ const Fields<Recipe>& recipe_fields() {
       {"freeze_backbone", SwitchField<R>{&R::freeze_backbone}, "train the last layer alone"},
       {"zero_init", TextField<R>{&R::zero_init, {"none", "head", "residual", "both"}},
        "what begins at 0, so that a deep network learns from its first steps: the last layer, the scale of "
-       "the "
-       "batch norm that ends each residual branch, or both",
+       "the batch norm that ends each residual branch, or both",
        true},
       {"head_lr_factor", NumberField<R>{&R::head_lr_factor, 1e-6, 1e6}, "times --lr, for the last layer"},
       {"epochs", WholeField<R>{&R::epochs, 1, 100'000}, "passes over the data"},

@@ -15,7 +15,7 @@ namespace plume::tools {
 Json to_json(const data::DatasetDescription& description);
 
 // The training images, augmented as the recipe says, those that the run is selected on, and those that it is
-// measured on; of both each once, only normalised.
+// measured on; of both each once, without augmentation.
 struct RunData {
   Selection selection;  // with the training images
   std::shared_ptr<const data::Dataset> test_set;

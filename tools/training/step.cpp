@@ -92,8 +92,8 @@ void TrainingStep::start(const std::vector<data::Batch>& batches, int64_t step, 
   for (size_t i = 0; i < mixers_.size() && i < batches.size(); ++i)
     mixers_[i].begin_step(step * params_.passes + int64_t(i), int(batches[i].images.dim(1)),
                           int(batches[i].images.dim(2)));
-  // The first step loads kernels and makes plans, which a recording must not.
-  // They are of its sizes: a shorter step does not do.
+  // The first step loads kernels and makes plans, which a recording must not. They are of its sizes: a
+  // shorter step does not do.
   const bool whole = fits_graph(batches), replayed = whole && warm_;
   if (!replayed) {
     passes_.clear();

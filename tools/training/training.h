@@ -20,9 +20,9 @@ struct TrainingRequest {
 };
 
 // Starts a run in an empty folder or goes on with the one that `checkpoint` is of, where changes are allowed
-// also selected on other images than before. Returns the exit code: 0,
-// or 128 + signal after an interruption that left a checkpoint. Throws numeric when a loss or weight is not
-// finite; the checkpoints then stay as they were.
+// also selected on other images than before. Returns the exit code: 0, or 128 + signal after an interruption
+// that left a checkpoint. Throws numeric when a loss or weight is not finite; the checkpoints then stay as
+// they were.
 int train(const TrainingRequest& request, const RunFolder& folder);
 int resume(const TrainingRequest& request, const RunFolder& folder, const std::string& checkpoint,
            const RunState& state, bool changes_allowed = false);
