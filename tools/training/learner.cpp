@@ -25,9 +25,10 @@ void begin_at_zero(Module& model, const Recipe& r) {
   if (r.zero_init == "residual" || r.zero_init == "both")
     PLUME_CHECK(model.zero_residual_branches() > 0, "--zero-init {}: {} has no residual branches",
                 r.zero_init, r.model);
-  if (r.zero_init == "head" || r.zero_init == "both")
-    for (NamedParameter& p : model.parameters())
-      if (p.name.starts_with(head_prefix(model))) p.variable.value().fill_zero();
+  if (r.zero_init != "head" && r.zero_init != "both") return;
+  const std::string head = head_prefix(model);
+  for (NamedParameter& p : model.parameters())
+    if (p.name.starts_with(head)) p.variable.value().fill_zero();
 }
 
 }  // namespace
