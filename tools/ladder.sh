@@ -3,7 +3,7 @@
 # network. Wants a build with counters (cmake --preset cpu -DPLUME_COUNTERS=ON).
 #
 # usage: tools/ladder.sh slot [flags of profile]
-#   tools/ladder.sh depthwise_conv2d.forward --model mobilenet_v3_small --batch 8 --dtype bf16 --shape 14x14x96
+#   tools/ladder.sh depthwise_conv2d.forward --model mobilenet_v3_small --batch 8 --shape 14x14x96
 #   PROFILE=...   the program (build/cpu/bin/profile)      GPU=...   h100, a100, ... or a file
 # Exit status: 0; 2 wrong usage, or no variant could be shown.
 set -u -o pipefail

@@ -25,8 +25,8 @@ function(plume_quick_to_compile target optimization how)
   endif()
 endfunction()
 
-# Compiles a target's sources in batches of so many: most of what one of them includes and instantiates another
-# does, too. So names in their anonymous namespaces must differ; the preset `tidy` builds each alone.
+# Compiles a target's sources in batches of so many: most of what one of them includes and instantiates
+# another does, too. So names in their anonymous namespaces must differ; the preset `tidy` builds each alone.
 option(PLUME_TOGETHER "Compile small sources in batches" ON)
 function(plume_compile_together target batch)
   set_target_properties(${target} PROPERTIES UNITY_BUILD ${PLUME_TOGETHER} UNITY_BUILD_BATCH_SIZE ${batch})
