@@ -63,11 +63,10 @@ struct Plan {
 };
 
 // Bits of an epilogue that change the primitive.
-constexpr int64_t kShift = 1, kScale = 2, kRelu = 4;
+constexpr int64_t kShift = 1, kScale = 2;
 
 int64_t parts_of(const Epilogue& e) {
-  return (e.shift.defined() ? kShift : 0) | (e.scale.defined() ? kScale : 0) |
-         (e.activation == Activation::relu ? kRelu : 0);
+  return (e.shift.defined() ? kShift : 0) | (e.scale.defined() ? kScale : 0);
 }
 
 dnnl::primitive_attr fused(const Problem& problem, int64_t parts) {
@@ -77,7 +76,6 @@ dnnl::primitive_attr fused(const Problem& problem, int64_t parts) {
     ops.append_binary(dnnl::algorithm::binary_mul, per_channel);
     if (parts & kShift) ops.append_binary(dnnl::algorithm::binary_add, per_channel);
   }
-  if (parts & kRelu) ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
   dnnl::primitive_attr attr;
   attr.set_post_ops(ops);
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -93,8 +91,8 @@ std::unique_ptr<Plan> make_plan(Kind kind, const Problem& q, int64_t parts) {
   const memory::desc any_w(q.w, kF32, Tag::any), plain_w(q.w, kF32, Tag::ohwi);
   const auto direct = dnnl::algorithm::convolution_direct;
   const dnnl::engine& engine = dnnl_engine();
-  // The epilogue is part of the primitive in NHWC, and of the conversion back from blocks otherwise. A shift
-  // without a scale is a bias.
+  // Scale and shift are part of the primitive in NHWC, and of the conversion back from blocks otherwise. A
+  // shift without a scale is a bias.
   const bool with_bias = !plan->blocked && (parts & kShift) && !(parts & kScale);
   if (with_bias) plan->shift = {{q.y[1]}, kF32, Tag::x};
   dnnl::primitive_attr plain;
@@ -245,6 +243,14 @@ memory images_of(const memory::desc& layout, const Tensor& batch, const Part& pa
   return wrap(layout, batch.data<float>() + part.first * (batch.size() / batch.dim(0)));
 }
 
+// In place of oneDNN's own, which makes NaN 0.
+void relu_images(Tensor& batch, const Part& part) {
+  const int64_t image = batch.size() / batch.dim(0);
+  float* values = batch.data<float>() + part.first * image;
+  PLUME_SIMD
+  for (int64_t i = 0; i < part.count * image; ++i) values[i] = activate(Activation::relu, values[i]);
+}
+
 void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                  const Epilogue& epilogue, Tensor& y) {
   const Problem problem(x.shape(), w.shape(), y.shape(), params);
@@ -281,6 +287,7 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2
         arguments.emplace(DNNL_ARG_BIAS, wrap(plan.shift, wide.shift.raw()));
       }
       execute(plan, std::move(arguments));
+      if (!blocked && epilogue.activation == Activation::relu) relu_images(result, part);
     });
     if (blocked) from_blocked(result.data<float>(), wide, out);
   });
