@@ -2,6 +2,7 @@
 //
 // The epilogue is fused into the convolution where cuDNN can; elsewhere the convolution leaves its f32 sums
 // and epilogue_apply finishes them, so that nothing is rounded twice.
+#include "engine/core/recording.h"
 #include "engine/cuda/cublaslt_matmul.h"
 #include "engine/cuda/cudnn_convolution.h"
 #include "engine/cuda/handles.h"
@@ -47,8 +48,8 @@ KeptOperands& kept_operands(PackedFilter& packed) {
   return *static_cast<KeptOperands*>(packed.data.get());
 }
 // Where the caller's filter is constant and the work is not only recorded for later.
-KeptOperands* may_keep(const Context& context, const Conv2dParams& params) {
-  return params.packed && !is_recording(context) ? &kept_operands(*params.packed) : nullptr;
+KeptOperands* may_keep(const Conv2dParams& params) {
+  return params.packed && !is_recording() ? &kept_operands(*params.packed) : nullptr;
 }
 
 // The shift in the images' type, which the engines for 16 bits want: rounded, as the output is.
@@ -61,7 +62,7 @@ Tensor shift_for(Context& context, const Tensor& shift, DType type, const Conv2d
   }
   Tensor rounded = Tensor::empty(shift.shape(), type, shift.device(), "workspace");
   cast_forward(context, shift, rounded);
-  if (KeptOperands* kept = may_keep(context, params)) kept->shift = shift, kept->short_shift = rounded;
+  if (KeptOperands* kept = may_keep(params)) kept->shift = shift, kept->short_shift = rounded;
   return rounded;
 }
 
@@ -130,7 +131,7 @@ Tensor turned_over(const Context& context, const Tensor& w, const Conv2dParams& 
     return kept_operands(*params.packed).filter;
   Tensor filter = empty_filter(w);
   transpose(context, w.dtype(), w.dim(0) * w.dim(1), w.dim(2), w.raw(), filter.raw());
-  if (KeptOperands* kept = may_keep(context, params)) kept->filter = filter;
+  if (KeptOperands* kept = may_keep(params)) kept->filter = filter;
   return filter;
 }
 // For questions about shapes only: `w` under the shape that cuDNN will see.

@@ -4,6 +4,7 @@
 #include <limits>
 #include <map>
 
+#include "engine/core/recording.h"
 #include "engine/cuda/handles.h"
 #include "engine/cuda/timer.h"
 
@@ -216,7 +217,7 @@ void Plan::run(const Context& context, Pointers pointers) {
     ids_.push_back(id);
     addresses_.push_back(address);
   }
-  if (!chosen_ && engines_.size() > 1 && !is_recording(context)) choose(context);
+  if (!chosen_ && engines_.size() > 1 && !is_recording()) choose(context);
   for (size_t i = 0; i < engines_.size(); ++i) {
     try {
       const Scratch scratch(engines_[i].workspace);

@@ -41,12 +41,6 @@ cublasLtHandle_t cublaslt_handle() {
   return handle;
 }
 
-bool is_recording(const Context& context) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  PLUME_CUDA(cudaStreamIsCapturing, stream_of(context), &status);
-  return status != cudaStreamCaptureStatusNone;
-}
-
 Scratch::Scratch(size_t bytes) {
   try {
     if (bytes) data_ = device_allocator(Device::cuda).allocate(bytes, "workspace");

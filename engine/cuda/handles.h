@@ -21,9 +21,6 @@ cublasLtHandle_t cublaslt_handle();
 // How much scratch memory cuBLASLt may plan with; 32 MiB is what its fastest Hopper kernels want.
 inline constexpr size_t kCublasltWorkspace = size_t(32) << 20;
 
-// Is what goes to the context's stream recorded instead of run?
-bool is_recording(const Context& context);
-
 struct OutOfScratch : Error {
   using Error::Error;
 };

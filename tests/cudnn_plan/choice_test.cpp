@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "engine/core/notes.h"
+#include "engine/core/recording.h"
 #include "engine/cuda/cudnn_convolution.h"
 #include "engine/memory/allocator.h"
 #include "engine/ops/cast.h"
@@ -69,14 +70,16 @@ TEST_F(CudnnChoice, TheFastestEngineStays) {
 }
 
 TEST_F(CudnnChoice, NothingIsTimedInARecording) {
-  stand_in_device().recording = true;
   Call c = call(32, 80, DType::f16);
+  conv2d_forward.choose(context_, c.x, c.w, c.params, {}, c.y);  // makes the plan
   const size_t before = executions().size();
-  run(c);
-  run(c);
+  {
+    const Recording recording(Device::cuda);
+    run(c);
+    run(c);
+  }
   EXPECT_EQ(executions().size(), before + 2);
   EXPECT_GT(last_plan().plan->engines(), 2u);
-  stand_in_device().recording = false;
   run(c);
   EXPECT_GT(executions().size(), before + 3);
   EXPECT_LE(last_plan().plan->engines(), 2u);
@@ -96,7 +99,8 @@ TEST_F(CudnnChoice, LittleMemoryLeavesAnEngineThatNeedsLittle) {
   const Tensor x = Tensor::empty({30, 224, 224, 3}, DType::f32, Device::cuda);
   const Tensor dy = Tensor::empty({30, 112, 112, 64}, DType::f32, Device::cuda);
   Tensor dw = Tensor::empty({64, 7, 7, 3}, DType::f32, Device::cuda);
-  stand_in_device().recording = true;
+  conv2d_backward_weight.choose(context_, x, dy, {2, 3, 1}, dw);
+  const Recording recording(Device::cuda);  // nothing is timed
   conv2d_backward_weight(context_, x, dy, {2, 3, 1}, dw);
   ASSERT_TRUE(last_plan().plan);
   ASSERT_GT(last_plan().plan->workspace(), size_t(1) << 20) << "or this test shows nothing";
@@ -180,10 +184,11 @@ TEST_F(CudnnChoice, TheShiftOfAConstantFilterIsConvertedOnce) {
   EXPECT_EQ(casts(), before + 2);  // the filter may change, and the shift with it
   PackedFilter packed;
   c.params.packed = &packed;
-  stand_in_device().recording = true;
-  run(c, epilogue);
+  {
+    const Recording recording(Device::cuda);
+    run(c, epilogue);
+  }
   EXPECT_EQ(casts(), before + 3);  // recorded for later: nothing is there to be kept
-  stand_in_device().recording = false;
   run(c, epilogue);
   run(c, epilogue);
   EXPECT_EQ(casts(), before + 4);

@@ -76,11 +76,7 @@ cudnnStatus_t __wrap_cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
   return plans.contains(d) && stand_in.plans ? stand_in.plans : __real_cudnnBackendFinalize(d);
 }
 
-// The device's clock and its recordings. An event is the time at which it was recorded.
-cudaError_t __wrap_cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-  return *status = stand_in.recording ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone,
-         cudaSuccess;
-}
+// The device's clock. An event is the time at which it was recorded.
 cudaError_t __wrap_cudaEventCreate(cudaEvent_t* event) {
   return *event = reinterpret_cast<cudaEvent_t>(new float), cudaSuccess;
 }

@@ -28,7 +28,6 @@ struct Execution {
 std::vector<Execution>& executions();
 
 struct StandIn {
-  bool recording = false;
   float clock = 0;                                       // milliseconds
   std::function<float(const Execution&)> duration = {};  // none: nothing takes any time
   cudnnStatus_t plans = CUDNN_STATUS_SUCCESS;            // what becomes of those that are made

@@ -215,13 +215,6 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
                                                                              : CaptureMode::thread_local_);
   });
 }
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
-  return call("cudaStreamIsCapturing", [&](Machine&) {
-    const bool records = of(stream) && of(stream)->capture;
-    *status = records ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-    return kSuccess;
-  });
-}
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = nullptr;
   Machine& machine = Machine::get();
