@@ -78,22 +78,13 @@ SectorCache::Line& SectorCache::find(uintptr_t number) {
   return *oldest;
 }
 
-bool SectorCache::touch(uintptr_t sector) {
+bool SectorCache::mark(uintptr_t sector, bool written) {
   constexpr uintptr_t kSectors = kLineBytes / kSectorBytes;
   Line& line = find(sector / kSectors);
   const auto bit = uint8_t(1u << sector % kSectors);
-  const bool there = line.valid & bit;
+  const bool there = (written ? line.dirty : line.valid) & bit;
   line.valid = uint8_t(line.valid | bit);
-  return there;
-}
-
-bool SectorCache::write(uintptr_t sector) {
-  constexpr uintptr_t kSectors = kLineBytes / kSectorBytes;
-  Line& line = find(sector / kSectors);
-  const auto bit = uint8_t(1u << sector % kSectors);
-  const bool there = line.dirty & bit;
-  line.valid = uint8_t(line.valid | bit);
-  line.dirty = uint8_t(line.dirty | bit);
+  if (written) line.dirty = uint8_t(line.dirty | bit);
   return there;
 }
 

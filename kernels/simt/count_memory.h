@@ -34,9 +34,9 @@ class SectorCache {
   explicit SectorCache(plume::CacheShape shape);
   void clear() { ++epoch_; }
   // Is the sector there? It is afterwards.
-  bool touch(uintptr_t sector);
+  bool touch(uintptr_t sector) { return mark(sector, false); }
   // As touch(), for a write: was it there and written already?
-  bool write(uintptr_t sector);
+  bool write(uintptr_t sector) { return mark(sector, true); }
 
  private:
   struct Line {
@@ -46,6 +46,7 @@ class SectorCache {
     uint8_t valid = 0, dirty = 0;  // a bit per sector
   };
   Line& find(uintptr_t line);
+  bool mark(uintptr_t sector, bool written);
 
   unsigned ways_;
   uint64_t sets_;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <set>
 #include <string>
@@ -14,7 +15,7 @@ namespace {
 
 // Names live as long as the process: locations point to them.
 const char* keep(const std::string& name) {
-  static std::set<std::string> names;
+  static thread_local auto& names = *new std::set<std::string>;  // like the counters
   return names.insert(name).first->c_str();
 }
 

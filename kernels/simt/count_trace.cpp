@@ -22,7 +22,7 @@ void record(EventKind kind, uintptr_t address, unsigned bytes, void* pc) {
 void access(const void* pointer, size_t bytes, bool write, void* caller) {
   if (!active || bytes == 0) return;
   constexpr size_t kWidest = 16;
-  static const auto& host = *new HostVariables;
+  static thread_local const auto& host = *new HostVariables;  // of this thread: its own storage is among them
   const auto address = reinterpret_cast<uintptr_t>(pointer);
   const Block& block = *this_block;
   if (is_private(block, host, address)) return;
