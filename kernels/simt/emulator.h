@@ -265,7 +265,6 @@ struct PendingLaunch {
   Launch config;
   void (*body)(void*);
   std::shared_ptr<void> args;
-  size_t args_bytes;
   const char* pretty_name;
 
   void run() const { run_grid(config, body, args.get(), pretty_name); }
@@ -306,8 +305,7 @@ template <auto kKernel, class... Args>
 void launch(const Launch& config, Args... args) {
   if (config.stream)
     return emu::enqueue({config, &emu::run_threads<kKernel, Args...>,
-                         std::make_shared<std::tuple<Args...>>(args...), sizeof(std::tuple<Args...>),
-                         __PRETTY_FUNCTION__});
+                         std::make_shared<std::tuple<Args...>>(args...), __PRETTY_FUNCTION__});
   std::tuple<Args...> packed{args...};
   emu::run_grid(config, &emu::run_threads<kKernel, Args...>, &packed, __PRETTY_FUNCTION__);
 }

@@ -22,11 +22,10 @@ struct Counts {
 
 struct Control {
   Counts (*counts)();
-  void (*reset)();                   // counts begin anew, nothing fails
-  void (*fail_call)(uint64_t n);     // the n-th from now on; 0: none
-  void (*fail_malloc)(uint64_t n);   // the n-th from now on and all after it; 0: none
-  const char* (*last_failed)();      // name of the call that was made to fail; empty: none was
-  void (*refuse_tracing)(int code);  // what CUPTI returns when an activity is enabled; 0: nothing is refused
+  void (*reset)();                  // counts begin anew, nothing fails
+  void (*fail_call)(uint64_t n);    // the n-th from now on; 0: none
+  void (*fail_malloc)(uint64_t n);  // the n-th from now on and all after it; 0: none
+  const char* (*last_failed)();     // name of the call that was made to fail; empty: none was
 };
 
 }  // namespace plume::stand_in

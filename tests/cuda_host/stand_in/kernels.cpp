@@ -58,7 +58,6 @@ constexpr Control kControl = {
     [](uint64_t n) { Machine::get().fail_call = n ? Machine::get().counts.calls + n : 0; },
     [](uint64_t n) { Machine::get().fail_malloc = n ? Machine::get().counts.allocations + n : 0; },
     [] { return Machine::get().last_failed.c_str(); },
-    [](int code) { Machine::get().tracer_refuses = code; },
 };
 
 }  // namespace
