@@ -14,7 +14,7 @@ std::vector<int> one_per_core(const std::vector<int>& cpus, const std::string& r
 // Reads <root>/proc/self/{cgroup,mountinfo} and what they name below <root>.
 double cpu_quota(const std::string& root = "");
 
-// The ranks that a launcher (core of engine/distributed/launch.h) started on this machine, this one included:
+// The ranks that a launcher (see engine/distributed/launch.h) started on this machine, this one included:
 // 1 where none says so.
 int local_ranks(const char* (*variable)(const char* name));
 

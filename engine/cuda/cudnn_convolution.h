@@ -39,7 +39,7 @@ Plan* find_plan(const Context& context, const ConvolutionProblem& problem);
 
 // What find_plan made so far, in order.
 struct KeptPlan {
-  std::string problem;  // "forward [32, 56, 56, 64] * [64, 3, 3, 64] f16, shift, relu"
+  std::string problem;  // "conv2d.forward 3x3 stride 1 f16, shift, relu: [...] * [...]"
   const Plan* plan;     // null when cuDNN cannot do it,
   std::string refusal;  // for this reason
 };

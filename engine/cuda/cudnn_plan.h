@@ -18,8 +18,8 @@ enum class Compiling { never, where_nothing_else_fits, first };
 
 // Which engines may run.
 struct PlanRules {
-  bool
-      deterministic;  // none whose result depends on scheduling; the first that fits, whatever the clock says
+  // None whose result depends on scheduling; the first that fits, whatever the clock says.
+  bool deterministic;
   bool tensor_cores;  // false: f32 products are computed in f32
   Compiling compiling;
 };

@@ -209,7 +209,7 @@ TEST(HelpAccountTest, GoodTimesPayForOneStall) {
   EXPECT_FALSE(account.open(210 * kMs));
 }
 
-// Loses a tenth at most, whatever the threads cost.
+// Loses a twentieth at most, whatever the threads cost.
 TEST(HelpAccountTest, NeverLosesMuch) {
   constexpr int64_t kMs = 1'000'000;
   HelpAccount account;
