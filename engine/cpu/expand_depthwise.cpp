@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "engine/cpu/conv/own_conv2d.h"
-#include "engine/cpu/parallel.h"
+#include "engine/cpu/mean_of_pixels.h"
 #include "engine/ops/mbconv.h"
 
 namespace plume::cpu {
@@ -22,31 +22,21 @@ Tensor image(const Tensor& batch, int64_t n) {
 
 Conv2dParams depthwise_params(const ExpandDepthwiseParams& p) { return {p.stride, p.padding, 1, nullptr}; }
 
-// As global_avg_pool has it, to the bit: which of the two runs depends on the number of threads.
-void mean_of_pixels(const float* d, int64_t pixels, int64_t channels, float* mean) {
-  std::vector<double> sum(size_t(channels), 0.0);
-  double* total = sum.data();
-  for (int64_t i = 0; i < pixels; ++i) {
-    const float* pixel = d + i * channels;
-    PLUME_SIMD
-    for (int64_t c = 0; c < channels; ++c) total[c] += double(pixel[c]);
-  }
-  for (int64_t c = 0; c < channels; ++c) mean[c] = float(total[c] / double(pixels));
-}
-
 void run(Context&, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
          const ExpandDepthwiseParams& p, Tensor& d, Tensor& pooled) {
   pack_for_indirect_gemm(w1, *p.packed);
   const Shape expanded_shape = x.shape().with(0, 1).with(-1, w1.dim(0));
   parallel_for(x.dim(0), 1, [&](int64_t begin, int64_t end) {
     Tensor expanded = Tensor::empty(expanded_shape, DType::f32, x.device(), "workspace");
+    std::vector<double> sums;
     for (int64_t n = begin; n < end; ++n) {
       Tensor out = image(d, n);
       indirect_gemm(image(x, n), w1, {.packed = p.packed}, {.shift = b1, .activation = p.expanded}, expanded,
                     0);
       depthwise_rows(expanded, w2, depthwise_params(p), {.shift = b2, .activation = p.out}, out);
       if (pooled.defined())
-        mean_of_pixels(out.data<float>(), d.dim(1) * d.dim(2), d.dim(3), pooled.data<float>() + n * d.dim(3));
+        mean_of_pixels(out.data<float>(), d.dim(1) * d.dim(2), d.dim(3), sums,
+                       pooled.data<float>() + n * d.dim(3));
     }
   });
 }

@@ -1,6 +1,6 @@
 #include "engine/ops/global_avg_pool.h"
 
-#include "engine/cpu/parallel.h"
+#include "engine/cpu/mean_of_pixels.h"
 
 namespace plume::cpu {
 namespace {
@@ -13,16 +13,9 @@ void run_forward(Context&, const Tensor& x, Tensor& y) {
     const T* in = x.data<T>();
     T* out = y.data<T>();
     parallel_for(x.dim(0), row_grain(plane * channels), [=](int64_t begin, int64_t end) {
-      std::vector<double> sum(size_t(channels), 0.0);
-      for (int64_t n = begin; n < end; ++n) {
-        std::fill(sum.begin(), sum.end(), 0.0);
-        double* total = sum.data();
-        for (int64_t i = 0; i < plane; ++i) {
-          const T* values = in + (n * plane + i) * channels;
-          for (int64_t c = 0; c < channels; ++c) total[c] += double(float(values[c]));
-        }
-        for (int64_t c = 0; c < channels; ++c) out[n * channels + c] = T(float(total[c] / double(plane)));
-      }
+      std::vector<double> sums;
+      for (int64_t n = begin; n < end; ++n)
+        mean_of_pixels(in + n * plane * channels, plane, channels, sums, out + n * channels);
     });
   });
 }

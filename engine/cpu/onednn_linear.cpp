@@ -40,12 +40,9 @@ void multiply(const Product& p) {
   const int64_t side = std::max(p.m, p.n);
   const int64_t most = std::min({kMostBlocks, side / kLeastSide, p.m * p.n * p.k / kLeastWork});
   const int64_t blocks = std::max<int64_t>(1, most);
-  parallel_for(blocks, 1, [&](int64_t begin, int64_t end) {
-    const OneDnnOnOneThread guard;
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = side * i / blocks, count = side * (i + 1) / blocks - first;
-      by_rows ? p.block(first, count, 0, p.n) : p.block(0, p.m, first, count);
-    }
+  for_each_onednn_piece(blocks, [&](int64_t i) {
+    const int64_t first = side * i / blocks, count = side * (i + 1) / blocks - first;
+    by_rows ? p.block(first, count, 0, p.n) : p.block(0, p.m, first, count);
   });
 }
 

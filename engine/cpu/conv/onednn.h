@@ -1,6 +1,6 @@
 // What the oneDNN variants share: the engine, plans kept per problem, widening of 16-bit tensors.
 //
-// oneDNN is used through its version 2 interface, in the files named onednn* only.
+// oneDNN is used through its version 2 interface, in position_gemm.cpp and the files named onednn* only.
 #pragma once
 #if PLUME_HAVE_ONEDNN
 #include <array>
@@ -18,8 +18,7 @@ dnnl::stream& dnnl_stream();  // one per thread: executions on it run at once, o
 
 // While alive, oneDNN runs on the calling thread alone. Debian's oneDNN is built for OpenMP, whose threads
 // spin for each other without end: where other programs use the same cores that multiplies its time by ten
-// and more. So no plan is made and nothing is executed without one of these; the work is cut into pieces here
-// and shared out by parallel_for, whose threads call oneDNN with a piece each.
+// and more. So no plan is made and nothing is executed without one of these.
 class OneDnnOnOneThread {
  public:
   OneDnnOnOneThread();
@@ -30,6 +29,15 @@ class OneDnnOnOneThread {
  private:
   int previous_ = 1;
 };
+
+// Calls f(i) for 0 <= i < count: pieces of work, each of which calls oneDNN on one thread.
+template <class F>
+void for_each_onednn_piece(int64_t count, const F& f) {
+  parallel_for(count, 1, [&](int64_t begin, int64_t end) {
+    const OneDnnOnOneThread guard;
+    for (int64_t i = begin; i < end; ++i) f(i);
+  });
+}
 
 inline dnnl::memory wrap(const dnnl::memory::desc& layout, const void* data) {
   return dnnl::memory(layout, dnnl_engine(), const_cast<void*>(data));

@@ -174,13 +174,10 @@ class Parts {
   Parts(int64_t images, int64_t most) : images_(images), length_((images + most - 1) / most) {}
   int64_t count() const { return (images_ + length_ - 1) / length_; }
   Part operator[](int64_t i) const { return {i, i * length_, std::min(length_, images_ - i * length_)}; }
-  // Calls f(part) for all, on the threads, oneDNN being confined to one.
+  // Calls f(part) for all.
   template <class F>
   void for_each(const F& f) const {
-    parallel_for(count(), 1, [&](int64_t begin, int64_t end) {
-      const OneDnnOnOneThread guard;
-      for (int64_t i = begin; i < end; ++i) f((*this)[i]);
-    });
+    for_each_onednn_piece(count(), [&](int64_t i) { f((*this)[i]); });
   }
 
  private:

@@ -74,25 +74,22 @@ void forward(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& par
   const float *px = x.data<float>(), *pw = w.data<float>();
   float* py = y.data<float>();
   const EpilogueView<float> finish(epilogue);
-  parallel_for(kParts, 1, [&](int64_t begin, int64_t end) {
-    const OneDnnOnOneThread guard;
-    for (int64_t part = begin; part < end; ++part) {
-      const int64_t k0 = g.k * part / kParts, k1 = g.k * (part + 1) / kParts;
-      if (k0 == k1) continue;
-      int started = -1;  // output positions come in order; the first run of each overwrites
-      for_each_run(g, [&](int position, const Run& run) {
-        multiply('N', 'T', g.n, k1 - k0, run.length, px + run.x_offset, g.x_image(),
-                 pw + k0 * g.filter() + run.filter_offset, g.filter(), started == position ? 1.0f : 0.0f,
-                 py + int64_t(position) * g.k + k0, g.y_image());
-        started = position;
-      });
-      if (epilogue.empty()) continue;
-      for (int64_t row = 0; row < int64_t(g.n) * g.p * g.q; ++row)
-        for (int64_t k = k0; k < k1; ++k) {
-          const int64_t i = row * g.k + k;
-          py[i] = finish(py[i], int(k), i);
-        }
-    }
+  for_each_onednn_piece(kParts, [&](int64_t part) {
+    const int64_t k0 = g.k * part / kParts, k1 = g.k * (part + 1) / kParts;
+    if (k0 == k1) return;
+    int started = -1;  // output positions come in order; the first run of each overwrites
+    for_each_run(g, [&](int position, const Run& run) {
+      multiply('N', 'T', g.n, k1 - k0, run.length, px + run.x_offset, g.x_image(),
+               pw + k0 * g.filter() + run.filter_offset, g.filter(), started == position ? 1.0f : 0.0f,
+               py + int64_t(position) * g.k + k0, g.y_image());
+      started = position;
+    });
+    if (epilogue.empty()) return;
+    for (int64_t row = 0; row < int64_t(g.n) * g.p * g.q; ++row)
+      for (int64_t k = k0; k < k1; ++k) {
+        const int64_t i = row * g.k + k;
+        py[i] = finish(py[i], int(k), i);
+      }
   });
 }
 
@@ -100,17 +97,14 @@ void backward_input(Context&, const Tensor& dy, const Tensor& w, const Conv2dPar
   const Geometry g = geometry(dx.shape(), w.shape(), dy.shape(), params);
   const float *pdy = dy.data<float>(), *pw = w.data<float>();
   float* pdx = dx.data<float>();
-  parallel_for(kParts, 1, [&](int64_t begin, int64_t end) {
-    const OneDnnOnOneThread guard;
-    for (int64_t part = begin; part < end; ++part) {
-      const int64_t n0 = g.n * part / kParts, n1 = g.n * (part + 1) / kParts;
-      std::fill(pdx + n0 * g.x_image(), pdx + n1 * g.x_image(), 0.0f);
-      for_each_run(g, [&](int position, const Run& run) {
-        multiply('N', 'N', n1 - n0, run.length, g.k, pdy + n0 * g.y_image() + int64_t(position) * g.k,
-                 g.y_image(), pw + run.filter_offset, g.filter(), 1.0f, pdx + n0 * g.x_image() + run.x_offset,
-                 g.x_image());
-      });
-    }
+  for_each_onednn_piece(kParts, [&](int64_t part) {
+    const int64_t n0 = g.n * part / kParts, n1 = g.n * (part + 1) / kParts;
+    std::fill(pdx + n0 * g.x_image(), pdx + n1 * g.x_image(), 0.0f);
+    for_each_run(g, [&](int position, const Run& run) {
+      multiply('N', 'N', n1 - n0, run.length, g.k, pdy + n0 * g.y_image() + int64_t(position) * g.k,
+               g.y_image(), pw + run.filter_offset, g.filter(), 1.0f, pdx + n0 * g.x_image() + run.x_offset,
+               g.x_image());
+    });
   });
 }
 
@@ -118,17 +112,14 @@ void backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv2dPa
   const Geometry g = geometry(x.shape(), dw.shape(), dy.shape(), params);
   const float *px = x.data<float>(), *pdy = dy.data<float>();
   float* pdw = dw.data<float>();
-  parallel_for(kParts, 1, [&](int64_t begin, int64_t end) {
-    const OneDnnOnOneThread guard;
-    for (int64_t part = begin; part < end; ++part) {
-      const int64_t k0 = g.k * part / kParts, k1 = g.k * (part + 1) / kParts;
-      if (k0 == k1) continue;
-      std::fill(pdw + k0 * g.filter(), pdw + k1 * g.filter(), 0.0f);
-      for_each_run(g, [&](int position, const Run& run) {
-        multiply('T', 'N', k1 - k0, run.length, g.n, pdy + int64_t(position) * g.k + k0, g.y_image(),
-                 px + run.x_offset, g.x_image(), 1.0f, pdw + k0 * g.filter() + run.filter_offset, g.filter());
-      });
-    }
+  for_each_onednn_piece(kParts, [&](int64_t part) {
+    const int64_t k0 = g.k * part / kParts, k1 = g.k * (part + 1) / kParts;
+    if (k0 == k1) return;
+    std::fill(pdw + k0 * g.filter(), pdw + k1 * g.filter(), 0.0f);
+    for_each_run(g, [&](int position, const Run& run) {
+      multiply('T', 'N', k1 - k0, run.length, g.n, pdy + int64_t(position) * g.k + k0, g.y_image(),
+               px + run.x_offset, g.x_image(), 1.0f, pdw + k0 * g.filter() + run.filter_offset, g.filter());
+    });
   });
 }
 

@@ -1,0 +1,24 @@
+// The mean over an image's pixels, channel by channel: of the whole operation and of those that contain it, to
+// the bit, since which of them runs may depend on the number of threads.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "engine/cpu/parallel.h"
+
+namespace plume::cpu {
+
+// `sums`: room for a number per channel.
+template <class T>
+void mean_of_pixels(const T* image, int64_t pixels, int64_t channels, std::vector<double>& sums, T* mean) {
+  sums.assign(size_t(channels), 0.0);
+  double* sum = sums.data();
+  for (int64_t i = 0; i < pixels; ++i) {
+    const T* pixel = image + i * channels;
+    PLUME_SIMD
+    for (int64_t c = 0; c < channels; ++c) sum[c] += double(float(pixel[c]));
+  }
+  for (int64_t c = 0; c < channels; ++c) mean[c] = T(float(sum[c] / double(pixels)));
+}
+
+}  // namespace plume::cpu
