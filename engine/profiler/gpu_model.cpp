@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <tuple>
 
 namespace plume {
 namespace {
@@ -59,6 +61,13 @@ const char* name(Bound bound) {
   return kNames[size_t(bound)];
 }
 
+std::pair<Bound, Bound> two_largest(const BoundSeconds& parts) {
+  std::array<size_t, kBounds> order{};
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return parts[a] > parts[b]; });
+  return {Bound(order[0]), Bound(order[1])};
+}
+
 Prediction predict(const CountedLaunch& launch, const GpuDescription& gpu, const PredictionOptions& options) {
   Prediction p;
   const KernelCounts all = launch.scaled_counts();
@@ -97,11 +106,7 @@ Prediction predict(const CountedLaunch& launch, const GpuDescription& gpu, const
   joined = std::pow(joined, 1 / kSmoothness);
   p.seconds = joined + part(Bound::launch);
 
-  std::array<size_t, kBounds> order{};
-  for (size_t b = 0; b < kBounds; ++b) order[b] = b;
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p.parts[a] > p.parts[b]; });
-  p.bound = Bound(order[0]);
-  p.second = Bound(order[1]);
+  std::tie(p.bound, p.second) = two_largest(p.parts);
   const auto [low, high] = spread(p.bound);
   p.low = p.seconds * low;
   p.high = p.seconds * high;

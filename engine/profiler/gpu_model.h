@@ -5,6 +5,7 @@
 #pragma once
 #include <array>
 #include <string>
+#include <utility>
 
 #include "engine/profiler/kernel_counts.h"
 
@@ -32,10 +33,12 @@ struct GpuDescription {
 enum class Bound : uint8_t { dram, l2, load_store, issue, tensor, latency, launch };
 inline constexpr int kBounds = 7;
 const char* name(Bound bound);
+using BoundSeconds = std::array<double, kBounds>;
+std::pair<Bound, Bound> two_largest(const BoundSeconds& parts);
 
 struct Prediction {
   double seconds = 0, low = 0, high = 0;  // the range holds most kernels of its kind
-  std::array<double, kBounds> parts{};    // seconds that each bound alone would take
+  BoundSeconds parts{};                   // that each bound alone would take
   Bound bound{}, second{};
   double occupancy = 0;  // warps that an SM can hold at once, of those it could at most
   double rounds = 0;     // blocks, in rounds of what the GPU holds at once

@@ -1,7 +1,7 @@
 #include "tools/profiling/prediction.h"
 
 #include <algorithm>
-#include <numeric>
+#include <tuple>
 
 #include "engine/core/error.h"
 #include "tools/profiling/kernel_report.h"
@@ -32,7 +32,7 @@ double dram_share(const CallCost& cost, double counted, const GpuDescription& gp
 }
 
 void add(RowPrediction& row, const std::vector<Prediction>& predictions) {
-  std::array<double, kBounds> parts{};
+  BoundSeconds parts{};
   double longest = 0;
   for (const Prediction& p : predictions) {
     row.low += p.low;
@@ -43,11 +43,7 @@ void add(RowPrediction& row, const std::vector<Prediction>& predictions) {
       row.occupancy = p.occupancy;
     }
   }
-  std::array<size_t, kBounds> order{};
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return parts[a] > parts[b]; });
-  row.bound = Bound(order[0]);
-  row.second = Bound(order[1]);
+  std::tie(row.bound, row.second) = two_largest(parts);
 }
 
 // One call after the other, its own kernels before those of the calls nested in it.
