@@ -46,7 +46,7 @@ Key key_of(const Context& context, const ConvolutionProblem& p) {
           context.allow_tf32};
 }
 
-// What is done, without the sizes.
+// What is done, without the sizes, for people.
 std::string family_of(const ConvolutionProblem& p) {
   constexpr const char* kPasses[] = {"forward", "backward_input", "backward_weight"};
   std::string text = message("conv2d.{} {}x{} stride {} {}", kPasses[size_t(p.pass)], p.filter[1],
@@ -170,7 +170,9 @@ Planned plan_for(const Context& context, const ConvolutionProblem& p) {
     graph.convolution(p.pass, p.params, kInput, kFilter, kOutput);
   else
     describe_epilogue(graph, p);
-  return make_plan(graph, context, rules, family_of(p));
+  const std::string family =
+      message("{}, padding {}, dilation {}", family_of(p), p.params.padding, p.params.dilation);
+  return make_plan(graph, context, rules, family);
 }
 
 std::vector<KeptPlan>& kept() {
