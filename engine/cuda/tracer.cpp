@@ -28,6 +28,7 @@ namespace {
 
 struct Cupti {
   decltype(&cuptiSubscribe) subscribe;
+  decltype(&cuptiUnsubscribe) unsubscribe;
   decltype(&cuptiEnableCallback) enable_callback;
   decltype(&cuptiActivityEnable) enable;
   decltype(&cuptiActivityDisable) disable;
@@ -47,8 +48,9 @@ struct Cupti {
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, symbol));
       return function != nullptr;
     };
-    return load(subscribe, "cuptiSubscribe") && load(enable_callback, "cuptiEnableCallback") &&
-           load(enable, "cuptiActivityEnable") && load(disable, "cuptiActivityDisable") &&
+    return load(subscribe, "cuptiSubscribe") && load(unsubscribe, "cuptiUnsubscribe") &&
+           load(enable_callback, "cuptiEnableCallback") && load(enable, "cuptiActivityEnable") &&
+           load(disable, "cuptiActivityDisable") &&
            load(register_callbacks, "cuptiActivityRegisterCallbacks") &&
            load(flush_all, "cuptiActivityFlushAll") && load(next_record, "cuptiActivityGetNextRecord") &&
            load(push_id, "cuptiActivityPushExternalCorrelationId") &&
@@ -179,12 +181,9 @@ std::string refusal(const char* call, CUptiResult status) {
 
 // Empty, or why kernels cannot be timed. Activities are switched on once to see whether they may be: a driver
 // that keeps its counters to itself says so only then.
-std::string open_cupti() {
-  Cupti& c = state().cupti;
-  if (!c.open()) return "libcupti cannot be opened";
-  CUpti_SubscriberHandle subscriber = nullptr;
-  CUptiResult status = c.subscribe(&subscriber, on_graph_node, nullptr);
-  if (status != CUPTI_SUCCESS) return refusal("cuptiSubscribe", status);
+std::string enable_all(CUpti_SubscriberHandle subscriber) {
+  const Cupti& c = state().cupti;
+  CUptiResult status = CUPTI_SUCCESS;
   for (const CUpti_CallbackId id :
        {CUPTI_CBID_RESOURCE_GRAPHNODE_CREATED, CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED}) {
     status = c.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_RESOURCE, id);
@@ -197,6 +196,18 @@ std::string open_cupti() {
     if (reason.empty() && (status = c.enable(kind)) != CUPTI_SUCCESS)
       reason = refusal("cuptiActivityEnable", status);
   for (const CUpti_ActivityKind kind : kKinds) c.disable(kind);
+  return reason;
+}
+
+// The same, from the library on. Where it is refused nobody is subscribed.
+std::string open_cupti() {
+  Cupti& c = state().cupti;
+  if (!c.open()) return "libcupti cannot be opened";
+  CUpti_SubscriberHandle subscriber = nullptr;
+  const CUptiResult status = c.subscribe(&subscriber, on_graph_node, nullptr);
+  if (status != CUPTI_SUCCESS) return refusal("cuptiSubscribe", status);
+  std::string reason = enable_all(subscriber);
+  if (!reason.empty()) c.unsubscribe(subscriber);
   return reason;
 }
 
