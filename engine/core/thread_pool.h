@@ -15,8 +15,8 @@
 //   on the caller's core moves to another one, and where there is none leaves the pieces to the caller.
 //   Threads must earn their keep. A piece that was begun and then descheduled must be waited for; what that
 //   costs is measured loop by loop (HelpAccount), and where it exceeds what the threads bring, loops run on
-//   the caller alone for at least 24 times the loss, or four seconds. So n threads never lose more than a few hundredths
-//   against one, however busy the machine.
+//   the caller alone for at least 24 times the loss, or four seconds. So n threads never lose more than a few
+//   hundredths against one, however busy the machine.
 //
 // Who may call what: any thread may run a loop. One loop at a time is shared out; a loop inside a piece, or
 // beside another caller's loop, is left to its caller. In the child of a fork there are no threads yet; the

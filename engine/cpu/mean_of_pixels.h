@@ -1,5 +1,5 @@
-// The mean over an image's pixels, channel by channel: of the whole operation and of those that contain it, to
-// the bit, since which of them runs may depend on the number of threads.
+// The mean over an image's pixels, channel by channel: global_avg_pool's and that of operations which contain
+// it, to the bit, since which of them runs may depend on the number of threads.
 #pragma once
 #include <algorithm>
 #include <vector>

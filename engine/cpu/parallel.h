@@ -22,9 +22,9 @@ namespace plume::cpu {
 
 inline int max_threads() { return compute_threads(); }
 
-// Calls f(begin, end) on disjoint ranges that cover 0..n-1, each but the last at least `grain` long: the grain
-// keeps short loops on the calling thread. The ranges depend on n and grain alone, except that a loop which is
-// not shared out is one range. What f throws is thrown here.
+// Calls f(begin, end) on disjoint ranges that cover 0..n-1, each but the last at least `grain` long: the
+// grain keeps short loops on the calling thread. The ranges depend on n and grain alone, except that a loop
+// which is not shared out is one range. What f throws is thrown here.
 template <class F>
 void parallel_for(int64_t n, int64_t grain, const F& f) {
   if (n <= 0) return;

@@ -33,7 +33,10 @@ class ProgramsOnStandIn : public testing::Test {
     const auto model = make_model("shufflenet_v2_x0_5", {.num_classes = 10});
     save_state(weights(), *model, {{"format", "pt"}, {"resize", "36"}, {"crop", "32"}});
   }
-  static void TearDownTestSuite() { delete folder_; }
+  static void TearDownTestSuite() {
+    unsetenv("PLUME_STAND_IN_GUARD");
+    delete folder_;
+  }
   static std::string weights() { return file("weights.safetensors"); }
   static std::string file(const std::string& name) { return folder_->file(name); }
   static inline TemporaryFolder* folder_ = nullptr;

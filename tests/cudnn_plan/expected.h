@@ -1,6 +1,5 @@
 // What must become of each class of convolutions.
 #pragma once
-#include <optional>
 #include <string>
 #include <vector>
 
