@@ -8,6 +8,7 @@
 //   staging.take();                             // the first place is free for another batch
 #pragma once
 #include <array>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -38,6 +39,34 @@ class Upload {
   };
   std::array<Place, 4> places_;
   size_t next_ = 0;
+};
+
+// Numbers of a step that kernels read, on every device where they are asked for: there they keep their place.
+template <class T, size_t N>
+class StepNumbers {
+ public:
+  void set(const std::array<T, N>& numbers) {
+    numbers_ = numbers;
+    for (auto& [device, place] : places_)
+      if (place.tensor.defined()) place.upload.send(numbers_.data(), sizeof numbers_, place.tensor);
+  }
+  const Tensor& on(Device device) {
+    Place& place = places_[device];
+    if (!place.tensor.defined()) {
+      Tensor made = Tensor::empty({int64_t(N)}, dtype_of<T>, device, "random");
+      place.upload.send(numbers_.data(), sizeof numbers_, made);
+      place.tensor = made;
+    }
+    return place.tensor;
+  }
+
+ private:
+  struct Place {
+    Tensor tensor;
+    Upload upload;
+  };
+  std::array<T, N> numbers_{};
+  std::map<Device, Place> places_;
 };
 
 // For one thread. The device's memory is kept and grows with the largest batch.

@@ -1,7 +1,5 @@
 #include "engine/ops/layer_random.h"
 
-#include "engine/core/context.h"
-
 namespace plume {
 namespace {
 
@@ -20,23 +18,8 @@ void LayerRandom::seed(uint64_t seed) {
 }
 
 void LayerRandom::begin_step(int64_t step) {
-  step_ = step;
   call_ = 0;
-  for (auto& [device, state] : states_) refresh(state);
-}
-
-void LayerRandom::refresh(State& state) const {
-  const int64_t numbers[2] = {seed_, step_};
-  state.upload.send(numbers, sizeof(numbers), state.tensor);
-}
-
-const Tensor& LayerRandom::state(Device device) {
-  State& state = states_[device];
-  if (!state.tensor.defined()) {
-    state.tensor = Tensor::empty({2}, DType::i64, device, "random");
-    refresh(state);
-  }
-  return state.tensor;
+  numbers_.set({seed_, step});
 }
 
 NoDropout::NoDropout() : previous_(dropout_enabled_on_thread) { dropout_enabled_on_thread = false; }

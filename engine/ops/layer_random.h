@@ -6,8 +6,6 @@
 // Seed and step are read from device memory, so that a recorded step (engine/core/graph.h) that is replayed
 // draws anew.
 #pragma once
-#include <map>
-
 #include "engine/core/random.h"
 #include "engine/core/tensor.h"
 #include "engine/memory/staging.h"
@@ -23,19 +21,13 @@ class LayerRandom {
 
   // For layers: i64 [2] = {seed, step}, the same memory as long as the process lives; and a number for this
   // call.
-  const Tensor& state(Device device);
+  const Tensor& state(Device device) { return numbers_.on(device); }
   uint32_t next_call() { return call_++; }
 
  private:
-  struct State {
-    Tensor tensor;
-    Upload upload;
-  };
-  void refresh(State& state) const;
-
-  int64_t seed_ = 0, step_ = 0;
+  int64_t seed_ = 0;
   uint32_t call_ = 0;
-  std::map<Device, State> states_;
+  StepNumbers<int64_t, 2> numbers_;
 };
 // This thread's.
 LayerRandom& layer_random();

@@ -65,6 +65,7 @@ Mix draw_mix(const MixParams& params, uint64_t seed, int64_t step, int height, i
 
 BatchMixer::BatchMixer(const MixParams& params, uint64_t seed) : params_(params), seed_(seed) {
   draw_mix(params, seed, 0, 1, 1);  // complains
+  set({});
 }
 
 void BatchMixer::begin_step(int64_t step, int height, int width) {
@@ -73,22 +74,8 @@ void BatchMixer::begin_step(int64_t step, int height, int width) {
 
 void BatchMixer::set(const Mix& mix) {
   mix_ = mix;
-  for (auto& [device, state] : states_) refresh(state);
-}
-
-void BatchMixer::refresh(State& state) const {
-  const float numbers[6] = {mix_.lambda,        mix_.inside,      float(mix_.top),
-                            float(mix_.bottom), float(mix_.left), float(mix_.right)};
-  state.upload.send(numbers, sizeof(numbers), state.tensor);
-}
-
-const Tensor& BatchMixer::state(Device device) {
-  State& state = states_[device];
-  if (!state.tensor.defined()) {
-    state.tensor = Tensor::empty({6}, DType::f32, device, "random");
-    refresh(state);
-  }
-  return state.tensor;
+  numbers_.set(
+      {mix.lambda, mix.inside, float(mix.top), float(mix.bottom), float(mix.left), float(mix.right)});
 }
 
 Tensor mix_images(const Tensor& images, const Tensor& state) {

@@ -12,7 +12,6 @@
 // and targets are data.
 #pragma once
 #include <cmath>
-#include <map>
 
 #include "engine/core/kernel_slot.h"
 #include "engine/core/random.h"
@@ -52,19 +51,14 @@ class BatchMixer {
   void begin_step(int64_t step, int height, int width);
   void set(const Mix& mix);
   const Mix& mix() const { return mix_; }
-  const Tensor& state(Device device);  // f32 [6]: the fields of Mix in their order
+  // f32 [6]: the fields of Mix in their order.
+  const Tensor& state(Device device) { return numbers_.on(device); }
 
  private:
-  struct State {
-    Tensor tensor;
-    Upload upload;
-  };
-  void refresh(State& state) const;
-
   MixParams params_;
   uint64_t seed_;
   Mix mix_;
-  std::map<Device, State> states_;
+  StepNumbers<float, 6> numbers_;
 };
 
 // images [N, H, W, C] floating; the result has the same shape and dtype.

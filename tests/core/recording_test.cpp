@@ -74,6 +74,14 @@ TEST_P(RecordingTest, PinnedMemoryAndBatches) {
   EXPECT_THAT(refusal([&] { staging.begin({batch}); }), testing::HasSubstr("fetch a batch"));
   EXPECT_THAT(refusal([&] { staging.take(); }), testing::HasSubstr("fetch a batch"));
 }
+TEST_P(RecordingTest, NumbersOfAStepThatAreNewToTheDevice) {
+  StepNumbers<float, 2> numbers;
+  numbers.set({3, 4});
+  EXPECT_THAT(refusal([&] { numbers.on(GetParam()); }), testing::HasSubstr("numbers of the host"));
+  EXPECT_EQ(numbers.on(GetParam()).to_vector<float>(), (std::vector<float>{3, 4})) << "not what lay there";
+  numbers.set({5, 6});
+  EXPECT_EQ(numbers.on(GetParam()).to_vector<float>(), (std::vector<float>{5, 6}));
+}
 TEST_P(RecordingTest, AnotherRecording) {
   EXPECT_THAT(refusal([this] {
                 StepGraph inner;
