@@ -34,13 +34,11 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
   GemmSums<T> sums;
   block_gemm(pixels, filters, s.filter_height * s.filter_width * steps_per_tap<T>(s.channels), stages, sums);
 
-  const bool even = s.filters % 2 == 0;
   sums.for_each_pair([&](int row, int column, float first, float second) {
     const int64_t pixel = first_pixel + row;
     const int k = first_filter + column, valid = s.filters - k;
-    if (pixel >= s.out_pixels() || valid <= 0) return;
-    const int64_t at = pixel * s.filters + k;
-    store_pair(y + at, finish(first, k, at), valid > 1 ? finish(second, k + 1, at + 1) : 0.0f, valid, even);
+    if (pixel < s.out_pixels())
+      finish_pair(finish, first, second, k, valid, pixel * s.filters + k, s.filters % 2 == 0, y);
   });
 }
 

@@ -17,6 +17,7 @@
 // barrier.
 #include <algorithm>
 
+#include "kernels/common/finish.h"
 #include "kernels/common/grid_stride.h"
 #include "kernels/common/row_tiling.h"
 #include "kernels/depthwise_sizes.h"
@@ -27,10 +28,7 @@ namespace {
 template <class T, int kWidth>
 __device__ __forceinline__ void store_outputs(const float (&sum)[kWidth], const EpilogueView<T>& finish,
                                               int channel, int64_t at, T* y) {
-  Pack<T, kWidth> out;
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) out[i] = T(finish(sum[i], channel + i, at + i));
-  out.store(y + at);
+  finish_pack<T, kWidth>(finish, sum, channel, at).store(y + at);
 }
 
 template <class T, int kWidth>

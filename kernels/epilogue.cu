@@ -7,6 +7,7 @@
 // pointer is __restrict__; a thread reads its values before it writes them.
 #include "engine/ops/epilogue.h"
 
+#include "kernels/common/finish.h"
 #include "kernels/common/grid_stride.h"
 #include "kernels/common/vector.h"
 
@@ -19,15 +20,14 @@ __global__ void epilogue_vector(const float* sums, EpilogueView<T> finish, T* y,
   for (int64_t i = grid_thread(); i < n / N; i += grid_threads()) {
     const int64_t first = i * N;
     const int channel = int(first % channels);
-    Pack<T, N> result;
+    float values[N];
 #pragma unroll
     for (int part = 0; part < N; part += kHalf) {
       const Pack<float, kHalf> in = Pack<float, kHalf>::load(sums + first + part);
 #pragma unroll
-      for (int j = 0; j < kHalf; ++j)
-        result[part + j] = T(finish(in[j], channel + part + j, first + part + j));
+      for (int j = 0; j < kHalf; ++j) values[part + j] = in[j];
     }
-    result.store(y + first);
+    finish_pack<T, N>(finish, values, channel, first).store(y + first);
   }
 }
 

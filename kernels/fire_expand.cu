@@ -50,11 +50,9 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
     const int64_t pixel = first_pixel + row;
     const int k = first_filter + column, valid = mine.filters - k;
     if (pixel >= pixels || valid <= 0) return;
-    const auto finish = [&](float sum, int filter) {
-      return activate(Activation::relu, sum + mine.bias[filter]);
-    };
-    store_pair(y + pixel * out_channels + place + k, finish(first, k),
-               valid > 1 ? finish(second, k + 1) : 0.0f, valid, even);
+    const auto bias = load_pair(mine.bias + k, valid, true);
+    store_pair(y + pixel * out_channels + place + k, activate(Activation::relu, first + bias[0]),
+               activate(Activation::relu, second + bias[1]), valid, even);
   });
 }
 

@@ -178,7 +178,7 @@ struct FusedShared {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kGemmThreads, 1)
+__global__ void __launch_bounds__(kGemmThreads, 2)
     fused_mbconv_tiled(const T* __restrict__ x, const T* __restrict__ w1, const float* __restrict__ b1,
                        Activation activation1, const ConvSizes s, const T* __restrict__ w2, int outputs,
                        EpilogueView<T> finish, T* __restrict__ y) {
@@ -221,9 +221,7 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
   out.for_each_pair([&](int row, int k, float first, float second) {
     const int64_t pixel = first_pixel + row;
     const int valid = outputs - k;
-    if (pixel >= pixels || valid <= 0) return;
-    const int64_t at = pixel * outputs + k;
-    store_pair(y + at, finish(first, k, at), valid > 1 ? finish(second, k + 1, at + 1) : 0.0f, valid, even);
+    if (pixel < pixels) finish_pair(finish, first, second, k, valid, pixel * outputs + k, even, y);
   });
 }
 

@@ -17,6 +17,7 @@
 //   void advance();        // to the next step
 // and gives zeros outside the matrix.
 #pragma once
+#include "kernels/common/finish.h"
 #include "kernels/common/kernel.h"
 #include "kernels/common/mma.h"
 #include "kernels/common/vector.h"
@@ -41,7 +42,7 @@ __device__ __forceinline__ int gemm_lane() {
 // outermost.
 template <class T, int kRows, int kDepth>
 struct OperandTile {
-  T values[kRows][kDepth + 8];
+  alignas(16) T values[kRows][kDepth + 8];  // of 16-byte rows
 
   __device__ void put(int row, int depth, const Pack<T, kVectorWidth<T>>& pack) {
     pack.store(&values[row][depth]);
@@ -138,18 +139,18 @@ __device__ __forceinline__ void block_gemm(A& a, B& b, int steps, GemmStage<T> (
                                            GemmSums<T>& sums) {
   using Vector = Pack<T, kVectorWidth<T>>;
   const int lane = gemm_lane<T>();
-  Vector next_a[2], next_b;
+  typename Vector::Word next_a[2], next_b;
   const auto fetch = [&] {
-    next_a[0] = a.load(0);
-    next_a[1] = a.load(1);
-    next_b = b.load(0);
+    next_a[0] = a.load(0).word();
+    next_a[1] = a.load(1).word();
+    next_b = b.load(0).word();
     a.advance();
     b.advance();
   };
   const auto put = [&](GemmStage<T>& stage) {
-    stage.a.put(gemm_row(0), lane, next_a[0]);
-    stage.a.put(gemm_row(1), lane, next_a[1]);
-    stage.b.put(gemm_row(0), lane, next_b);
+    stage.a.put(gemm_row(0), lane, Vector::of(next_a[0]));
+    stage.a.put(gemm_row(1), lane, Vector::of(next_a[1]));
+    stage.b.put(gemm_row(0), lane, Vector::of(next_b));
   };
   if (steps == 0) return;
   fetch();
@@ -169,7 +170,11 @@ __device__ __forceinline__ void block_gemm(A& a, B& b, int steps, GemmStage<T> (
 template <bool kVector, class T>
 __device__ __forceinline__ Pack<T, kVectorWidth<T>> load_pack(const T* from, int valid) {
   using Vector = Pack<T, kVectorWidth<T>>;
-  if constexpr (kVector) return valid > 0 ? Vector::load(from) : Vector::filled(T(0.0f));
+  if constexpr (kVector) {
+    typename Vector::Word word{};
+    if (valid > 0) word = Vector::load(from).word();
+    return Vector::of(word);
+  }
   Vector pack = Vector::filled(T(0.0f));
 #pragma unroll
   for (int i = 0; i < kVectorWidth<T>; ++i)
@@ -249,8 +254,12 @@ struct PatchPixels {
     if constexpr (kGated) {
       const float* factors = gate + (valid > 0 ? int64_t(p.image) * at.channels + c : 0);
 #pragma unroll
-      for (int i = 0; i < kVectorWidth<T>; ++i)
-        if (i < valid) pack[i] = T(float(pack[i]) * factors[i]);
+      for (int part = 0; part < kVectorWidth<T>; part += 4) {
+        const auto quad = load_pack<kVector>(factors + part, valid - part);
+#pragma unroll
+        for (int i = 0; i < 4; ++i)
+          if (part + i < valid) pack[part + i] = T(float(pack[part + i]) * quad[i]);
+      }
     }
     return pack;
   }
@@ -269,6 +278,45 @@ __device__ __forceinline__ void store_pair(T* out, float first, float second, in
   }
   if (valid >= 1) out[0] = T(first);
   if (valid >= 2) out[1] = T(second);
+}
+
+// Reads them likewise; what is not valid is 0.
+template <class T>
+__device__ __forceinline__ Pack<float, 2> load_pair(const T* from, int valid, bool even) {
+  auto pair = Pack<float, 2>::filled(0.0f);
+  if (valid >= 2 && even) {
+    const auto both = Pack<T, 2>::load(from);
+    pair[0] = float(both[0]);
+    pair[1] = float(both[1]);
+    return pair;
+  }
+  if (valid >= 1) pair[0] = float(from[0]);
+  if (valid >= 2) pair[1] = float(from[1]);
+  return pair;
+}
+
+// y[at], y[at + 1] = finish() of the sums of `channel` and the next one, of which `valid` exist; an access for each
+// pair where the row length is even. (finish_pack in both cases would be twice the code.)
+template <class T>
+__device__ __forceinline__ void finish_pair(const EpilogueView<T>& finish, float first, float second,
+                                            int channel, int valid, int64_t at, bool even, T* y) {
+  if (valid <= 0) return;
+  if (finish.scale) {
+    const auto scale = load_pair(finish.scale + channel, valid, even);
+    first *= scale[0];
+    second *= scale[1];
+  }
+  if (finish.shift) {
+    const auto shift = load_pair(finish.shift + channel, valid, even);
+    first += shift[0];
+    second += shift[1];
+  }
+  if (finish.residual) {
+    const auto residual = load_pair(finish.residual + at, valid, even);
+    first += residual[0];
+    second += residual[1];
+  }
+  store_pair(y + at, activate(finish.activation, first), activate(finish.activation, second), valid, even);
 }
 
 }  // namespace plume::PLUME_KERNELS

@@ -5,6 +5,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "engine/core/half.h"
 #include "kernels/simt/simt.h"
@@ -75,6 +76,19 @@ struct alignas(sizeof(T) * N) Pack {
     *reinterpret_cast<Word*>(to) = *reinterpret_cast<const Word*>(values);
   }
 #endif
+  // The same bits as one word. A pack that is kept for a while is kept as its word: of an array of 16-bit
+  // values the compiler makes one register for each as soon as they are loaded, and so waits for the load.
+  __device__ Word word() const {
+    Word word;
+    memcpy(&word, values, sizeof word);
+    return word;
+  }
+  __device__ static Pack of(const Word& word) {
+    Pack pack;
+    memcpy(pack.values, &word, sizeof word);
+    return pack;
+  }
+
   __device__ static Pack filled(T value) {
     Pack pack;
 #pragma unroll
