@@ -3,13 +3,14 @@
 #
 #   bench/peers/make_environment.sh [DIR=build/peers]
 #
-# Needs the network, about 6 GB and ten minutes. Exit status: 0; 4 something essential cannot be installed. The
-# converter of LiteRT holds PyTorch back by a version; what is newest for everyone else is put back afterwards.
+# Needs the network, about 6 GB and ten minutes. Exit status: 0; 4 something essential cannot be installed.
+# LiteRT's converter holds PyTorch back by a version; what is newest for everyone else is put back afterwards.
 set -euo pipefail
 cd "$(dirname "$0")"
 case "${1:-}" in -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 folder=${1:-../../build/peers}
-python3 -m venv "$folder" || { echo "make_environment: no venv; Debian: python3-venv" >&2; exit 4; }
+[ -x "$folder/bin/pip" ] || python3 -m venv "$folder" ||
+  { echo "make_environment: no venv; Debian: python3-venv" >&2; exit 4; }
 pip() { "$folder/bin/pip" --quiet --disable-pip-version-check "$@"; }
 pip install -r requirements.txt || exit 4
 newest=$(pip freeze | grep -E '^(torch|torchvision)==')

@@ -30,8 +30,13 @@ inline constexpr int kGemmThreads = 256, kGemmRows = 128, kGemmColumns = 64;
 template <class T>
 inline constexpr int kGemmDepth = 4 * kVectorWidth<T>;
 
-// The row of an operand that this thread fetches in pass 0, 1, ..., and its first value within a step.
-__device__ __forceinline__ int gemm_row(int pass) { return int(threadIdx.x) / 4 + 64 * pass; }
+// The row of an operand that this thread fetches in pass 0, 1, ..., and its first value within a step. Four
+// threads fetch a row; of the two rows that a quarter warp stores at once one lies four below the other,
+// where the tile's padding puts it into the other 64 bytes of the banks.
+__device__ __forceinline__ int gemm_row(int pass) {
+  const int row = int(threadIdx.x) / 4;
+  return row / 8 * 8 + row % 2 * 4 + row % 8 / 2 + 64 * pass;
+}
 template <class T>
 __device__ __forceinline__ int gemm_lane() {
   return int(threadIdx.x) % 4 * kVectorWidth<T>;
@@ -295,8 +300,8 @@ __device__ __forceinline__ Pack<float, 2> load_pair(const T* from, int valid, bo
   return pair;
 }
 
-// y[at], y[at + 1] = finish() of the sums of `channel` and the next one, of which `valid` exist; an access for each
-// pair where the row length is even. (finish_pack in both cases would be twice the code.)
+// y[at], y[at + 1] = finish() of the sums of `channel` and the next one, of which `valid` exist; an access
+// for each pair where the row length is even. (finish_pack for these alone would be twice the code.)
 template <class T>
 __device__ __forceinline__ void finish_pair(const EpilogueView<T>& finish, float first, float second,
                                             int channel, int valid, int64_t at, bool even, T* y) {

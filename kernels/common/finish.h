@@ -1,12 +1,14 @@
-// A kernel's sums on their way to memory: EpilogueView (engine/math/epilogue.h) on a pack of neighbouring channels.
+// A kernel's sums on their way to memory: EpilogueView (engine/math/epilogue.h) on a pack of neighbouring
+// channels.
 #pragma once
 #include "engine/math/epilogue.h"
 #include "kernels/common/vector.h"
 
 namespace plume::PLUME_KERNELS {
 
-// What finish(sums[i], channel + i, at + i) makes of N neighbouring sums. Scale, shift and residual come in accesses
-// as wide as the pack's, where value by value each would be N requests: `channel` and `at` are multiples of N.
+// What finish(sums[i], channel + i, at + i) makes of N neighbouring sums. Scale, shift and residual come in
+// accesses as wide as the pack's, where value by value each would be N requests: `channel` and `at` are
+// multiples of N.
 template <class T, int N>
 __device__ __forceinline__ Pack<T, N> finish_pack(const EpilogueView<T>& finish, const float (&sums)[N],
                                                   int channel, int64_t at) {
