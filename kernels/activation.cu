@@ -44,7 +44,7 @@ __global__ void activation_backward_vector(const T* __restrict__ x, const T* __r
     dx[i] = T(float(dy[i]) * slope_from_input(kind, float(x[i])));
 }
 
-void run_forward(Context& context, const Tensor& x, Activation kind, Tensor& y) {
+void run_activation_forward(Context& context, const Tensor& x, Activation kind, Tensor& y) {
   if (x.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -53,7 +53,8 @@ void run_forward(Context& context, const Tensor& x, Activation kind, Tensor& y) 
   });
 }
 
-void run_backward(Context& context, const Tensor& x, const Tensor& dy, Activation kind, Tensor& dx) {
+void run_activation_backward(Context& context, const Tensor& x, const Tensor& dy, Activation kind,
+                             Tensor& dx) {
   if (x.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -62,8 +63,9 @@ void run_backward(Context& context, const Tensor& x, const Tensor& dy, Activatio
   });
 }
 
-const bool registered = activation_forward.add(kThisDevice, {{"vector", always, run_forward}}) &&
-                        activation_backward.add(kThisDevice, {{"vector", always, run_backward}});
+const bool activation_registered =
+    activation_forward.add(kThisDevice, {{"vector", always, run_activation_forward}}) &&
+    activation_backward.add(kThisDevice, {{"vector", always, run_activation_backward}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

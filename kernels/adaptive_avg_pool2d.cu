@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
   }
 }
 
-void run_forward(Context& context, const Tensor& x, Tensor& y) {
+void run_adaptive_pool_forward(Context& context, const Tensor& x, Tensor& y) {
   if (y.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -72,7 +72,7 @@ void run_forward(Context& context, const Tensor& x, Tensor& y) {
   });
 }
 
-void run_backward(Context& context, const Tensor& dy, Tensor& dx) {
+void run_adaptive_pool_backward(Context& context, const Tensor& dy, Tensor& dx) {
   if (dx.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -84,8 +84,9 @@ void run_backward(Context& context, const Tensor& dy, Tensor& dx) {
   });
 }
 
-const bool registered = adaptive_avg_pool2d_forward.add(kThisDevice, {{"pixels", always, run_forward}}) &&
-                        adaptive_avg_pool2d_backward.add(kThisDevice, {{"gather", always, run_backward}});
+const bool adaptive_avg_pool2d_registered =
+    adaptive_avg_pool2d_forward.add(kThisDevice, {{"pixels", always, run_adaptive_pool_forward}}) &&
+    adaptive_avg_pool2d_backward.add(kThisDevice, {{"gather", always, run_adaptive_pool_backward}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -27,7 +27,7 @@ __global__ void add_forward_vector(const T* a, const T* b, T* y, int64_t n) {
     y[i] = T(float(a[i]) + float(b[i]));
 }
 
-void run_forward(Context& context, const Tensor& a, const Tensor& b, Tensor& y) {
+void run_add_forward(Context& context, const Tensor& a, const Tensor& b, Tensor& y) {
   if (a.size() == 0) return;
   dispatch_floating(a.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -36,7 +36,7 @@ void run_forward(Context& context, const Tensor& a, const Tensor& b, Tensor& y) 
   });
 }
 
-const bool registered = add_forward.add(kThisDevice, {{"vector", always, run_forward}});
+const bool add_registered = add_forward.add(kThisDevice, {{"vector", always, run_add_forward}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

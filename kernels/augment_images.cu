@@ -19,7 +19,7 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-constexpr int kThreads = 256, kChannels = 3;
+constexpr int kAugmentThreads = 256, kChannels = 3;
 
 struct ImageBatch {
   const AugmentPlan* plans;
@@ -84,11 +84,13 @@ __device__ __forceinline__ void write_pixel(const ImageBatch& batch, const Augme
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads, 1) augment_pixels(ImageBatch batch, T* __restrict__ images) {
+__global__ void __launch_bounds__(kAugmentThreads, 1)
+    augment_pixels(ImageBatch batch, T* __restrict__ images) {
   const AugmentPlan& plan = batch.plans[blockIdx.x];
   const int pixels = batch.height * batch.width;
   T* out = images + int64_t(blockIdx.x) * pixels * kChannels;
-  for (int i = int(blockIdx.y) * kThreads + int(threadIdx.x); i < pixels; i += int(gridDim.y) * kThreads) {
+  for (int i = int(blockIdx.y) * kAugmentThreads + int(threadIdx.x); i < pixels;
+       i += int(gridDim.y) * kAugmentThreads) {
     const Rgb pixel = placed_pixel(batch, plan, batch.pixels + plan.offset, i / batch.width, i % batch.width);
     write_pixel(batch, plan, i, pixel.v, out);
   }
@@ -118,22 +120,22 @@ __device__ void accumulate(TableMemory& memory) {
 
 // Fills memory.table; thread v makes the entries of value v. All threads of the block must call.
 __device__ void make_table(const ImageOp& op, const uint8_t* image, int pixels, TableMemory& memory) {
-  static_assert(kThreads == 256);
+  static_assert(kAugmentThreads == 256);
   const int v = int(threadIdx.x);
   int mean = 0;
   if (op.kind == ImageOpKind::contrast) {
     uint32_t sum = 0;
-    for (int i = v; i < pixels; i += kThreads) {
+    for (int i = v; i < pixels; i += kAugmentThreads) {
       const uint8_t* p = image + int64_t(i) * kChannels;
       sum += uint32_t(luminance(p[0], p[1], p[2]));
     }
-    mean = rounded_mean(block_sum<kThreads>(sum), pixels);
+    mean = rounded_mean(block_sum<kAugmentThreads>(sum), pixels);
   }
   if (needs_histogram(op.kind)) {
     for (int c = 0; c < kChannels; ++c) memory.counts[c][v] = 0;
     if (v < kChannels) memory.darkest[v] = 255, memory.brightest[v] = 0;
     __syncthreads();
-    for (int i = v; i < pixels; i += kThreads)
+    for (int i = v; i < pixels; i += kAugmentThreads)
       for (int c = 0; c < kChannels; ++c) atomicAdd(&memory.counts[c][image[int64_t(i) * kChannels + c]], 1);
     __syncthreads();
     for (int c = 0; c < kChannels; ++c)
@@ -184,14 +186,14 @@ __device__ __forceinline__ void apply_to_pixel(const ImageOp& op, const uint8_t*
 
 // scratch: two images of bytes per block.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kAugmentThreads, 1)
     augment_with_ops(ImageBatch batch, uint8_t* __restrict__ scratch, T* __restrict__ images) {
   SMEM(memory, TableMemory);
   const AugmentPlan& plan = batch.plans[blockIdx.x];
   const int pixels = batch.height * batch.width;
   const int64_t bytes = int64_t(pixels) * kChannels;
   uint8_t *image = scratch + 2 * int64_t(blockIdx.x) * bytes, *other = image + bytes;
-  for (int i = int(threadIdx.x); i < pixels; i += kThreads) {
+  for (int i = int(threadIdx.x); i < pixels; i += kAugmentThreads) {
     const Rgb pixel = placed_pixel(batch, plan, batch.pixels + plan.offset, i / batch.width, i % batch.width);
 #pragma unroll
     for (int c = 0; c < kChannels; ++c) image[int64_t(i) * kChannels + c] = pixel.v[c];
@@ -201,7 +203,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (op.kind == ImageOpKind::identity) continue;
     __syncthreads();  // the image is complete
     if (has_table(op.kind)) make_table(op, image, pixels, memory);
-    for (int i = int(threadIdx.x); i < pixels; i += kThreads)
+    for (int i = int(threadIdx.x); i < pixels; i += kAugmentThreads)
       apply_to_pixel(op, image, i, batch.height, batch.width, memory, other);
     uint8_t* made = other;
     other = image;
@@ -209,7 +211,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   __syncthreads();
   T* out = images + int64_t(blockIdx.x) * bytes;
-  for (int i = int(threadIdx.x); i < pixels; i += kThreads)
+  for (int i = int(threadIdx.x); i < pixels; i += kAugmentThreads)
     write_pixel(batch, plan, i, image + int64_t(i) * kChannels, out);
 }
 
@@ -227,17 +229,19 @@ void run(Context& context, const AugmentBatch& batch, Tensor& images) {
     if (batch.has_ops) {
       Tensor scratch =
           Tensor::empty({count, 2, pixels * kChannels}, DType::u8, context.device(), "workspace");
-      simt::launch<augment_with_ops<T>>({dim3(unsigned(count)), dim3(kThreads), 0, stream_of(context)}, view,
-                                        scratch.data<uint8_t>(), images.data<T>());
+      simt::launch<augment_with_ops<T>>({dim3(unsigned(count)), dim3(kAugmentThreads), 0, stream_of(context)},
+                                        view, scratch.data<uint8_t>(), images.data<T>());
     } else {
-      constexpr int64_t kPixelsPerBlock = 4 * kThreads;
+      constexpr int64_t kPixelsPerBlock = 4 * kAugmentThreads;
       const dim3 grid(unsigned(count), unsigned(ceil_div(pixels, kPixelsPerBlock)));
-      simt::launch<augment_pixels<T>>({grid, dim3(kThreads), 0, stream_of(context)}, view, images.data<T>());
+      simt::launch<augment_pixels<T>>({grid, dim3(kAugmentThreads), 0, stream_of(context)}, view,
+                                      images.data<T>());
     }
   });
 }
 
-const bool registered = augment_images_forward.add(kThisDevice, {{"block_per_image", always, run}});
+const bool augment_images_registered =
+    augment_images_forward.add(kThisDevice, {{"block_per_image", always, run}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -10,14 +10,14 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-constexpr int kThreads = 512, kWarps = kThreads / kWarpSize;
+constexpr int kMetricsThreads = 512, kMetricsWarps = kMetricsThreads / kWarpSize;
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kMetricsThreads)
     metrics_of_batch(const float* __restrict__ loss, const float* __restrict__ logits,
                      const int32_t* __restrict__ labels, int64_t rows, int classes, double* sums) {
   const int lane = int(threadIdx.x) % kWarpSize;
   int correct = 0;
-  for (int64_t n = labels ? int64_t(threadIdx.x) / kWarpSize : rows; n < rows; n += kWarps) {
+  for (int64_t n = labels ? int64_t(threadIdx.x) / kWarpSize : rows; n < rows; n += kMetricsWarps) {
     const float* const row = logits + n * classes;
     float largest = -INFINITY;
     int place = classes;
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     if (lane == 0) correct += place == labels[n];
   }
-  correct = block_sum<kThreads>(correct);
+  correct = block_sum<kMetricsThreads>(correct);
   if (threadIdx.x > 0) return;
   sums[0] += double(*loss) * double(rows);
   sums[1] += double(correct);
@@ -39,12 +39,12 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 void run(Context& context, const Tensor& loss, const Tensor& logits, const Tensor& labels, Tensor& sums) {
-  simt::launch<metrics_of_batch>({dim3(1), dim3(kThreads), 0, stream_of(context)}, loss.data<float>(),
+  simt::launch<metrics_of_batch>({dim3(1), dim3(kMetricsThreads), 0, stream_of(context)}, loss.data<float>(),
                                  logits.data<float>(), labels.defined() ? labels.data<int32_t>() : nullptr,
                                  logits.dim(0), int(logits.dim(1)), static_cast<double*>(sums.raw()));
 }
 
-const bool registered = batch_metrics_forward.add(kThisDevice, {{"one_block", always, run}});
+const bool batch_metrics_registered = batch_metrics_forward.add(kThisDevice, {{"one_block", always, run}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -28,9 +28,9 @@ void launch_normalise(Context& context, const Tensor& x, const Tensor& residual,
   });
 }
 
-void run_forward_train(Context& context, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                       const Tensor& residual, const BatchNormParams& params, Tensor& y, Tensor& mean,
-                       Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
+void run_batch_norm_forward_train(Context& context, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                                  const Tensor& residual, const BatchNormParams& params, Tensor& y,
+                                  Tensor& mean, Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
   if (x.size() == 0) return;
   const int64_t channels = x.dim(-1);
   with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
@@ -52,9 +52,9 @@ void run_forward_train(Context& context, const Tensor& x, const Tensor& gamma, c
                    y);
 }
 
-void run_forward_eval(Context& context, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                      const Tensor& residual, const Tensor& mean, const Tensor& var,
-                      const BatchNormParams& params, Tensor& y) {
+void run_batch_norm_forward_eval(Context& context, const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                                 const Tensor& residual, const Tensor& mean, const Tensor& var,
+                                 const BatchNormParams& params, Tensor& y) {
   if (x.size() == 0) return;
   launch_normalise(context, x, residual,
                    {gamma.data<float>(), beta.data<float>(), mean.data<float>(), nullptr, var.data<float>(),
@@ -62,10 +62,10 @@ void run_forward_eval(Context& context, const Tensor& x, const Tensor& gamma, co
                    y);
 }
 
-void run_backward(Context& context, const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& gamma,
-                  const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
-                  const BatchNormBackwardParams& params, Tensor& dx, Tensor& dresidual, Tensor& dgamma,
-                  Tensor& dbeta) {
+void run_batch_norm_backward(Context& context, const Tensor& x, const Tensor& y, const Tensor& dy,
+                             const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                             const Tensor& inv_std, const BatchNormBackwardParams& params, Tensor& dx,
+                             Tensor& dresidual, Tensor& dgamma, Tensor& dbeta) {
   if (x.size() == 0) {
     dgamma.fill_zero();
     dbeta.fill_zero();
@@ -97,10 +97,11 @@ void run_inv_std(Context& context, const Tensor& var, const float& eps, Tensor& 
                            var.data<float>(), eps, var.size(), inv_std.data<float>());
 }
 
-const bool registered = batch_norm_forward_train.add(kThisDevice, {{"welford", always, run_forward_train}}) &&
-                        batch_norm_forward_eval.add(kThisDevice, {{"vector", always, run_forward_eval}}) &&
-                        batch_norm_backward.add(kThisDevice, {{"two_pass", always, run_backward}}) &&
-                        batch_norm_inv_std.add(kThisDevice, {{"channel_per_thread", always, run_inv_std}});
+const bool batch_norm_registered =
+    batch_norm_forward_train.add(kThisDevice, {{"welford", always, run_batch_norm_forward_train}}) &&
+    batch_norm_forward_eval.add(kThisDevice, {{"vector", always, run_batch_norm_forward_eval}}) &&
+    batch_norm_backward.add(kThisDevice, {{"two_pass", always, run_batch_norm_backward}}) &&
+    batch_norm_inv_std.add(kThisDevice, {{"channel_per_thread", always, run_inv_std}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

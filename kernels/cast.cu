@@ -27,7 +27,7 @@ __global__ void cast_forward_vector(const From* __restrict__ x, To* __restrict__
   for (int64_t i = vectors * kWidth + grid_thread(); i < n; i += grid_threads()) y[i] = To(float(x[i]));
 }
 
-void run_forward(Context& context, const Tensor& x, Tensor& y) {
+void run_cast(Context& context, const Tensor& x, Tensor& y) {
   if (x.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto from) {
     dispatch_floating(y.dtype(), [&](auto to) {
@@ -40,7 +40,7 @@ void run_forward(Context& context, const Tensor& x, Tensor& y) {
   });
 }
 
-const bool registered = cast_forward.add(kThisDevice, {{"vector", always, run_forward}});
+const bool cast_registered = cast_forward.add(kThisDevice, {{"vector", always, run_cast}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -51,15 +51,15 @@ void run(Context& context, const Tensor& a, const Tensor& b, const Tensor& y) {
   });
 }
 
-void run_forward(Context& context, const Tensor& a, const Tensor& b, Tensor& y) {
+void run_concat_forward(Context& context, const Tensor& a, const Tensor& b, Tensor& y) {
   run<true>(context, a, b, y);
 }
-void run_backward(Context& context, const Tensor& dy, Tensor& da, Tensor& db) {
+void run_concat_backward(Context& context, const Tensor& dy, Tensor& da, Tensor& db) {
   run<false>(context, da, db, dy);
 }
 
-const bool registered = concat_forward.add(kThisDevice, {{"rows", always, run_forward}}) &&
-                        concat_backward.add(kThisDevice, {{"rows", always, run_backward}});
+const bool concat_registered = concat_forward.add(kThisDevice, {{"rows", always, run_concat_forward}}) &&
+                               concat_backward.add(kThisDevice, {{"rows", always, run_concat_backward}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

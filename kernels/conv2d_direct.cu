@@ -8,13 +8,13 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kDirectThreads = 256;
 
 template <class T>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kDirectThreads, 1)
     conv2d_forward_direct(const T* __restrict__ x, const T* __restrict__ w, ConvSizes s,
                           EpilogueView<T> finish, T* __restrict__ y, int64_t size) {
-  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t i = int64_t(blockIdx.x) * kDirectThreads + threadIdx.x;
   if (i >= size) return;
   const Index4 at(i, s.out_height, s.out_width, s.filters);  // n, p, q, k
   float sum = 0.0f;
@@ -32,10 +32,10 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kDirectThreads, 1)
     conv2d_backward_input_direct(const T* __restrict__ dy, const T* __restrict__ w, ConvSizes s,
                                  T* __restrict__ dx, int64_t size) {
-  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t i = int64_t(blockIdx.x) * kDirectThreads + threadIdx.x;
   if (i >= size) return;
   const Index4 at(i, s.height, s.width, s.channels);  // n, h, w, c
   float sum = 0.0f;
@@ -56,10 +56,10 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 // Sums per image first: one long chain of additions in float would lose digits.
 template <class T>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kDirectThreads, 1)
     conv2d_backward_weight_direct(const T* __restrict__ x, const T* __restrict__ dy, ConvSizes s,
                                   T* __restrict__ dw, int64_t size) {
-  const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t i = int64_t(blockIdx.x) * kDirectThreads + threadIdx.x;
   if (i >= size) return;
   const Index4 at(i, s.filter_height, s.filter_width, s.channels);  // k, r, s, c
   float total = 0.0f;
@@ -78,11 +78,11 @@ __global__ void __launch_bounds__(kThreads, 1)
 }
 
 simt::Launch thread_per_element(const Context& context, const Tensor& out) {
-  return {dim3(unsigned(ceil_div(out.size(), kThreads))), dim3(kThreads), 0, stream_of(context)};
+  return {dim3(unsigned(ceil_div(out.size(), kDirectThreads))), dim3(kDirectThreads), 0, stream_of(context)};
 }
 
-void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
-                 const Epilogue& epilogue, Tensor& y) {
+void run_direct_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                        const Epilogue& epilogue, Tensor& y) {
   if (y.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -92,8 +92,8 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2
   });
 }
 
-void run_backward_input(Context& context, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
-                        Tensor& dx) {
+void run_direct_backward_input(Context& context, const Tensor& dy, const Tensor& w,
+                               const Conv2dParams& params, Tensor& dx) {
   if (dx.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -102,8 +102,8 @@ void run_backward_input(Context& context, const Tensor& dy, const Tensor& w, con
   });
 }
 
-void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, const Conv2dParams& params,
-                         Tensor& dw) {
+void run_direct_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
+                                const Conv2dParams& params, Tensor& dw) {
   if (dw.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -115,10 +115,10 @@ void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, co
 // Below our other variants, whatever order the files register in.
 constexpr int kPriority = KernelSlotBase::kOwn - 1;
 
-const bool registered =
-    conv2d_forward.add(kThisDevice, {{"direct", always, run_forward}}, kPriority) &&
-    conv2d_backward_input.add(kThisDevice, {{"direct", always, run_backward_input}}, kPriority) &&
-    conv2d_backward_weight.add(kThisDevice, {{"direct", always, run_backward_weight}}, kPriority);
+const bool conv2d_direct_registered =
+    conv2d_forward.add(kThisDevice, {{"direct", always, run_direct_forward}}, kPriority) &&
+    conv2d_backward_input.add(kThisDevice, {{"direct", always, run_direct_backward_input}}, kPriority) &&
+    conv2d_backward_weight.add(kThisDevice, {{"direct", always, run_direct_backward_weight}}, kPriority);
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

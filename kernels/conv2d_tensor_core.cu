@@ -58,8 +58,8 @@ void launch_blocks(const Context& context, const Tensor& x, const float* gate, c
                                                           y.data<T>());
 }
 
-void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
-                 const Epilogue& epilogue, Tensor& y) {
+void run_tensor_core_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                             const Epilogue& epilogue, Tensor& y) {
   if (x.dtype() == DType::f16)
     launch_blocks<f16, false>(context, x, nullptr, w, params, epilogue, y);
   else
@@ -74,13 +74,14 @@ void run_gated(Context& context, const Tensor& x, const Tensor& gate, const Tens
   });
 }
 
-bool fits_forward(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&, const Epilogue&,
-                  Tensor& y) {
+bool fits_tensor_core_forward(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&,
+                              const Epilogue&, Tensor& y) {
   return x.dtype() != DType::f32 && x.size() > 0 && w.size() > 0 && y.size() > 0;
 }
 
-const bool registered =
-    conv2d_forward.add(kThisDevice, {{"tensor_core", fits_forward, run_forward}}, KernelSlotBase::kOwn + 1) &&
+const bool conv2d_tensor_core_registered =
+    conv2d_forward.add(kThisDevice, {{"tensor_core", fits_tensor_core_forward, run_tensor_core_forward}},
+                       KernelSlotBase::kOwn + 1) &&
     gated_pointwise_forward.add(kThisDevice, {{"block_gemm", always, run_gated}});
 
 }  // namespace

@@ -211,7 +211,7 @@ bool fits_input_rows(const Context&, const Tensor&, const Tensor& w, const Conv2
 }
 
 // Before the gradient's direct variant (depthwise_conv2d_backward.cu), whatever order the files register in.
-const bool registered =
+const bool depthwise_conv2d_registered =
     depthwise_conv2d_forward.add(
         kThisDevice,
         {{"rows", fits_rows, run_rows}, {"tiled", fits_tiled, run_tiled}, {"direct", always, run_direct}}) &&

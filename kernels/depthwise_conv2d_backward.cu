@@ -129,8 +129,9 @@ void run_weight(Context& context, const Tensor& x, const Tensor& dy, const Conv2
   });
 }
 
-const bool registered = depthwise_conv2d_backward_input.add(kThisDevice, {{"direct", always, run_input}}) &&
-                        depthwise_conv2d_backward_weight.add(kThisDevice, {{"two_pass", always, run_weight}});
+const bool depthwise_conv2d_backward_registered =
+    depthwise_conv2d_backward_input.add(kThisDevice, {{"direct", always, run_input}}) &&
+    depthwise_conv2d_backward_weight.add(kThisDevice, {{"two_pass", always, run_weight}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -41,7 +41,7 @@ void run(Context& context, const Tensor& x, const Tensor& state, const DropoutPa
   });
 }
 
-const bool registered = dropout_forward.add(kThisDevice, {{"vector", always, run}});
+const bool dropout_registered = dropout_forward.add(kThisDevice, {{"vector", always, run}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

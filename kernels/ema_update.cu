@@ -9,20 +9,21 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-enum Array { kAverage, kValue, kArrays };
-using EmaTable = TensorTable<const float*, kArrays>;
+enum EmaArray { kAverage, kValue, kEmaArrays };
+using EmaTable = TensorTable<const float*, kEmaArrays>;
 
 __global__ void __launch_bounds__(kTableThreads) ema_update_table(const EmaTable table) {
   static_assert(sizeof(table) <= 4096, "kernel arguments");
   const float weight = *table.params;
-  for_each_value<1u << kAverage>(
-      table.entry_of_block(), [&](float(&v)[kArrays]) { v[kAverage] += weight * (v[kValue] - v[kAverage]); });
+  for_each_value<1u << kAverage>(table.entry_of_block(), [&](float(&v)[kEmaArrays]) {
+    v[kAverage] += weight * (v[kValue] - v[kAverage]);
+  });
 }
 
-void run(Context& context, std::vector<AveragedTensor>& tensors, const Tensor& weight) {
+void run_ema_update(Context& context, std::vector<AveragedTensor>& tensors, const Tensor& weight) {
   for_each_table<EmaTable>(
       context, weight.data<float>(), tensors.size(),
-      [&](size_t i) -> TableEntry<kArrays> {
+      [&](size_t i) -> TableEntry<kEmaArrays> {
         return {{array_of(tensors[i].average), array_of(tensors[i].value)}, table_size(tensors[i].average)};
       },
       [](const EmaTable& table, const simt::Launch& launch) {
@@ -30,7 +31,7 @@ void run(Context& context, std::vector<AveragedTensor>& tensors, const Tensor& w
       });
 }
 
-const bool registered = ema_update.add(kThisDevice, {{"one_launch", always, run}});
+const bool ema_update_registered = ema_update.add(kThisDevice, {{"one_launch", always, run_ema_update}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -51,7 +51,7 @@ void run(Context& context, const Tensor& sums, const Epilogue& epilogue, Tensor&
   });
 }
 
-const bool registered = epilogue_apply.add(kThisDevice, {{"vector", always, run}});
+const bool epilogue_registered = epilogue_apply.add(kThisDevice, {{"vector", always, run}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -82,7 +82,7 @@ bool fits(const Context&, const Tensor& x, const Tensor&, const Tensor&, const T
   return x.size() > 0 && y.size() > 0;
 }
 
-const bool registered = fire_expand_forward.add(kThisDevice, {{"in_place", fits, run}});
+const bool fire_expand_registered = fire_expand_forward.add(kThisDevice, {{"in_place", fits, run}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -52,7 +52,7 @@ simt::Launch per_image(const Context& context, const Tensor& image_batch) {
   return {dim3(unsigned(image_batch.dim(0)), tiling.grid.x), tiling.block, 0, stream_of(context)};
 }
 
-void run_forward(Context& context, const Tensor& x, Tensor& y) {
+void run_global_avg_pool_forward(Context& context, const Tensor& x, Tensor& y) {
   if (y.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -65,7 +65,7 @@ void run_forward(Context& context, const Tensor& x, Tensor& y) {
   });
 }
 
-void run_backward(Context& context, const Tensor& dy, Tensor& dx) {
+void run_global_avg_pool_backward(Context& context, const Tensor& dy, Tensor& dx) {
   if (dx.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -78,9 +78,9 @@ void run_backward(Context& context, const Tensor& dy, Tensor& dx) {
   });
 }
 
-const bool registered =
-    global_avg_pool_forward.add(kThisDevice, {{"image_per_block", always, run_forward}}) &&
-    global_avg_pool_backward.add(kThisDevice, {{"image_per_block", always, run_backward}});
+const bool global_avg_pool_registered =
+    global_avg_pool_forward.add(kThisDevice, {{"image_per_block", always, run_global_avg_pool_forward}}) &&
+    global_avg_pool_backward.add(kThisDevice, {{"image_per_block", always, run_global_avg_pool_backward}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

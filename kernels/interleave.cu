@@ -71,15 +71,16 @@ void run(Context& context, const Tensor& a, const Tensor& b, const Tensor& y0, c
   });
 }
 
-void run_forward(Context& context, const Tensor& a, const Tensor& b, Tensor& y0, Tensor& y1) {
+void run_interleave_forward(Context& context, const Tensor& a, const Tensor& b, Tensor& y0, Tensor& y1) {
   run<true>(context, a, b, y0, y1);
 }
-void run_backward(Context& context, const Tensor& dy0, const Tensor& dy1, Tensor& da, Tensor& db) {
+void run_interleave_backward(Context& context, const Tensor& dy0, const Tensor& dy1, Tensor& da, Tensor& db) {
   run<false>(context, da, db, dy0, dy1);
 }
 
-const bool registered = interleave_forward.add(kThisDevice, {{"rows", always, run_forward}}) &&
-                        interleave_backward.add(kThisDevice, {{"rows", always, run_backward}});
+const bool interleave_registered =
+    interleave_forward.add(kThisDevice, {{"rows", always, run_interleave_forward}}) &&
+    interleave_backward.add(kThisDevice, {{"rows", always, run_interleave_backward}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -156,7 +156,7 @@ void backward_weight_direct(Context& context, const Tensor& x, const Tensor& dy,
   });
 }
 
-const bool registered =
+const bool linear_registered =
     linear_forward.add(kThisDevice, {{"tiled", always, forward_tiled}, {"direct", always, forward_direct}}) &&
     linear_backward_input.add(
         kThisDevice, {{"tiled", always, backward_input_tiled}, {"direct", always, backward_input_direct}}) &&

@@ -89,8 +89,8 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
   }
 }
 
-void run_forward(Context& context, const Tensor& x, const MaxPool2dParams& params, Tensor& y,
-                 Tensor& argmax) {
+void run_max_pool2d_forward(Context& context, const Tensor& x, const MaxPool2dParams& params, Tensor& y,
+                            Tensor& argmax) {
   if (y.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -104,8 +104,8 @@ void run_forward(Context& context, const Tensor& x, const MaxPool2dParams& param
   });
 }
 
-void run_backward(Context& context, const Tensor& dy, const Tensor& argmax, const MaxPool2dParams& params,
-                  Tensor& dx) {
+void run_max_pool2d_backward(Context& context, const Tensor& dy, const Tensor& argmax,
+                             const MaxPool2dParams& params, Tensor& dx) {
   if (dx.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -119,8 +119,9 @@ void run_backward(Context& context, const Tensor& dy, const Tensor& argmax, cons
   });
 }
 
-const bool registered = max_pool2d_forward.add(kThisDevice, {{"pixels", always, run_forward}}) &&
-                        max_pool2d_backward.add(kThisDevice, {{"gather", always, run_backward}});
+const bool max_pool2d_registered =
+    max_pool2d_forward.add(kThisDevice, {{"pixels", always, run_max_pool2d_forward}}) &&
+    max_pool2d_backward.add(kThisDevice, {{"gather", always, run_max_pool2d_backward}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

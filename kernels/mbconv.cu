@@ -244,8 +244,9 @@ bool fits_fused(const Context&, const Tensor& x, const Tensor& w1, const Tensor&
   return x.dim(3) % width == 0 && w1.dim(0) % width == 0 && w2.dim(0) <= kGemmColumns && y.size() > 0;
 }
 
-const bool registered = expand_depthwise_forward.add(kThisDevice, {{"tiled", fits_expand, run_expand}}) &&
-                        fused_mbconv_forward.add(kThisDevice, {{"tiled", fits_fused, run_fused}});
+const bool mbconv_registered =
+    expand_depthwise_forward.add(kThisDevice, {{"tiled", fits_expand, run_expand}}) &&
+    fused_mbconv_forward.add(kThisDevice, {{"tiled", fits_fused, run_fused}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

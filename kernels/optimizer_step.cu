@@ -17,11 +17,11 @@ struct Arguments {
   const StepControl* control;
 };
 
-enum Array { kParameter, kGradient, kFirst, kSecond, kArrays };
+enum StepArray { kParameter, kGradient, kFirst, kSecond, kStepArrays };
 constexpr unsigned kWritten = 1u << kParameter | 1u << kFirst | 1u << kSecond;
 
 template <class Params>
-using StepTable = TensorTable<Arguments<Params>, kArrays>;
+using StepTable = TensorTable<Arguments<Params>, kStepArrays>;
 
 template <class Rule, class Params>
 __global__ void __launch_bounds__(kTableThreads) step_table(const StepTable<Params> table) {
@@ -31,16 +31,17 @@ __global__ void __launch_bounds__(kTableThreads) step_table(const StepTable<Para
   const auto& entry = table.entry_of_block();
   const Rule rule(table.params.params, control.learning_rate * entry.rate_factor, entry.weight_decay,
                   control);
-  for_each_value<kWritten>(entry, [&](float(&v)[kArrays]) {
+  for_each_value<kWritten>(entry, [&](float(&v)[kStepArrays]) {
     rule(v[kParameter], control.gradient(v[kGradient]), v[kFirst], v[kSecond]);
   });
 }
 
 template <class Rule, class Params>
-void run(Context& context, std::vector<StepTensor>& tensors, const Tensor& control, const Params& params) {
+void run_step(Context& context, std::vector<StepTensor>& tensors, const Tensor& control,
+              const Params& params) {
   for_each_table<StepTable<Params>>(
       context, {params, control_of(control)}, tensors.size(),
-      [&](size_t i) -> TableEntry<kArrays> {
+      [&](size_t i) -> TableEntry<kStepArrays> {
         const StepTensor& t = tensors[i];
         return {{array_of(t.parameter), array_of(t.gradient), array_of(t.first), array_of(t.second)},
                 table_size(t.parameter),
@@ -53,10 +54,10 @@ void run(Context& context, std::vector<StepTensor>& tensors, const Tensor& contr
       });
 }
 
-const bool registered =
-    sgd_step.add(kThisDevice, {{"one_launch", always, run<SgdRule, SgdParams>}}) &&
-    adam_step.add(kThisDevice, {{"one_launch", always, run<AdamRule, AdamParams>}}) &&
-    rmsprop_step.add(kThisDevice, {{"one_launch", always, run<RmspropRule, RmspropParams>}});
+const bool optimizer_step_registered =
+    sgd_step.add(kThisDevice, {{"one_launch", always, run_step<SgdRule, SgdParams>}}) &&
+    adam_step.add(kThisDevice, {{"one_launch", always, run_step<AdamRule, AdamParams>}}) &&
+    rmsprop_step.add(kThisDevice, {{"one_launch", always, run_step<RmspropRule, RmspropParams>}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -47,7 +47,7 @@ __global__ void relu_backward_vector(const T* __restrict__ y, const T* __restric
     dx[i] = gradient(y[i], dy[i]);
 }
 
-void run_forward(Context& context, const Tensor& x, Tensor& y) {
+void run_relu_forward(Context& context, const Tensor& x, Tensor& y) {
   if (x.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -56,7 +56,7 @@ void run_forward(Context& context, const Tensor& x, Tensor& y) {
   });
 }
 
-void run_backward(Context& context, const Tensor& y, const Tensor& dy, Tensor& dx) {
+void run_relu_backward(Context& context, const Tensor& y, const Tensor& dy, Tensor& dx) {
   if (dy.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -65,8 +65,8 @@ void run_backward(Context& context, const Tensor& y, const Tensor& dy, Tensor& d
   });
 }
 
-const bool registered = relu_forward.add(kThisDevice, {{"vector", always, run_forward}}) &&
-                        relu_backward.add(kThisDevice, {{"vector", always, run_backward}});
+const bool relu_registered = relu_forward.add(kThisDevice, {{"vector", always, run_relu_forward}}) &&
+                             relu_backward.add(kThisDevice, {{"vector", always, run_relu_backward}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -94,8 +94,8 @@ simt::Launch warp_per_sample(const Context& context, int64_t samples) {
           stream_of(context)};
 }
 
-void run_forward(Context& context, const Tensor& logits, const Targets& targets,
-                 const CrossEntropyParams& params, Tensor& loss, Tensor& probabilities) {
+void run_cross_entropy_forward(Context& context, const Tensor& logits, const Targets& targets,
+                               const CrossEntropyParams& params, Tensor& loss, Tensor& probabilities) {
   if (logits.size() == 0) return;
   const int64_t samples = logits.dim(0), classes = logits.dim(1);
   dispatch_floating(logits.dtype(), [&](auto zero) {
@@ -106,8 +106,8 @@ void run_forward(Context& context, const Tensor& logits, const Targets& targets,
   });
 }
 
-void run_backward(Context& context, const Tensor& probabilities, const Targets& targets,
-                  const CrossEntropyParams& params, const Tensor& dloss, Tensor& dlogits) {
+void run_cross_entropy_backward(Context& context, const Tensor& probabilities, const Targets& targets,
+                                const CrossEntropyParams& params, const Tensor& dloss, Tensor& dlogits) {
   if (dlogits.size() == 0) return;
   const int64_t samples = dlogits.dim(0), classes = dlogits.dim(1);
   dispatch_floating(dlogits.dtype(), [&](auto zero) {
@@ -123,9 +123,11 @@ void run_mean(Context& context, const Tensor& x, Tensor& out) {
                            out.data<float>());
 }
 
-const bool registered =
-    softmax_cross_entropy_forward.add(kThisDevice, {{"warp_per_sample", always, run_forward}}) &&
-    softmax_cross_entropy_backward.add(kThisDevice, {{"warp_per_sample", always, run_backward}}) &&
+const bool softmax_cross_entropy_registered =
+    softmax_cross_entropy_forward.add(kThisDevice,
+                                      {{"warp_per_sample", always, run_cross_entropy_forward}}) &&
+    softmax_cross_entropy_backward.add(kThisDevice,
+                                       {{"warp_per_sample", always, run_cross_entropy_backward}}) &&
     mean_forward.add(kThisDevice, {{"one_block", always, run_mean}});
 
 }  // namespace

@@ -194,9 +194,9 @@ struct Excite {
                sizeof(float) * size_t(sizes.channels + sizes.hidden), stream_of(context)} {}
 };
 
-void run_forward(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
-                 const Tensor& b2, const SqueezeExcitationParams& params, Tensor& y, Tensor& pooled,
-                 Tensor& z1, Tensor& z2) {
+void run_squeeze_excitation_forward(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1,
+                                    const Tensor& w2, const Tensor& b2, const SqueezeExcitationParams& params,
+                                    Tensor& y, Tensor& pooled, Tensor& z1, Tensor& z2) {
   if (x.size() == 0) return;
   const Excite excite(context, x.dim(0), x.dim(1) * x.dim(2), w1);
   const ExciteSizes& s = excite.sizes;
@@ -222,10 +222,10 @@ void sum_weights(const Context& context, const Tensor& left, const Tensor& right
                                 int(right.dim(1)), out.data<float>(), sums.data<float>());
 }
 
-void run_backward(Context& context, const Tensor& x, const Tensor& dy, const Tensor& w1, const Tensor& w2,
-                  const Tensor& pooled, const Tensor& z1, const Tensor& z2,
-                  const SqueezeExcitationParams& params, Tensor& dx, Tensor& dw1, Tensor& db1, Tensor& dw2,
-                  Tensor& db2) {
+void run_squeeze_excitation_backward(Context& context, const Tensor& x, const Tensor& dy, const Tensor& w1,
+                                     const Tensor& w2, const Tensor& pooled, const Tensor& z1,
+                                     const Tensor& z2, const SqueezeExcitationParams& params, Tensor& dx,
+                                     Tensor& dw1, Tensor& db1, Tensor& dw2, Tensor& db2) {
   if (x.size() == 0) return;
   const Excite excite(context, x.dim(0), x.dim(1) * x.dim(2), w1);
   const ExciteSizes& s = excite.sizes;
@@ -259,9 +259,11 @@ void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Te
                                static_cast<float*>(nullptr), gate.data<float>(), true);
 }
 
-const bool registered =
-    squeeze_excitation_forward.add(kThisDevice, {{"image_per_block", always, run_forward}}) &&
-    squeeze_excitation_backward.add(kThisDevice, {{"image_per_block", always, run_backward}}) &&
+const bool squeeze_excitation_registered =
+    squeeze_excitation_forward.add(kThisDevice,
+                                   {{"image_per_block", always, run_squeeze_excitation_forward}}) &&
+    squeeze_excitation_backward.add(kThisDevice,
+                                    {{"image_per_block", always, run_squeeze_excitation_backward}}) &&
     squeeze_gate_forward.add(kThisDevice, {{"image_per_block", always, run_gate}});
 
 }  // namespace

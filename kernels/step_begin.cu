@@ -62,8 +62,8 @@ void run_begin(Context& context, const Tensor& input, const Tensor& norm, const 
                                   input.data<float>(), norm.defined() ? norm.data<float>() : nullptr, rules);
 }
 
-const bool registered = gradient_norm.add(kThisDevice, {{"two_pass", always, run_norm}}) &&
-                        step_begin.add(kThisDevice, {{"one_thread", always, run_begin}});
+const bool step_begin_registered = gradient_norm.add(kThisDevice, {{"two_pass", always, run_norm}}) &&
+                                   step_begin.add(kThisDevice, {{"one_thread", always, run_begin}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

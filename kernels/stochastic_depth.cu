@@ -44,7 +44,7 @@ void run(Context& context, const Tensor& x, const Tensor& residual, const Tensor
   });
 }
 
-const bool registered = stochastic_depth_forward.add(kThisDevice, {{"image", always, run}});
+const bool stochastic_depth_registered = stochastic_depth_forward.add(kThisDevice, {{"image", always, run}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -49,7 +49,7 @@ void run(Context& context, const Tensor& x, Tensor& out) {
   });
 }
 
-const bool registered = sum_rows_forward.add(kThisDevice, {{"two_pass", always, run}});
+const bool sum_rows_registered = sum_rows_forward.add(kThisDevice, {{"two_pass", always, run}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

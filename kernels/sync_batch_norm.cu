@@ -39,9 +39,10 @@ void run_merge(Context& context, const Tensor& moments, const BatchNormParams& p
                                          int(count.size()), params.eps, params.momentum, out);
 }
 
-void run_backward_sums(Context& context, const Tensor& x, const Tensor& y, const Tensor& dy,
-                       const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
-                       Activation activation, Tensor& dgamma, Tensor& dbeta) {
+void run_sync_batch_norm_backward_sums(Context& context, const Tensor& x, const Tensor& y, const Tensor& dy,
+                                       const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                                       const Tensor& inv_std, Activation activation, Tensor& dgamma,
+                                       Tensor& dbeta) {
   if (x.size() == 0) {
     dgamma.fill_zero();
     dbeta.fill_zero();
@@ -55,10 +56,10 @@ void run_backward_sums(Context& context, const Tensor& x, const Tensor& y, const
   });
 }
 
-void run_backward_input(Context& context, const Tensor& x, const Tensor& y, const Tensor& dy,
-                        const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
-                        const Tensor& count, const Tensor& sums, Activation activation, Tensor& dx,
-                        Tensor& dresidual) {
+void run_sync_batch_norm_backward_input(Context& context, const Tensor& x, const Tensor& y, const Tensor& dy,
+                                        const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                                        const Tensor& inv_std, const Tensor& count, const Tensor& sums,
+                                        Activation activation, Tensor& dx, Tensor& dresidual) {
   if (x.size() == 0) return;
   const int64_t channels = x.dim(-1);
   with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
@@ -71,11 +72,13 @@ void run_backward_input(Context& context, const Tensor& x, const Tensor& y, cons
   });
 }
 
-const bool registered =
+const bool sync_batch_norm_registered =
     sync_batch_norm_statistics.add(kThisDevice, {{"welford", always, run_statistics}}) &&
     sync_batch_norm_merge.add(kThisDevice, {{"chan", always, run_merge}}) &&
-    sync_batch_norm_backward_sums.add(kThisDevice, {{"two_pass", always, run_backward_sums}}) &&
-    sync_batch_norm_backward_input.add(kThisDevice, {{"two_pass", always, run_backward_input}});
+    sync_batch_norm_backward_sums.add(kThisDevice,
+                                      {{"two_pass", always, run_sync_batch_norm_backward_sums}}) &&
+    sync_batch_norm_backward_input.add(kThisDevice,
+                                       {{"two_pass", always, run_sync_batch_norm_backward_input}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS
