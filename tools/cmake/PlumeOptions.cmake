@@ -12,7 +12,9 @@ function(plume_target_options target)
   target_compile_options(${target} PRIVATE
     $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers -Werror>
     $<$<COMPILE_LANGUAGE:CXX>:-fno-math-errno -fno-trapping-math>
-    $<$<CXX_COMPILER_ID:GNU>:$<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>>)
+    $<$<CXX_COMPILER_ID:GNU>:$<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>>
+    # Up to 512 MB the compiler collects no garbage: a sixth of the time of a file of tests.
+    $<$<CXX_COMPILER_ID:GNU>:$<$<COMPILE_LANGUAGE:CXX>:--param=ggc-min-heapsize=524288>>)
   if(PLUME_ARCH)
     target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:-march=${PLUME_ARCH}>)
   endif()
