@@ -9,7 +9,7 @@
 namespace plume::tools {
 namespace {
 
-Json to_json(const TestedWeights& w) {
+Json json_of(const TestedWeights& w) {
   return {{"epoch", w.epoch},
           {"selected_top1", w.selected_top1},
           {"test_loss", w.loss},
@@ -81,8 +81,8 @@ Json to_json(const RunResult& r) {
           {"test_split", r.test_split},
           {"test_images", r.test_images},
           {"test_seconds", r.test_seconds},
-          {"best", to_json(r.best)},
-          {"last", to_json(r.last)}};
+          {"best", json_of(r.best)},
+          {"last", json_of(r.last)}};
 }
 
 Json result_line(const RunResult& r, const RunState& state) {
