@@ -14,11 +14,11 @@ struct LinearCase {
   Shape w() const { return {outputs, inputs}; }
   Shape y() const { return {samples, outputs}; }
 };
-constexpr LinearCase kCases[] = {{1, 1, 1},    {3, 1, 17},   {1, 64, 3},   {3, 17, 64},   {31, 3, 1},
-                                 {64, 64, 10}, {7, 129, 31}, {65, 33, 67}, {1, 512, 100}, {3, 1000, 7}};
+constexpr LinearCase kLinearCases[] = {{1, 1, 1},    {3, 1, 17},   {1, 64, 3},   {3, 17, 64},   {31, 3, 1},
+                                       {64, 64, 10}, {7, 129, 31}, {65, 33, 67}, {1, 512, 100}, {3, 1000, 7}};
 
 TEST(LinearTest, ForwardWithAndWithoutBias) {
-  for (const LinearCase& c : kCases)
+  for (const LinearCase& c : kLinearCases)
     for (const bool bias : {false, true}) {
       std::vector<Operand> inputs{{"x", c.x()}, {"w", c.w()}};
       if (bias) inputs.push_back({.name = "bias", .shape = {c.outputs}, .dtype = DType::f32});
@@ -37,7 +37,7 @@ TEST(LinearTest, ForwardWithAndWithoutBias) {
 }
 
 TEST(LinearTest, Epilogue) {
-  for (const LinearCase& c : kCases)
+  for (const LinearCase& c : kLinearCases)
     for (const Activation activation : {Activation::identity, Activation::relu})
       check_op(
           {.slot = linear_forward,
@@ -61,7 +61,7 @@ TEST(LinearTest, Epilogue) {
 }
 
 TEST(LinearTest, BackwardInput) {
-  for (const LinearCase& c : kCases)
+  for (const LinearCase& c : kLinearCases)
     check_op({.slot = linear_backward_input,
               .inputs = {{"dy", c.y()}, {"w", c.w()}},
               .outputs = {{"dx", c.x()}},
@@ -71,7 +71,7 @@ TEST(LinearTest, BackwardInput) {
 }
 
 TEST(LinearTest, BackwardWeight) {
-  for (const LinearCase& c : kCases)
+  for (const LinearCase& c : kLinearCases)
     check_op({.slot = linear_backward_weight,
               .inputs = {{"x", c.x()}, {"dy", c.y()}},
               .outputs = {{"dw", c.w()}},

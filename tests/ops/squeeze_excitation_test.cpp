@@ -81,7 +81,7 @@ void backward(const SqueezeExcitationParams& params, Arrays& a) {
   weights(dz1, a["pooled"], a["dw1"], a["db1"]);
 }
 
-Operand f32(const char* name, const Shape& shape) {
+Operand f32_operand(const char* name, const Shape& shape) {
   return {.name = name, .shape = shape, .dtype = DType::f32};
 }
 
@@ -92,8 +92,15 @@ TEST(SqueezeExcitationTest, Forward) {
         const int64_t n = x[0], c = x[3];
         check_op({.slot = squeeze_excitation_forward,
                   .label = name(params.gate),
-                  .inputs = {{"x", x}, f32("w1", {q, c}), f32("b1", {q}), f32("w2", {c, q}), f32("b2", {c})},
-                  .outputs = {{"y", x}, f32("pooled", {n, c}), f32("z1", {n, q}), f32("z2", {n, c})},
+                  .inputs = {{"x", x},
+                             f32_operand("w1", {q, c}),
+                             f32_operand("b1", {q}),
+                             f32_operand("w2", {c, q}),
+                             f32_operand("b2", {c})},
+                  .outputs = {{"y", x},
+                              f32_operand("pooled", {n, c}),
+                              f32_operand("z1", {n, q}),
+                              f32_operand("z2", {n, c})},
                   .run =
                       [params](Context& context, Tensors& t) {
                         squeeze_excitation_forward(context, t["x"], t["w1"], t["b1"], t["w2"], t["b2"],
@@ -108,24 +115,27 @@ TEST(SqueezeExcitationTest, Backward) {
     for (const Shape& x : odd_images())
       for (const int64_t q : {1, 8, 40}) {
         const int64_t n = x[0], c = x[3];
-        check_op(
-            {.slot = squeeze_excitation_backward,
-             .label = name(params.gate),
-             .inputs = {{"x", x},
-                        {"dy", x},
-                        f32("w1", {q, c}),
-                        f32("w2", {c, q}),
-                        f32("pooled", {n, c}),
-                        f32("z1", {n, q}),
-                        f32("z2", {n, c})},
-             .outputs = {{"dx", x}, f32("dw1", {q, c}), f32("db1", {q}), f32("dw2", {c, q}), f32("db2", {c})},
-             .run =
-                 [params](Context& context, Tensors& t) {
-                   squeeze_excitation_backward(context, t["x"], t["dy"], t["w1"], t["w2"], t["pooled"],
-                                               t["z1"], t["z2"], params, t["dx"], t["dw1"], t["db1"],
-                                               t["dw2"], t["db2"]);
-                 },
-             .reference = [params](Arrays& a) { backward(params, a); }});
+        check_op({.slot = squeeze_excitation_backward,
+                  .label = name(params.gate),
+                  .inputs = {{"x", x},
+                             {"dy", x},
+                             f32_operand("w1", {q, c}),
+                             f32_operand("w2", {c, q}),
+                             f32_operand("pooled", {n, c}),
+                             f32_operand("z1", {n, q}),
+                             f32_operand("z2", {n, c})},
+                  .outputs = {{"dx", x},
+                              f32_operand("dw1", {q, c}),
+                              f32_operand("db1", {q}),
+                              f32_operand("dw2", {c, q}),
+                              f32_operand("db2", {c})},
+                  .run =
+                      [params](Context& context, Tensors& t) {
+                        squeeze_excitation_backward(context, t["x"], t["dy"], t["w1"], t["w2"], t["pooled"],
+                                                    t["z1"], t["z2"], params, t["dx"], t["dw1"], t["db1"],
+                                                    t["dw2"], t["db2"]);
+                      },
+                  .reference = [params](Arrays& a) { backward(params, a); }});
       }
 }
 
@@ -140,7 +150,10 @@ TEST(SqueezeExcitationTest, Gradients) {
                          {"b1", {4}, positive(-1, 1), DType::f32},
                          {"w2", {7, 4}, positive(-1, 1), DType::f32},
                          {"b2", {7}, positive(-1, 1), DType::f32}},
-              .outputs = {{"y", x}, f32("pooled", {2, 7}), f32("z1", {2, 4}), f32("z2", {2, 7})},
+              .outputs = {{"y", x},
+                          f32_operand("pooled", {2, 7}),
+                          f32_operand("z1", {2, 4}),
+                          f32_operand("z2", {2, 7})},
               .run =
                   [params](Context& context, Tensors& t) {
                     squeeze_excitation_forward(context, t["x"], t["w1"], t["b1"], t["w2"], t["b2"], params,

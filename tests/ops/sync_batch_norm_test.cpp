@@ -14,12 +14,12 @@ struct SyncForm {
   Activation activation;
   bool residual;
 };
-constexpr SyncForm kForms[] = {{Activation::identity, true},
-                               {Activation::relu, false},
-                               {Activation::relu, true},
-                               {Activation::hardswish, false}};
+constexpr SyncForm kSyncForms[] = {{Activation::identity, true},
+                                   {Activation::relu, false},
+                                   {Activation::relu, true},
+                                   {Activation::hardswish, false}};
 
-const std::vector<Shape>& images() {
+const std::vector<Shape>& sync_images() {
   static const std::vector<Shape> shapes{{3, 1, 1, 17}, {1, 7, 7, 3}, {3, 7, 1, 64}, {3, 31, 7, 17}};
   return shapes;
 }
@@ -45,7 +45,7 @@ void check_statistics(const Shape& x, const Fill& fill) {
 }
 
 TEST(SyncBatchNormTest, Statistics) {
-  for (const Shape& x : images()) {
+  for (const Shape& x : sync_images()) {
     check_statistics(x, outliers());
     check_statistics(x, offset(10000));
   }
@@ -117,8 +117,8 @@ std::vector<Operand> gradient_inputs(const Shape& x, const SyncForm& form) {
 }
 
 TEST(SyncBatchNormTest, BackwardSums) {
-  for (const SyncForm& form : kForms)
-    for (const Shape& x : images())
+  for (const SyncForm& form : kSyncForms)
+    for (const Shape& x : sync_images())
       check_op({.slot = sync_batch_norm_backward_sums,
                 .label = name(form.activation),
                 .inputs = gradient_inputs(x, form),
@@ -139,8 +139,8 @@ TEST(SyncBatchNormTest, BackwardSums) {
 }
 
 TEST(SyncBatchNormTest, BackwardInput) {
-  for (const SyncForm& form : kForms)
-    for (const Shape& x : images()) {
+  for (const SyncForm& form : kSyncForms)
+    for (const Shape& x : sync_images()) {
       std::vector<Operand> list = gradient_inputs(x, form);
       list.push_back(per_channel("count", x, positive(100, 1000)));
       list.push_back({.name = "sums", .shape = {2, x[-1]}, .dtype = DType::f32});
