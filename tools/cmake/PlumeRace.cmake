@@ -7,5 +7,6 @@ function(plume_instrument_kernels)
   else()
     list(APPEND flags --param=tsan-instrument-func-entry-exit=0 -Wno-tsan)
   endif()
-  set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "${flags}")
+  # A precompiled header of other options does not fit.
+  set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "${flags}" SKIP_PRECOMPILE_HEADERS ON)
 endfunction()
