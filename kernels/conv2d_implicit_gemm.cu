@@ -315,8 +315,8 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   }
 }
 
-void run_implicit_gemm_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
-                               const Epilogue& epilogue, Tensor& y) {
+void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                 const Epilogue& epilogue, Tensor& y) {
   const ConvSizes s(x, w, y, params);
   const simt::Launch launch{
       dim3(unsigned(ceil_div(s.out_pixels(), kTileRows)), unsigned(ceil_div(s.filters, kTileColumns))),
@@ -331,8 +331,8 @@ void run_implicit_gemm_forward(Context& context, const Tensor& x, const Tensor& 
   });
 }
 
-void run_implicit_gemm_backward_input(Context& context, const Tensor& dy, const Tensor& w,
-                                      const Conv2dParams& params, Tensor& dx) {
+void run_backward_input(Context& context, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
+                        Tensor& dx) {
   const ConvSizes s(dx, w, dy, params);
   const int64_t largest_class = s.images * ceil_div(s.height, s.stride) * ceil_div(s.width, s.stride);
   const simt::Launch launch{dim3(unsigned(ceil_div(largest_class, kTileRows)),
@@ -359,8 +359,8 @@ void launch_backward_weight(const Context& context, const T* x, const T* dy, con
     simt::launch<conv2d_backward_weight_tiled<T, false, Out>>(launch, x, dy, s, split.depth_per_slice, dw);
 }
 
-void run_implicit_gemm_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
-                                       const Conv2dParams& params, Tensor& dw) {
+void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, const Conv2dParams& params,
+                         Tensor& dw) {
   const ConvSizes s(x, dw, dy, params);
   const DepthSplit split(s.out_pixels(), ceil_div(s.filters, kTileRows) * ceil_div(s.patch(), kTileColumns));
   dispatch_floating(x.dtype(), [&](auto zero) {
@@ -376,26 +376,23 @@ void run_implicit_gemm_backward_weight(Context& context, const Tensor& x, const 
 }
 
 // Nothing may be empty; direct takes what is.
-bool fits_implicit_gemm_forward(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&,
-                                const Epilogue&, Tensor& y) {
+bool fits_forward(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&, const Epilogue&,
+                  Tensor& y) {
   return x.size() > 0 && w.size() > 0 && y.size() > 0;
 }
-bool fits_implicit_gemm_backward_input(const Context&, const Tensor& dy, const Tensor& w,
-                                       const Conv2dParams& params, Tensor& dx) {
+bool fits_backward_input(const Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
+                         Tensor& dx) {
   return dy.size() > 0 && w.size() > 0 && dx.size() > 0 && params.stride <= 16;
 }
-bool fits_implicit_gemm_backward_weight(const Context&, const Tensor& x, const Tensor& dy,
-                                        const Conv2dParams&, Tensor& dw) {
+bool fits_backward_weight(const Context&, const Tensor& x, const Tensor& dy, const Conv2dParams&,
+                          Tensor& dw) {
   return x.size() > 0 && dy.size() > 0 && dw.size() > 0;
 }
 
-const bool conv2d_implicit_gemm_registered =
-    conv2d_forward.add(kThisDevice,
-                       {{"implicit_gemm", fits_implicit_gemm_forward, run_implicit_gemm_forward}}) &&
-    conv2d_backward_input.add(kThisDevice, {{"implicit_gemm", fits_implicit_gemm_backward_input,
-                                             run_implicit_gemm_backward_input}}) &&
-    conv2d_backward_weight.add(kThisDevice, {{"implicit_gemm", fits_implicit_gemm_backward_weight,
-                                              run_implicit_gemm_backward_weight}});
+const bool registered =
+    conv2d_forward.add(kThisDevice, {{"implicit_gemm", fits_forward, run_forward}}) &&
+    conv2d_backward_input.add(kThisDevice, {{"implicit_gemm", fits_backward_input, run_backward_input}}) &&
+    conv2d_backward_weight.add(kThisDevice, {{"implicit_gemm", fits_backward_weight, run_backward_weight}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS
