@@ -8,7 +8,6 @@ set(PLUME_PRECOMPILED_TOOLS ${PLUME_PRECOMPILED_STANDARD} <filesystem> <fstream>
   <fmt/format.h> <nlohmann/json.hpp>)
 set(PLUME_PRECOMPILED_TESTS ${PLUME_PRECOMPILED_STANDARD} <gmock/gmock.h> <gtest/gtest.h>)
 set(PLUME_PRECOMPILED_OPS_TESTS ${PLUME_PRECOMPILED_TESTS} "${CMAKE_SOURCE_DIR}/tests/support/check_op.h")
-set(PLUME_PRECOMPILED_TOOLS_TESTS ${PLUME_PRECOMPILED_TESTS} <filesystem> <nlohmann/json.hpp>)
 set(PLUME_PRECOMPILED_BENCH ${PLUME_PRECOMPILED_STANDARD} "${CMAKE_SOURCE_DIR}/bench/support/slot_bench.h")
 
 # For what spends its time inside the library: optimised little or not at all (-O1, -O0), which compiles
