@@ -1,6 +1,6 @@
-# plume_kernel_sources(out name suffix): sources that include kernels/*.cu, for a compiler to compile: files above
-# 10 KB alone, the others by six, since most of a small one's time goes into the headers that it includes. So names
-# in their anonymous namespaces must differ; PLUME_TOGETHER=OFF compiles each alone.
+# plume_kernel_sources(out name suffix): sources that include kernels/*.cu, for a compiler to compile: files
+# above 10 KB alone, the others by six, since most of a small one's time goes into the headers that it includes.
+# So names in their anonymous namespaces must differ; PLUME_TOGETHER=OFF compiles each alone.
 function(plume_kernel_sources out name suffix)
   set(sources "")
   set(batch "")
