@@ -139,6 +139,15 @@ TEST(ProfileGpu, PredictsEveryRow) {
     EXPECT_LT(row["predicted_seconds_low"], row["predicted_seconds_high"]) << row["slot"];
   }
   EXPECT_EQ(launches, report["launches"]);
+  double of_kernels = 0, sectors_of_kernels = 0, sectors_of_rows = 0;
+  for (const tools::Json& kernel : report["kernels"]) {
+    of_kernels += kernel["launches"].get<double>();
+    sectors_of_kernels += kernel["sectors"].get<double>();
+    EXPECT_EQ(kernel["grid"].size(), 3u) << kernel["kernel"];
+  }
+  for (const tools::Json& row : report["rows"]) sectors_of_rows += row["sectors"].get<double>();
+  EXPECT_EQ(of_kernels, report["launches"]);
+  EXPECT_NEAR(sectors_of_kernels, sectors_of_rows, 1e-6 * sectors_of_rows);
   EXPECT_GT(launches, 50);
   EXPECT_NEAR(seconds + report["outside_seconds"].get<double>(), report["step_seconds"].get<double>(), 1e-9);
   EXPECT_GT(tools::parse_json_or_null(read_file(folder.file("t.json")))["traceEvents"].size(), 100u);

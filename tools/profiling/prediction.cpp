@@ -145,6 +145,7 @@ PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescrip
   pass.seconds += outside;
 
   report.request = request;
+  report.kernels = sum_by_kernel(counted.launches);
   report.machine = gpu.name + " (predicted)";
   report.predicted_for = gpu.name;
   report.unknown_registers = counted.unknown_registers;

@@ -10,6 +10,7 @@
 #include "engine/profiler/gpu_model.h"
 #include "engine/profiler/profiler.h"
 #include "tools/profiling/ceilings.h"
+#include "tools/profiling/kernel_sums.h"
 #include "tools/profiling/workload.h"
 
 namespace plume::tools {
@@ -53,6 +54,7 @@ struct ProfileReport {
   double low_seconds = 0, high_seconds = 0;
   size_t unknown_registers = 0;            // launches whose registers nobody told
   std::vector<RowPrediction> predictions;  // one for each row, or none
+  std::vector<KernelSum> kernels;
 };
 
 // Keeps the network and the measured passes, for the trace.

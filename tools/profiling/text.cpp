@@ -328,6 +328,7 @@ Json to_json(const ProfileReport& report, const Ceilings& ceilings) {
     j["prediction"] = {{"gpu", report.predicted_for},
                        {"step_seconds_low", report.low_seconds},
                        {"step_seconds_high", report.high_seconds}};
+  if (!report.predictions.empty()) j["kernels"] = to_json(report.kernels);
   const double all_launches = launches(profile);
   j["launches"] = all_launches < 0 ? Json(nullptr) : Json(all_launches);
   j["step_seconds"] = profile.step_seconds;
