@@ -105,7 +105,7 @@ std::vector<float> floats(const std::string& text) {
 }
 
 TEST(MixBatchTest, IsTorchvisions) {
-  std::ifstream file(PLUME_SOURCE_DIR "/tests/fixtures/mix_torchvision.txt");
+  std::ifstream file(fixture("mix_torchvision.txt"));
   int boxes = 0, batches = 0;
   for (std::string line; std::getline(file, line);) {
     const std::vector<std::string> parts = fields(line);

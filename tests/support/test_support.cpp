@@ -28,7 +28,8 @@ void write_file(const std::string& path, const std::string& bytes) {
 }
 
 std::string fixture(const std::string& name) {
-  return std::string(PLUME_SOURCE_DIR) + "/tests/fixtures/" + name;
+  const char* const moved = std::getenv("PLUME_SOURCE_DIR");
+  return std::string(moved ? moved : PLUME_SOURCE_DIR) + "/tests/fixtures/" + name;
 }
 
 }  // namespace plume::test
