@@ -80,10 +80,13 @@ function(plume_cuda_target_options target)
   # One CUDA runtime, inside the plug-in: nothing but the driver and the two libraries has to be found at run
   # time.
   set_target_properties(${target} PROPERTIES CUDA_RUNTIME_LIBRARY Static INSTALL_RPATH_USE_LINK_PATH ON)
+  set(kernel_werror "")
+  if(PLUME_WERROR)
+    set(kernel_werror -Werror=all-warnings -Xptxas=-warn-spills,-Werror)
+  endif()
   target_compile_options(${target} PRIVATE
-    $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo --expt-relaxed-constexpr -Werror=all-warnings>
-    $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-warn-spills,-Werror>
+    $<$<COMPILE_LANGUAGE:CUDA>:-lineinfo --expt-relaxed-constexpr ${kernel_werror}>
     # The host's side of a kernel only launches it.
     $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-march=x86-64-v3,-O1>
-    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Werror>)
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow ${plume_werror}>)
 endfunction()
