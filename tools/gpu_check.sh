@@ -59,6 +59,7 @@ mkdir -p "$work" "$out" || { echo "gpu_check: $out: cannot be made" >&2; exit 4;
 logs=$work/logs bin=$work/run
 rm -rf "$logs" && mkdir -p "$logs"
 : > "$logs/phases.tsv"
+[ "$rehearsal" = 1 ] || nvidia-smi -q > "$logs/machine.txt" 2>&1
 deadline=$((SECONDS + minutes * 60))
 commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 

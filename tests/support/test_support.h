@@ -21,7 +21,7 @@ class TemporaryFolder {
 
 std::string read_file(const std::string& path);
 void write_file(const std::string& path, const std::string& bytes);
-// tests/fixtures/<name>, of the sources that were built; PLUME_SOURCE_DIR names them where they lie elsewhere.
+// tests/fixtures/<name> of the sources that were built; PLUME_SOURCE_DIR names them where they have moved.
 std::string fixture(const std::string& name);
 
 }  // namespace plume::test

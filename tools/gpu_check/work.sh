@@ -4,8 +4,8 @@ need_python() { [ -n "$reporter" ] || { echo "no Python here"; exit 77; }; }
 
 smoke() {
   need_python
-  local options=()
-  [ "$rehearsal" = 0 ] || options=(--small)
+  local options=(--jobs "$jobs")
+  [ "$rehearsal" = 0 ] || options+=(--small)
   "$reporter" tools/gpu_check/smoke.py --bin "$bin" --fixtures "$work/bundle/fixtures" --work "$work/smoke" "${options[@]}"
 }
 
@@ -34,7 +34,7 @@ memcheck() {
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
   [ -n "$sanitizer" ] || { echo "no compute-sanitizer here"; exit 77; }
   "$sanitizer" --help 2>&1 | grep -q -- '--kernel-name ' || filter=(--kernel-regex kns=cuda_kernels)
-  shards memcheck "$sanitizer" --tool memcheck "${filter[@]}" --report-api-errors no --error-exitcode 9 \
+  shards memcheck "$sanitizer" --tool memcheck --target-processes all "${filter[@]}" --report-api-errors no --error-exitcode 9 \
     "$bin/ops_test" --device=cuda
 }
 
