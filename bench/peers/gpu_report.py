@@ -183,8 +183,8 @@ def main():
     lines += table(["phase", "result", "s"],
                    [[p["name"], p["status"] + (f"; {p['detail']}" if "detail" in p else ""), p["seconds"]] for p in phases])
     for p in phases:
-        if p["status"] not in ("ok", "skipped"):
-            lines += ["", f"The end of {p['name']}:", "", *["    " + line[:200] for line in p.get("log_end", [])[-8:]]]
+        if p.get("log_end"):
+            lines += ["", f"The end of {p['name']}:", "", *["    " + line[:200] for line in p["log_end"][-8:]]]
         for failure in p.get("tests", {}).get("failed", [])[:20]:
             lines += ["", f"- {p['name']}: {failure} failed"]
     if smoke:
