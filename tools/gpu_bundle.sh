@@ -68,7 +68,8 @@ LD_LIBRARY_PATH=$build/lib ldd "$work"/bin/* | awk '$2 == "=>" && $3 ~ /^\// { p
   done
 find "$work/bin" "$work/lib" -type f -exec strip --strip-unneeded {} + 2>/dev/null || true
 
-# Networks that have learnt a little, and the logits that the cpu device computes from them in f32.
+# Networks that have learnt a little, and the logits that the cpu device computes from them: in f32, and in half
+# precision, to know how far rounding alone moves them.
 run() {
   env OMP_NUM_THREADS="$jobs" LD_LIBRARY_PATH="$work/lib" "$work/bin/$1" --device cpu "${@:2}" > "$work/log" 2>&1 ||
     { tail -n 5 "$work/log" >&2; die "$1 failed"; }
@@ -79,8 +80,10 @@ for model in shufflenet_v2_x0_5 squeezenet1_1 mobilenet_v3_small; do
     --precise-bn 4 --quiet --out "$work/run-$model"
   mv "$work/run-$model/best.safetensors" "$work/fixtures/$model.weights.safetensors"
   rm -rf "$work/run-$model"
-  run evaluate --checkpoint "$work/fixtures/$model.weights.safetensors" --limit 32 --latency-seconds 0 \
-    --logits "$work/fixtures/$model.logits.safetensors"
+  for precision in f32 bf16 f16; do
+    run evaluate --checkpoint "$work/fixtures/$model.weights.safetensors" --precision $precision --limit 32 \
+      --latency-seconds 0 --logits "$work/fixtures/$model.logits-$precision.safetensors"
+  done
 done
 
 # What ncu should count, said beforehand: tools/gpu_check/counters.py asks for the same passes there.

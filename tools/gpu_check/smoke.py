@@ -95,13 +95,15 @@ def cuda_is_cpu(programs, work, run):
 def stored_logits(programs, work, weights, precision):
     started = time.time()
     logits = work / f"{weights.name}-{precision}.st"  # checks run side by side
-    expected = tensor(str(weights).replace(".weights.", ".logits."), "logits")
+    expected = tensor(str(weights).replace(".weights.", ".logits-f32."), "logits")
+    rounded = tensor(str(weights).replace(".weights.", f".logits-{precision}."), "logits")
     programs.run("evaluate", "--device", "cuda", "--checkpoint", weights, "--precision", precision, "--limit", 32,
                  "--latency-seconds", 0, "--logits", logits)
-    allowed = {"f32": 1e-3, "f16": 2e-2, "bf16": 1e-1}[precision]
+    # Half precision moves the logits of some networks far: a few times as far as it does on the cpu is no mistake.
+    allowed = max(1e-3, 3 * deviation(rounded, expected))
     found = deviation(tensor(logits, "logits"), expected)
     say(f"{weights.name.split('.')[0]} {precision}: stored logits", found <= allowed,
-        f"apart by {found:.2g} of {allowed:g}", started)
+        f"apart by {found:.2g} of {allowed:.2g}", started)
 
 
 def main():
