@@ -86,14 +86,15 @@ void check_split(std::string_view dataset, Split split, const std::vector<Split>
 }
 
 std::string to_line(const std::vector<LeftOut>& left_out) {
-  constexpr size_t kMost = 5;
-  std::string line;
-  for (size_t i = 0; i < std::min(left_out.size(), kMost); ++i)
-    line += message("{}{} {}", i > 0 ? ", " : "", left_out[i].count, left_out[i].kind);
-  int64_t more = 0;
-  for (size_t i = kMost; i < left_out.size(); ++i) more += left_out[i].count;
-  if (more > 0) line += message(" and {} others", more);
-  return line;
+  std::vector<std::string> kinds;
+  size_t files = 0;
+  for (const LeftOut& one : left_out) {
+    if (kinds.size() < kBriefNames)
+      kinds.push_back(message("{} {}", one.count, one.kind));
+    else
+      files += size_t(one.count);
+  }
+  return brief_list(kinds, "", kinds.size() + files);
 }
 
 std::string to_line(const DatasetDescription& d) {

@@ -60,7 +60,7 @@ struct DatasetDescription {
   std::vector<LeftOut> left_out;  // unreadable ones too
 };
 std::string to_line(const DatasetDescription& description);  // "val split, 4 images of d/val; left out: ..."
-std::string to_line(const std::vector<LeftOut>& left_out);   // "12 .webp, 3 .tif, 1 .txt"
+std::string to_line(const std::vector<LeftOut>& left_out);   // "12 .webp, 3 .tif, 1 .txt", brief
 
 // An image's pixels among those of its data set.
 struct ImagePlace {

@@ -48,14 +48,15 @@ std::string printable(std::string_view text) {
   return out;
 }
 
-std::string brief_list(const std::vector<std::string>& names, std::string_view quote) {
-  constexpr size_t kMost = 5;
+std::string brief_list(const std::vector<std::string>& names, std::string_view quote, size_t count,
+                       size_t most) {
+  const size_t shown = std::min(names.size(), most), all = std::max(names.size(), count);
   std::string out;
-  for (size_t i = 0; i < std::min(names.size(), kMost); ++i) {
+  for (size_t i = 0; i < shown; ++i) {
     if (i > 0) out += ", ";
     out.append(quote).append(printable(names[i])).append(quote);
   }
-  if (names.size() > kMost) out += " and " + std::to_string(names.size() - kMost) + " more";
+  if (all > shown) out += " and " + std::to_string(all - shown) + " more";
   return out;
 }
 

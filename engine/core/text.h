@@ -12,7 +12,11 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
 // Control characters as \n, \t or \x1b, so that a name from a disk stays on its line and steers no terminal.
 std::string printable(std::string_view text);
 
-// "'a', 'b', 'c', 'd', 'e' and 7 more": at most five names, printable, each between two of `quote`.
-std::string brief_list(const std::vector<std::string>& names, std::string_view quote = "'");
+inline constexpr size_t kBriefNames = 5;
+
+// "'a', 'b', 'c', 'd', 'e' and 7 more": at most `most` names, printable, each between two of `quote`. `names`
+// may be the first of `count`.
+std::string brief_list(const std::vector<std::string>& names, std::string_view quote = "'", size_t count = 0,
+                       size_t most = kBriefNames);
 
 }  // namespace plume

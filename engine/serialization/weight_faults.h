@@ -11,13 +11,11 @@ std::string some_names(const std::vector<std::string>& names, size_t count = 0);
 
 class WeightFaults {
  public:
-  static constexpr size_t kMostNames = 5;  // as brief_list() has it
-
   // `kind`: MissingTensor, UnexpectedTensor, ShapeMismatch or UnsupportedDtype.
   void add(const char* kind, const std::string& what);
   bool any() const { return !kinds_.empty(); }
   // Throws bad_input: "PATH: does not fit the model: MissingTensor (120): 'conv1.weight' and 119 more; HINT".
-  // Of all classes together at most five are named, of each at least one.
+  // Of all classes together at most kBriefNames are named, of each at least one.
   [[noreturn]] void fail(const std::string& path, const std::string& hint,
                          const std::string& verdict = "does not fit the model") const;
 

@@ -15,6 +15,11 @@ TEST(Text, NamesFromADiskStayOnTheirLine) {
   EXPECT_EQ(brief_list({"a"}), "'a'");
   EXPECT_EQ(brief_list({"a", "b", "c", "d", "e"}), "'a', 'b', 'c', 'd', 'e'");
   EXPECT_EQ(brief_list({"a", "b\n", "c", "d", "e", "f", "g"}), "'a', 'b\\n', 'c', 'd', 'e' and 2 more");
+  // The first of more, and fewer of them.
+  EXPECT_EQ(brief_list({"a", "b"}, "", 2), "a, b");
+  EXPECT_EQ(brief_list({"a", "b"}, "", 9), "a, b and 7 more");
+  EXPECT_EQ(brief_list({"a", "b", "c"}, "", 9, 2), "a, b and 7 more");
+  EXPECT_EQ(brief_list({"a", "b", "c"}, "'", 0, 1), "'a' and 2 more");
 }
 
 TEST(Error, EveryKindHasItsExitCode) {

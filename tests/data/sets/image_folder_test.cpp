@@ -115,14 +115,14 @@ TEST_F(ImageFolder, CountsByKindWhatIsLeftOut) {
   const ImageSource train = list(Split::train);
   EXPECT_EQ(train.files.size(), 9u);
   EXPECT_EQ(to_line(train.info.left_out),
-            "3 .webp, 2 other, 1 .tif, 1 .txt, 1 outside class folders and 1 others");
+            "3 .webp, 2 other, 1 .tif, 1 .txt, 1 outside class folders and 1 more");
   EXPECT_THAT(list(Split::val).info.left_out, IsEmpty());
 }
 
 TEST_F(ImageFolder, ManyKindsAreCountedTogether) {
   std::vector<LeftOut> kinds;
   for (const char* kind : {".a", ".b", ".c", ".d", ".e", ".f", ".g"}) kinds.push_back({kind, 2});
-  EXPECT_EQ(to_line(kinds), "2 .a, 2 .b, 2 .c, 2 .d, 2 .e and 4 others");
+  EXPECT_EQ(to_line(kinds), "2 .a, 2 .b, 2 .c, 2 .d, 2 .e and 4 more");
 }
 
 TEST_F(ImageFolder, LabelsAreTrainsByName) {
