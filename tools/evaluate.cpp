@@ -7,6 +7,7 @@
 
 #include "data/sets/registry.h"
 #include "engine/core/text.h"
+#include "engine/core/thread_pool.h"
 #include "engine/files/atomic_file.h"
 #include "models/registry.h"
 #include "tools/cli/json.h"
@@ -252,6 +253,7 @@ int run(tools::Flags& flags) {
   for (const char* key : {"split", "folder", "left_out"}) report[key] = described[key];
   report["device"] = name(device);
   report["device_name"] = backend(device).describe();
+  if (device == Device::cpu) report["cpu_threads"] = compute_threads();
   report["precision"] = name(precision);
   report["preprocessing"] = tools::to_json(how);
   report["height"] = height;

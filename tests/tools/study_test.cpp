@@ -25,6 +25,7 @@ using Words = std::vector<std::string>;
 // weights.
 const json kRecipe = {
     {"title", "A small <study>"},
+    {"about", "Of <drawn> shapes."},
     {"settings",
      {{"epochs", 1}, {"batch", 8}, {"limit-train", 20}, {"limit-test", 10}, {"warmup-epochs", 0}}},
     {"groups",
@@ -274,6 +275,11 @@ TEST_F(StudyTest, ABrowserShowsThePage) {
           EXPECT_NE(html.find(printed), std::string::npos) << id << " " << column["key"] << " " << printed;
         }
   }
+  EXPECT_THAT(text, HasSubstr("<p id=\"about\">Of &lt;drawn&gt; shapes.</p>"));
+  EXPECT_THAT(text, HasSubstr(" threads, 1 used (cpu, f32)"));
+  // Numbers are the paper's figures', and stand only where its values do.
+  EXPECT_EQ(text.find("Figure 6"), std::string::npos);
+  EXPECT_THAT(text, HasSubstr("<h3>Top-1 accuracy (%)</h3>"));
   for (const json& figure : r["figures"])
     EXPECT_THAT(text, HasSubstr(message("id=\"figure-{}\"", figure["id"].get<std::string>())));
   ASSERT_EQ(
@@ -325,6 +331,7 @@ TEST(StudyPlanTest, WhatNoRecipeHasIsRefusedByPlace) {
   };
   EXPECT_THAT(with("/titel", "x"), HasSubstr("nearest: 'title'"));
   EXPECT_THAT(with("/title", 3), HasSubstr("'title'"));
+  EXPECT_THAT(with("/about", 3), HasSubstr("'about'"));
   EXPECT_THAT(with("/latency_seconds", -1), HasSubstr("'latency_seconds' is no number from 0 to 3600"));
   EXPECT_THAT(with("/latency_seconds", "1"), HasSubstr("'latency_seconds'"));
   EXPECT_EQ(with("/latency_seconds", 0.25), "accepted");

@@ -109,7 +109,7 @@ function lines(text, most) {
   for (const word of text.split(" ")) {
     const last = all[all.length - 1];
     if (last && last.length + word.length >= most) all.push(word);
-    else all[all.length - 1] = last ? last + " " + word : word;
+    else all[all.length - 1] = last && !last.endsWith("-") ? last + " " + word : last + word;
   }
   return all;
 }
@@ -146,7 +146,8 @@ function barChart(figure) {
     labels[g].forEach((line, i) =>
       svg.append(shape("text", {x: middle, y: height - bottom + 16 + 13 * i, "text-anchor": "middle"}, line)));
   });
-  return figurePanel(figure, svg, figure.series.map((s) => s.name),
+  const title = figure.title + (figure.unit ? ` (${figure.unit})` : "");
+  return figurePanel({...figure, title}, svg, figure.series.map((s) => s.name),
     figure.series.some((s) => (s.paper || []).some(isNumber)));
 }
 
@@ -324,10 +325,11 @@ function head() {
   document.title = study.title;
   document.getElementById("title").textContent = study.title;
   const devices = study.devices.map((d) => `${d.name} (${d.device}, ${d.precision})`);
-  document.getElementById("about").textContent =
+  document.getElementById("about").textContent = study.about || "";
+  document.getElementById("measured").textContent =
     `Recipe ${study.recipe}. ` + (devices.length ? `Measured on ${devices.join("; ")}.` : "Nothing is measured yet.");
   const counts = study.counts, cards = document.getElementById("cards");
-  cards.append(card(`${counts.done} of ${counts.planned}`, "cells done"));
+  cards.append(card(`${counts.done} of ${counts.planned}`, "cells done: training runs"));
   if (counts.failed) cards.append(card(counts.failed, "failed", true));
   if (counts["weights missing"]) cards.append(card(counts["weights missing"], "not run: weights missing", true));
   if (counts["not run yet"]) cards.append(card(counts["not run yet"], "not run yet"));
@@ -337,8 +339,8 @@ function head() {
   const best = study.cells.filter((c) => c.state === "done" && !chance.has(c.id)).sort((a, b) => b.evaluation.top1 - a.evaluation.top1)[0];
   if (best) cards.append(card(`${(100 * best.evaluation.top1).toFixed(2)} %`, `best: ${best.network}, ${best.data_name}`));
   const chosen = study.selection || {};
-  if (chosen.validation) cards.append(card(chosen.validation, "cells chosen on validation images, tested once"));
-  if (chosen.test) cards.append(card(chosen.test, "chosen on the test images, which flatters them", true));
+  if (chosen.validation) cards.append(card(chosen.validation, "runs whose best epoch validation images chose; tested once"));
+  if (chosen.test) cards.append(card(chosen.test, "runs whose best epoch the test images chose, which flatters them", true));
   const minutes = study.cells.reduce((sum, c) => sum + (c.seconds || 0), 0) / 60;
   cards.append(card(minutes.toFixed(1), "minutes of training"));
 }

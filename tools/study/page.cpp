@@ -68,13 +68,15 @@ void fill(std::string& page, const std::string& mark, const std::string& content
 
 std::string report_as_markdown(const Json& report) {
   std::string out = message("# {}\n\n", report["title"].get<std::string>());
+  if (const std::string about = report.value("about", ""); !about.empty()) out += about + "\n\n";
   for (const Json& d : report["devices"])
     out += message("Measured on {} ({}), {}.\n", d["name"].get<std::string>(), d["device"].get<std::string>(),
                    d["precision"].get<std::string>());
   const Json& counts = report["counts"];
-  out += message("{} of {} cells are done, {} failed, {} lack weights, {} are still to be run.\n\n",
-                 counts["done"].get<int>(), counts["planned"].get<int>(), counts["failed"].get<int>(),
-                 counts["weights missing"].get<int>(), counts["not run yet"].get<int>());
+  out += message(
+      "{} of {} cells (training runs) are done, {} failed, {} lack weights, {} are still to be run.\n\n",
+      counts["done"].get<int>(), counts["planned"].get<int>(), counts["failed"].get<int>(),
+      counts["weights missing"].get<int>(), counts["not run yet"].get<int>());
   if (const size_t cells = report["chance"].size())
     out += message(
         "**{} cell{} at chance: no better than guessing. Train longer, on more images, or at another "

@@ -139,9 +139,10 @@ class Planner {
       : reader_(source), selection_(selection) {}
 
   StudyPlan plan(const Json& recipe, const std::string& source) {
-    reader_.only(recipe, "recipe", {"title", "latency_seconds", "settings", "overrides", "groups"});
+    reader_.only(recipe, "recipe", {"title", "about", "latency_seconds", "settings", "overrides", "groups"});
     plan_.recipe = source;
     plan_.title = reader_.text(recipe, "title", "recipe");
+    if (recipe.contains("about")) plan_.about = reader_.text(recipe, "about", "recipe");
     if (recipe.contains("latency_seconds")) {
       const Json& seconds = recipe["latency_seconds"];
       if (!seconds.is_number() || seconds < 0.0 || seconds > kMostLatencySeconds)

@@ -2,6 +2,7 @@
 //
 // A recipe is a JSON file (tools/recipes/study-*.json):
 //   {"title": "...",
+//    "about": "...",                                            stands below the title; may be left out
 //    "latency_seconds": 2,                                      of timing per cell and batch size
 //    "settings": {"epochs": 50, "optimizer": "adam"},           flags of `train` for every cell
 //    "overrides": [{"when": {"start": "pretrained"}, "settings": {"lr": 0.0003}}],
@@ -40,7 +41,7 @@ struct StudyGroup {
 inline constexpr double kMostLatencySeconds = 3600;
 
 struct StudyPlan {
-  std::string recipe, title;
+  std::string recipe, title, about;
   double latency_seconds = 2;
   std::vector<StudyCell> cells;
   std::vector<StudyGroup> groups;

@@ -69,7 +69,10 @@ Json devices(const StudyResults& results) {
   for (const CellResult& cell : results.cells()) {
     if (!done(cell)) continue;
     const Json& e = cell["evaluation"];
-    const Json one = {{"name", e.value("device_name", "")},
+    // The machine's threads are in its name, but a study may use fewer.
+    const std::string used =
+        e.contains("cpu_threads") ? message(", {} used", e["cpu_threads"].get<int>()) : "";
+    const Json one = {{"name", e.value("device_name", "") + used},
                       {"device", e.value("device", "")},
                       {"precision", e.value("precision", "")}};
     if (std::find(all.begin(), all.end(), one) == all.end()) all.push_back(one);
@@ -109,6 +112,7 @@ Json study_report(const StudyPlan& plan, const std::vector<CellResult>& cell_res
   const StudyResults results(plan, cell_results);
   Json r;
   r["title"] = plan.title;
+  r["about"] = plan.about;
   r["recipe"] = fs::path(plan.recipe).filename().string();
   r["devices"] = devices(results);
   r["counts"] = counts(results);

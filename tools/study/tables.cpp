@@ -1,5 +1,6 @@
 #include "tools/study/tables.h"
 
+#include <algorithm>
 #include <map>
 
 #include "engine/core/error.h"
@@ -247,8 +248,12 @@ Json cells_table(const StudyResults& results) {
                       number_column("macro_f1", "macro F1", 4),
                       text_column("selected_on", "selected on"),
                       number_column("epochs", "epochs", 0),
-                      number_column("minutes", "training", 1, "min"),
-                      text_column("error", "what went wrong")};
+                      number_column("minutes", "training", 1, "min")};
+  const auto went_wrong = [](const CellResult& cell) {
+    return cell.is_object() && !cell.value("error", "").empty();
+  };
+  if (std::any_of(results.cells().begin(), results.cells().end(), went_wrong))
+    table["columns"].push_back(text_column("error", "what went wrong"));
   table["rows"] = Json::array();
   for (size_t i = 0; i < results.plan().cells.size(); ++i) {
     const CellFigures f(results.cells()[i]);
