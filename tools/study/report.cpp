@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "engine/core/error.h"
 #include "tools/study/figures.h"
 #include "tools/study/paper.h"
 #include "tools/study/results.h"
