@@ -86,7 +86,7 @@ for model in shufflenet_v2_x0_5 squeezenet1_1 mobilenet_v3_small; do
   done
 done
 
-# What ncu should count, said beforehand: tools/gpu_check/counters.py asks for the same passes there.
+# What ncu should count, said beforehand: tools/profiling/gpu_check/counters.py asks for the same passes there.
 if [ -n "$predictions" ]; then
   cp "$predictions"/*.json "$work/predictions/" || die "$predictions has no predictions" 2
 else

@@ -73,9 +73,9 @@ done
 [ -n "$reporter" ] || echo "gpu_check: no Python, so no report; logs are in $logs" >&2
 [ -n "$torch_python" ] || echo "gpu_check: no PyTorch here"
 
-source tools/gpu_check/phases.sh
-source tools/gpu_check/machine.sh
-source tools/gpu_check/work.sh
+source tools/profiling/gpu_check/phases.sh
+source tools/profiling/gpu_check/machine.sh
+source tools/profiling/gpu_check/work.sh
 # timeout runs a program, not a function: each phase is a shell of its own that has these.
 export rehearsal deps build work bin logs jobs capability torch_python reporter bundle
 export -f unpack_bundle build_here make_runners gpu_library_folders python_package_folders need_python shards smoke \

@@ -54,7 +54,7 @@ class Torch:
         self.args, self.process = args, None
 
     def start(self):
-        script = pathlib.Path(__file__).resolve().parents[2] / "bench/peers/torch_cuda.py"
+        script = pathlib.Path(__file__).resolve().parents[3] / "bench/peers/torch_cuda.py"
         command = [self.args.python, str(script), "--serve", "--seconds", str(self.args.seconds), "--dtype", self.args.dtype]
         if self.args.small:
             command += ["--device", "cpu"]

@@ -6,7 +6,7 @@ smoke() {
   need_python
   local options=(--jobs "$jobs")
   [ "$rehearsal" = 0 ] || options+=(--small)
-  "$reporter" tools/gpu_check/smoke.py --bin "$bin" --fixtures "$work/bundle/fixtures" --work "$work/smoke" "${options[@]}"
+  "$reporter" tools/profiling/gpu_check/smoke.py --bin "$bin" --fixtures "$work/bundle/fixtures" --work "$work/smoke" "${options[@]}"
 }
 
 # shards NAME COMMAND...: ops_test in shards at once, each with a log that grows test by test.
@@ -43,7 +43,7 @@ networks() {
   local options=(--seconds 0.3)
   [ "$rehearsal" = 0 ] || options=(--small)
   [ -z "$torch_python" ] || options+=(--python "$torch_python")
-  "$reporter" tools/gpu_check/networks.py --time-model "$bin/time_model" --budget "$phase_seconds" "${options[@]}"
+  "$reporter" tools/profiling/gpu_check/networks.py --time-model "$bin/time_model" --budget "$phase_seconds" "${options[@]}"
 }
 
 # Where the time of a recorded training step goes, kernel by kernel, and how far the sum is from the step.
@@ -63,7 +63,7 @@ counters() {
   need_python
   local options=()
   [ "$rehearsal" = 0 ] || options=(--pretend)
-  "$reporter" tools/gpu_check/counters.py --predictions "$work/bundle/predictions" --time-model "$bin/time_model" \
+  "$reporter" tools/profiling/gpu_check/counters.py --predictions "$work/bundle/predictions" --time-model "$bin/time_model" \
     --work "$logs" "${options[@]}"
 }
 
