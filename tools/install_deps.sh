@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Installs what the build needs from Debian's packages, and only what is missing.
 #
-#   install_deps.sh [--tests]    --tests: also what single tests want: Chromium to look at the study's page,
-#                                clang-format to hold the sources to their format
+#   install_deps.sh [--tests | --aarch64]
+#     --tests: also what single tests want: Chromium to look at the study's page, clang-format to hold the
+#     sources to their format; --aarch64: also what tools/test.sh --aarch64 wants
 set -euo pipefail
 
 packages=(g++ cmake ninja-build ccache pkg-config libdnnl-dev libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev
           nlohmann-json3-dev libfmt-dev libstb-dev libjpeg62-turbo-dev libspng-dev libopenmpi-dev
           openmpi-bin)
 [ "${1:-}" = "--tests" ] && packages+=(chromium clang-format-14)
+[ "${1:-}" = "--aarch64" ] && packages+=(g++-aarch64-linux-gnu qemu-user)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

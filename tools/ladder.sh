@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # A slot's ladder in figures: what each variant asks of memory, and its predicted time, for one call of a
-# network. Wants a build with counters (cmake --preset cpu -DPLUME_COUNTERS=ON).
+# network. Wants a build with counters (cmake --preset counters).
 #
 # usage: tools/ladder.sh slot [flags of profile]
 #   tools/ladder.sh depthwise_conv2d.forward --model mobilenet_v3_small --batch 8 --shape 14x14x96
-#   PROFILE=...   the program (build/cpu/bin/profile)      GPU=...   h100, a100, ... or a file
+#   PROFILE=...   the program (build/counters/bin/profile)      GPU=...   h100, a100, ... or a file
 # Exit status: 0; 2 wrong usage, or no variant could be shown.
 set -u -o pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-PROFILE=${PROFILE:-$root/build/cpu/bin/profile}
+PROFILE=${PROFILE:-$root/build/counters/bin/profile}
 GPU=${GPU:-h100}
 if [ $# -lt 1 ] || [ ! -x "$PROFILE" ]; then
   echo "ladder: expected a slot, and $PROFILE" >&2

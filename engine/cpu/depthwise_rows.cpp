@@ -15,7 +15,7 @@ namespace {
 constexpr int kLanes = 8;
 constexpr float kZeros[kLanes] = {};
 
-DepthwiseRowKernel* row_kernel(int filter, int stride, int columns, int64_t channels) {
+DepthwiseRowKernel* row_kernel(int filter, int stride, int columns, [[maybe_unused]] int64_t channels) {
 #if defined(__x86_64__)
   if (has_avx512() && channels >= 16) return depthwise_row_avx512(filter, stride, columns);
 #endif

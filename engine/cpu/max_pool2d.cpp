@@ -33,7 +33,7 @@ void run_columns(Context&, const Tensor& x, const MaxPool2dParams& params, Tenso
   const int64_t line = x.dim(2) * x.dim(3), out_line = y.dim(2) * y.dim(3);
   const float* in = x.data<float>();
   float* out = y.data<float>();
-  const bool wide = has_avx512() && x.dim(3) >= 16;
+  [[maybe_unused]] const bool wide = has_avx512() && x.dim(3) >= 16;
   parallel_for(y.dim(0) * out_height, row_grain(out_line), [&](int64_t begin, int64_t end) {
     const auto columns = std::make_unique_for_overwrite<float[]>(size_t(line));
     for (int64_t row = begin; row < end; ++row) {

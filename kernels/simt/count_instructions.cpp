@@ -48,7 +48,7 @@ double instructions_of_piece(uint64_t pc, const std::set<uint64_t>& ends, const 
 }  // namespace
 
 void Counter::estimate_instructions() {
-  const auto& nodes = lockstep_.nodes();
+  [[maybe_unused]] const auto& nodes = lockstep_.nodes();
   constexpr double kPiece = 4;  // where the code cannot be read
 #if defined(__x86_64__)
   std::set<uint64_t> ends, reports;

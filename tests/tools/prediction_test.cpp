@@ -117,7 +117,7 @@ TEST(ProfileGpu, PredictsEveryRow) {
                                                  "--svg",           folder.file("p")});
   if (!kernel_counter(Device::simt).counts_memory()) {
     EXPECT_NE(result.code, 0);
-    EXPECT_THAT(result.err, HasSubstr("configure with -DPLUME_COUNTERS=ON"));
+    EXPECT_THAT(result.err, HasSubstr("cmake --preset counters"));
     return;
   }
   ASSERT_EQ(result.code, 0) << result.err;

@@ -11,7 +11,13 @@ set(plume_werror "")
 if(PLUME_WERROR)
   set(plume_werror -Werror)
 endif()
-set(PLUME_ARCH "x86-64-v3" CACHE STRING "-march of host code; empty for the compiler's default")
+
+# Every aarch64 processor has NEON, of which the compiler's default makes use.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(PLUME_ARCH "x86-64-v3" CACHE STRING "-march of host code; empty for the compiler's default")
+else()
+  set(PLUME_ARCH "" CACHE STRING "-march of host code; empty for the compiler's default")
+endif()
 
 function(plume_target_options target)
   target_compile_options(${target} PRIVATE

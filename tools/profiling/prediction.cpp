@@ -77,7 +77,7 @@ std::vector<const CountedLaunch*> CountedPass::of_call(size_t call) const {
 CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, const CountRequest& how) {
   const KernelCounter& counter = kernel_counter(Device::simt);
   PLUME_CHECK(counter.counts_memory(),
-              "--gpu: the simt device of this build does not count; configure with -DPLUME_COUNTERS=ON");
+              "--gpu: the simt device of this build does not count; one that does: cmake --preset counters");
   std::map<std::string, CompiledKernel> compiled;
   if (!how.kernel_report.empty()) compiled = read_kernel_report(how.kernel_report, how.arch);
   CountedPass pass;
