@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs all tests: the unit and simt tests under the address and
-# undefined-behaviour sanitizers, what holds the kernels to their memory traffic in a build that counts it, and
-# everything, with CUDA when a toolkit is there (no GPU needed).
+# Installs what is missing, builds, and runs all tests: with CUDA when a toolkit is there (no GPU needed), and
+# the unit and simt tests once more under the address and undefined-behaviour sanitizers.
 #
 #   tools/test.sh
+#   tools/test.sh --counters
 #   tools/test.sh --aarch64 [CTEST ARGUMENTS ...]
 #
+# --counters holds the kernels to their memory traffic, in a build that counts it (kernels/debts.txt).
 # --aarch64 cross-builds everything for 64-bit ARM and runs the unit and simt tests under qemu-user: it shows
 # that nothing depends on x86, not how fast it is. The libraries for it come from Debian into
 # build/aarch64-deps; oneDNN, MPI, libjpeg-turbo and libspng are left out, so that the plain paths run.
@@ -23,11 +24,19 @@ test_aarch64() {
   OMP_NUM_THREADS=1 ctest --preset aarch64 -j "$jobs" -L 'unit|simt' "$@"
 }
 
+test_counters() {
+  tools/install_deps.sh
+  cmake --preset counters >/dev/null
+  cmake --build --preset counters -j "$jobs" --target profile tools_tests
+  OMP_NUM_THREADS=1 ctest --preset counters -j "$jobs" -R '^(kernel_gates_test|prediction_test)$'
+}
+
 case "${1:-}" in
   "") ;;
+  --counters) test_counters; exit ;;
   --aarch64) shift; test_aarch64 "$@"; exit ;;
   -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
-  *) echo "test: unknown flag '$1'; --aarch64" >&2; exit 2 ;;
+  *) echo "test: unknown flag '$1'; --counters, --aarch64" >&2; exit 2 ;;
 esac
 
 tools/install_deps.sh --tests
@@ -38,11 +47,6 @@ echo "== sanitizers =="
 cmake --preset asan >/dev/null
 cmake --build --preset asan -j "$jobs" --target small_tests
 OMP_NUM_THREADS=1 ctest --preset asan -j "$jobs" -L 'unit|simt'
-
-echo "== counters =="
-cmake --preset counters >/dev/null
-cmake --build --preset counters -j "$jobs" --target profile tools_tests
-OMP_NUM_THREADS=1 ctest --preset counters -j "$jobs" -R '^(kernel_gates_test|prediction_test)$'
 
 echo "== $preset =="
 cmake --preset "$preset"
