@@ -21,7 +21,7 @@ test_aarch64() {
     tools/bundle_deps.sh --out build/aarch64-deps --arch arm64 --without-onednn
   cmake --preset aarch64 >/dev/null
   cmake --build --preset aarch64 -j "$jobs"
-  OMP_NUM_THREADS=1 ctest --preset aarch64 -j "$jobs" -L 'unit|simt' "$@"
+  PLUME_EMULATED=1 OMP_NUM_THREADS=1 ctest --preset aarch64 -j "$jobs" -L 'unit|simt' "$@"
 }
 
 test_counters() {

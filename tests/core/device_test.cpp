@@ -13,6 +13,7 @@
 #include "engine/core/error.h"
 #include "engine/core/tensor.h"
 #include "engine/memory/allocator.h"
+#include "tests/support/test_support.h"
 
 namespace plume::test::device_test {
 namespace {
@@ -57,6 +58,7 @@ TEST(DeviceTest, StartLoadsNoGpuLibrary) {
 }
 
 TEST(DeviceTest, NoProgramLinksAGpuLibrary) {
+  if (is_emulated()) GTEST_SKIP() << "ldd reads no programs of another architecture";
   const std::string own = std::filesystem::read_symlink("/proc/self/exe");
   int seen = 0;
   for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(own).parent_path())) {
@@ -93,6 +95,7 @@ TEST(DeviceTest, WithoutAGpuTheCudaDeviceSaysWhyInOneLine) {
 }
 
 TEST(DeviceTest, PlugInThatCannotBeOpenedIsAReasonNotACrash) {
+  if (is_emulated()) GTEST_SKIP() << "starts a program";
   const std::string own = std::filesystem::read_symlink("/proc/self/exe");
   const std::string said = output_of("PLUME_CUDA_PLUGIN=/nowhere.so '" + own +
                                      "' --gtest_filter=DeviceTest.WithoutAGpuTheCudaDeviceSaysWhyInOneLine");

@@ -13,6 +13,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "tests/support/test_support.h"
+
 namespace plume::thread_pool_test {
 namespace {
 
@@ -136,6 +138,7 @@ TEST(ThreadPoolTest, AForkedChildStartsThreadsOfItsOwn) {
 #if defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "the sanitizer forbids threads after a fork";
 #endif
+  if (test::is_emulated()) GTEST_SKIP() << "the emulator forbids threads after a fork";
   run_shared(ThreadPool::shared(), 8, 2, [](int64_t) {});
   const pid_t child = fork();
   if (child == 0) {

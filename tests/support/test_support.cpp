@@ -32,4 +32,6 @@ std::string fixture(const std::string& name) {
   return std::string(moved ? moved : PLUME_SOURCE_DIR) + "/tests/fixtures/" + name;
 }
 
+bool is_emulated() { return std::getenv("PLUME_EMULATED") != nullptr; }
+
 }  // namespace plume::test

@@ -23,5 +23,8 @@ std::string read_file(const std::string& path);
 void write_file(const std::string& path, const std::string& bytes);
 // tests/fixtures/<name> of the sources that were built; PLUME_SOURCE_DIR names them where they have moved.
 std::string fixture(const std::string& name);
+// Tests run under a user-mode emulator (PLUME_EMULATED is set, by tools/test.sh), which starts no programs of
+// its architecture and no threads after a fork.
+bool is_emulated();
 
 }  // namespace plume::test
