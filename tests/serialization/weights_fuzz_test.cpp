@@ -4,7 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <random>
 
@@ -13,6 +12,7 @@
 #include "engine/serialization/state_dict.h"
 #include "tests/serialization/tiny_net.h"
 #include "tests/serialization/torch_writer.h"
+#include "tests/support/fuzz.h"
 #include "tests/support/test_support.h"
 
 namespace plume::weights_fuzz_test {
@@ -20,11 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
-
-uint64_t number_from(const char* variable, uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
 
 // Flips, overwrites, inserts, removes, repeats and exchanges bytes; now and then puts in an opcode or a
 // number that readers trip over.
@@ -98,8 +93,8 @@ bool taken(const Read& read) {
 
 class Fuzz : public testing::Test {
  protected:
-  const uint64_t runs_ = number_from("PLUME_FUZZ_RUNS", 1000);
-  Mutator mutate_{number_from("PLUME_FUZZ_SEED", 1)};
+  const uint64_t runs_ = test::fuzz_runs(1000);
+  Mutator mutate_{test::fuzz_seed()};
 };
 
 // In an order that does not depend on the file system.

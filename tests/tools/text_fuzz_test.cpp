@@ -1,9 +1,8 @@
 // Damaged lists, labels, descriptions and settings: each reader takes them or throws bad_input or usage with
 // a message. As many of each as PLUME_FUZZ_RUNS says; worth running under the sanitizers.
-#include <cstdlib>
-
 #include "data/sets/image_source.h"
 #include "engine/core/random.h"
+#include "tests/support/fuzz.h"
 #include "tests/tools/training_run.h"
 #include "tools/cli/json.h"
 #include "tools/cli/preprocessing.h"
@@ -11,11 +10,6 @@
 
 namespace plume::test::text_fuzz_test {
 namespace {
-
-int wanted_runs() {
-  const char* wanted = std::getenv("PLUME_FUZZ_RUNS");
-  return wanted ? std::atoi(wanted) : 500;
-}
 
 // Changes bytes, puts in what readers of text trip over, takes away and repeats.
 class TextMutator {
@@ -72,13 +66,13 @@ class TextMutator {
   }
 
  private:
-  RandomSequence random_{uint64_t(wanted_runs()), 7};
+  RandomSequence random_{fuzz_seed(), 7};
 };
 
 // Calls read(i) for each run, which reads something damaged. Neither all nor none of it may be refused: then
 // nothing would be tested.
 void expect_read_or_refused(const std::function<void()>& read) {
-  const int runs = wanted_runs();
+  const int runs = int(fuzz_runs(500));
   int good = 0;
   for (int i = 0; i < runs; ++i) try {
       read();

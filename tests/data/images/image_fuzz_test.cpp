@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "data/images/image.h"
 #include "data/images/image_format.h"
@@ -11,6 +10,7 @@
 #include "engine/core/error.h"
 #include "engine/core/random.h"
 #include "engine/serialization/safetensors.h"
+#include "tests/support/fuzz.h"
 #include "tests/support/test_support.h"
 
 namespace plume::data::image_fuzz_test {
@@ -107,11 +107,10 @@ class Mutator {
 };
 
 void expect_images_or_refusals(ImageFormat format) {
-  const char* wanted = std::getenv("PLUME_FUZZ_RUNS");
-  const int runs = wanted ? std::atoi(wanted) : 800;
+  const int runs = int(test::fuzz_runs(800));
   const std::vector<File> files = small_files(format);
   ASSERT_GT(files.size(), 5u);
-  Mutator mutator(files, wanted ? uint64_t(runs) : 1);
+  Mutator mutator(files, test::fuzz_seed());
   int read = 0, refused = 0;
   for (int i = 0; i < runs; ++i) {
     const File file = mutator.next();
