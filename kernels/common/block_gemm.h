@@ -306,22 +306,13 @@ template <class T>
 __device__ __forceinline__ void finish_pair(const EpilogueView<T>& finish, float first, float second,
                                             int channel, int valid, int64_t at, bool even, T* y) {
   if (valid <= 0) return;
-  if (finish.scale) {
-    const auto scale = load_pair(finish.scale + channel, valid, even);
-    first *= scale[0];
-    second *= scale[1];
-  }
-  if (finish.shift) {
-    const auto shift = load_pair(finish.shift + channel, valid, even);
-    first += shift[0];
-    second += shift[1];
-  }
-  if (finish.residual) {
-    const auto residual = load_pair(finish.residual + at, valid, even);
-    first += residual[0];
-    second += residual[1];
-  }
-  store_pair(y + at, activate(finish.activation, first), activate(finish.activation, second), valid, even);
+  float values[2] = {first, second};
+  finish_values(finish, values, channel, at, [&](const auto* from, float(&to)[2]) {
+    const auto pair = load_pair(from, valid, even);
+    to[0] = pair[0];
+    to[1] = pair[1];
+  });
+  store_pair(y + at, values[0], values[1], valid, even);
 }
 
 }  // namespace plume::PLUME_KERNELS
