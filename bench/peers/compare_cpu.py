@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """plume against PyTorch, ONNX Runtime, OpenVINO, ncnn and LiteRT on this machine's CPU, interleaved.
 
-    compare_cpu.py --build build/cpu [--rounds 5] [--seconds 3] [--workload inference:224:1 ...] [--model resnet18 ...]
+    compare_cpu.py --build build/cpu [--rounds 5] [--seconds 3] [--add] [--workload inference:224:1 ...] [--model resnet18 ...]
 
 Every round runs each contender once, one process at a time and one after the other, so that a noisy minute touches all
 of them. A contender that took half as long again as its fastest rival in the first round is not run in the others, and
@@ -125,6 +125,36 @@ def markdown(report):
     return "\n".join(lines) + "\n"
 
 
+def report_to_add_to(args, out):
+    fresh = {"machine": machine_name(), "threads": args.threads, "rounds": args.rounds,
+             "seconds": args.seconds, "versions": {}, "rows": [], "left_out": []}
+    if not args.add or not (out / "cpu.json").exists():
+        return fresh
+    found = json.loads((out / "cpu.json").read_text())
+    for key in ("machine", "threads", "rounds", "seconds"):
+        if found[key] != fresh[key]:
+            sys.exit(f"compare_cpu: {out}/cpu.json: {key} {found[key]}, now {fresh[key]}: not to be added to")
+    return found
+
+
+def add(report, comparison):
+    """In place of an earlier row of the same network and workload, in the usual order."""
+    def same(row):
+        return row["model"] == comparison.model and row["workload"] == comparison.workload
+    for part in ("rows", "left_out"):
+        report[part] = [row for row in report[part] if not same(row)]
+    report["rows"].append(comparison.row())
+    order = {model: i for i, model in enumerate(MODELS)}
+
+    def place(row):
+        mode, size, batch = row["workload"].split(":")
+        return order.get(row["model"], len(order)), mode, -int(size), int(batch)
+
+    report["rows"].sort(key=place)
+    report["versions"].update(comparison.versions)
+    report["left_out"] += comparison.left_out
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--build", default="build/cpu", help="build folder with bin/time_model")
@@ -133,6 +163,7 @@ def main():
     parser.add_argument("--peer", action="append", choices=list(PEERS), help="default: all of them; may be repeated")
     parser.add_argument("--model", action="append", help="network; may be repeated (default: the five)")
     parser.add_argument("--workload", action="append", help="mode:size:batch; may be repeated")
+    parser.add_argument("--add", action="store_true", help="keep the other rows of an earlier report")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="per contender and round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -143,8 +174,8 @@ def main():
         print(f"compare_cpu: {args.build}/bin/time_model: not built (cmake --build {args.build} --target time_model)",
               file=sys.stderr)
         return 3
-    report = {"machine": machine_name(), "threads": args.threads, "rounds": args.rounds, "seconds": args.seconds,
-              "versions": {}, "rows": [], "left_out": []}
+    out = pathlib.Path(args.out) if args.out else ROOT / "bench" / "results" / machine_name()
+    report = report_to_add_to(args, out)
     for model in args.model or MODELS:
         for workload in args.workload or USUAL:
             comparison = Comparison(args, model, workload)
@@ -156,13 +187,10 @@ def main():
             except RuntimeError as error:
                 print(f"compare_cpu: {model} {workload}: {error}", file=sys.stderr)
                 return 5
-            report["rows"].append(comparison.row())
-            report["versions"].update(comparison.versions)
-            report["left_out"] += comparison.left_out
-    out = pathlib.Path(args.out) if args.out else ROOT / "bench" / "results" / report["machine"]
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "cpu.json").write_text(json.dumps(report, indent=1) + "\n")
-    (out / "cpu.md").write_text(markdown(report))
+            add(report, comparison)
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "cpu.json").write_text(json.dumps(report, indent=1) + "\n")
+            (out / "cpu.md").write_text(markdown(report))
     print(markdown(report), end="")
     return 0
 
