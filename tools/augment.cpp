@@ -35,16 +35,12 @@ struct Request {
 // As the programs that train call them.
 const std::vector<std::string> kPolicies{"none", "cifar10", "imagenet", "randaugment", "trivialaugment"};
 
-data::Policy policy_of(const std::string& text) {
-  return data::parse_policy((text == "cifar10" || text == "imagenet" ? "autoaugment_" : "") + text);
-}
-
 data::AugmentParams augment_params(const Request& r, const data::Dataset& dataset,
                                    const data::Preprocessing& how) {
   data::AugmentParams p = data::training_augmentation(how, dataset, {r.crop_padding, r.random_resized_crop});
   p.seed = uint64_t(r.seed);
   p.flip = !r.no_flip;
-  p.policy = {policy_of(r.auto_augment), r.randaugment_ops, r.randaugment_magnitude};
+  p.policy = {data::parse_policy(r.auto_augment), r.randaugment_ops, r.randaugment_magnitude};
   p.erasing = r.erasing;
   return p;
 }

@@ -97,7 +97,7 @@ std::vector<std::string> policy_names() { return {kPolicyNames, kPolicyNames + k
 
 Policy parse_policy(std::string_view text) {
   for (int i = 0; i < kPolicies; ++i)
-    if (text == kPolicyNames[i]) return Policy(i);
+    if (text == kPolicyNames[i] || "autoaugment_" + std::string(text) == kPolicyNames[i]) return Policy(i);
   std::string all;
   for (const char* one : kPolicyNames) all += (all.empty() ? "" : ", ") + std::string(one);
   fail(ErrorKind::usage, "'{}' is not an augmentation policy: {}", text, all);

@@ -13,7 +13,8 @@ namespace plume::data {
 
 enum class Policy : uint8_t { none, autoaugment_cifar10, autoaugment_imagenet, randaugment, trivialaugment };
 const char* name(Policy policy);
-Policy parse_policy(std::string_view text);  // throws usage
+// A name, of which AutoAugment's may go without "autoaugment_". Throws usage.
+Policy parse_policy(std::string_view text);
 std::vector<std::string> policy_names();
 
 struct PolicyParams {

@@ -27,6 +27,11 @@ std::string heading(const Json& column) {
   return unit.empty() ? title : title + " (" + unit + ")";
 }
 
+// "The best epoch of one cell was", "The best epochs of 3 cells were"
+std::string of_cells(int cells) {
+  return cells == 1 ? " of one cell was" : message("s of {} cells were", cells);
+}
+
 std::string markdown_cell(std::string text) {
   for (size_t at = 0; (at = text.find_first_of("|\n", at)) != std::string::npos; at += 2)
     text.replace(at, 1, text[at] == '|' ? "\\|" : "; ");
@@ -84,12 +89,10 @@ std::string report_as_markdown(const Json& report) {
         cells, cells == 1 ? " is" : "s are");
   if (const int cells = report["selection"]["validation"].get<int>(); cells > 0)
     out += message(
-        "The best epochs of {} cells were chosen on validation images; test images were looked "
-        "at once, at the end.\n\n",
-        cells);
+        "The best epoch{} chosen on validation images; test images were looked at once, at the end.\n\n",
+        of_cells(cells));
   if (const int cells = report["selection"]["test"].get<int>(); cells > 0)
-    out += message("The best epochs of {} cells were chosen on the test images, which flatters them.\n\n",
-                   cells);
+    out += message("The best epoch{} chosen on the test images, which flatters them.\n\n", of_cells(cells));
   for (const Json& table : report["tables"]) out += markdown_table(table);
   return out;
 }

@@ -40,8 +40,7 @@ data::LoaderParams training_params(const Recipe& r, const RunOptions& options, c
   augment = data::training_augmentation(how, set, {r.crop_padding, r.random_resized_crop});
   augment.seed = uint64_t(r.seed);
   augment.flip = !r.no_flip;
-  const bool table = r.auto_augment == "cifar10" || r.auto_augment == "imagenet";
-  augment.policy.policy = data::parse_policy((table ? "autoaugment_" : "") + r.auto_augment);
+  augment.policy.policy = data::parse_policy(r.auto_augment);
   augment.erasing = r.erasing;
   params.augment_on_device = !is_host(device);
   params.device = device;

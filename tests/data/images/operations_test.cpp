@@ -144,6 +144,7 @@ TEST(ImageOps, MeanWhatTheyAreCalled) {
 TEST(ImageOps, UnknownNamesAreRefused) {
   EXPECT_THROW(parse_image_op("Blur"), Error);
   EXPECT_THROW(parse_policy("augmix"), Error);
+  EXPECT_EQ(parse_policy("cifar10"), Policy::autoaugment_cifar10);
   for (const std::string& policy : policy_names()) EXPECT_EQ(name(parse_policy(policy)), policy);
 }
 
