@@ -75,7 +75,9 @@ double limit_of_groups(const std::string& root, std::string group, bool second_v
   const Mount mount = find_mount(root + "/proc/self/mountinfo", second_version);
   if (mount.point.empty()) return kNoLimit;
   // In a container the group's name is the host's, of which the mount shows the end only.
-  if (mount.root != "/" && group.starts_with(mount.root)) group = group.substr(mount.root.size());
+  const size_t end = mount.root.size();
+  if (mount.root != "/" && group.starts_with(mount.root) && (group.size() == end || group[end] == '/'))
+    group = group.substr(end);
   double least = kNoLimit;
   for (;;) {
     while (group.ends_with('/')) group.pop_back();

@@ -14,7 +14,11 @@ void run(Context&, const Tensor& sums, const Epilogue& epilogue, Tensor& y) {
     T* out = y.data<T>();
     const int64_t channels = y.dim(-1);
     parallel_for(y.size(), kElementGrain, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) out[i] = T(finish(in[i], int(i % channels), i));
+      int channel = int(begin % channels);
+      for (int64_t i = begin; i < end; ++i) {
+        out[i] = T(finish(in[i], channel, i));
+        if (++channel == channels) channel = 0;
+      }
     });
   });
 }
