@@ -26,6 +26,11 @@ void make_absolute(tools::Recipe& recipe, tools::RunOptions& options) {
     *path = tools::absolute_path(*path);
 }
 
+// A run keeps what it began with, wherever it goes on.
+void choose_precision(tools::Recipe& recipe, Device device) {
+  if (recipe.precision == "auto") recipe.precision = is_host(device) ? "f32" : "bf16";
+}
+
 tools::TrainingRequest request_of(const Wishes& w, Device device) {
   using Style = tools::Progress::Style;
   return {.recipe = {},
@@ -43,6 +48,7 @@ int start(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& fo
   if (!w.config.empty()) tools::read_config(w.config, request.recipe, request.options);
   request.recipe = tools::overlay(tools::recipe_fields(), request.recipe, w.recipe, flags);
   request.options = tools::overlay(tools::option_fields(), request.options, w.options, flags);
+  choose_precision(request.recipe, request.device);
   tools::check_recipe(request.recipe);
   make_absolute(request.recipe, request.options);
   return tools::train(request, folder);
@@ -83,6 +89,7 @@ int go_on(const tools::Flags& flags, const Wishes& w, const tools::RunFolder& fo
   for (const std::string& line : damaged) tools::log_line(message("{}; goes on from {}", line, checkpoint));
   request.recipe = tools::overlay(tools::recipe_fields(), stored.recipe, w.recipe, flags);
   request.options = tools::overlay(tools::option_fields(), options_of_run(folder, stored), w.options, flags);
+  choose_precision(request.recipe, request.device);
   make_absolute(request.recipe, request.options);
   const std::string changes = brief_list(changes_of(stored, request), "");
   PLUME_CHECK(

@@ -1,6 +1,7 @@
 // Training by `train` on the stand-in: recorded steps against steps run call by call, and runs that go on.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 
@@ -107,6 +108,24 @@ TEST(RecordedTrainingOptions, MemoryIsFreedAtOnce) {
   expect_clean(run_tool("train", stand_in_run("shufflenet_v2_x0_5", folder.file("plain"),
                                               joined(kEverything, {"--no-graph"}))));
   expect_same_run(folder.file("graph"), folder.file("plain"));
+}
+
+// What a run began with it goes on with, whatever the device.
+TEST(RecordedTrainingOptions, APrecisionIsChosenForTheDevice) {
+  const TemporaryFolder folder;
+  const auto precision_of = [](const std::string& run) {
+    return tools::parse_json_or_null(read_file(run + "/config.json"))["recipe"]["precision"];
+  };
+  const std::string gpu = folder.file("gpu"), host = folder.file("host");
+  const Words choose{"--precision", "auto"};
+  expect_clean(run_tool("train", stand_in_run("shufflenet_v2_x0_5", gpu, choose)));
+  EXPECT_EQ(precision_of(gpu), "bf16");
+  Words on_host = stand_in_run("shufflenet_v2_x0_5", host, choose);
+  std::replace(on_host.begin(), on_host.end(), std::string("cuda"), std::string("cpu"));
+  expect_clean(run_tool("train", on_host));
+  EXPECT_EQ(precision_of(host), "f32");
+  expect_clean(run_tool("train", {"--device", "cpu", "--threads", "1", "--out", gpu, "--resume"}));
+  EXPECT_EQ(precision_of(gpu), "bf16");
 }
 
 TEST(RecordedTrainingOptions, AFrozenBatchNormBehindALearningLayer) {

@@ -75,7 +75,8 @@ const Fields<Recipe>& recipe_fields() {
        true},
       {"ema_decay", NumberField<R>{&R::ema_decay, 0, kBelowOne},
        "of averaged weights, which are evaluated; 0: off"},
-      {"precision", TextField<R>{&R::precision, {"f32", "bf16", "f16"}}, "of activations; weights are f32"},
+      {"precision", TextField<R>{&R::precision, {"f32", "bf16", "f16", "auto"}},
+       "of activations; weights are f32; auto: bf16 on a GPU, f32 elsewhere"},
       {"tf32", SwitchField<R>{&R::tf32}, "f32 products on tensor cores with 10-bit mantissas (cuda)"},
       {"validation", TextField<R>{&R::validation, {}, true},
        "images to select the best epoch on: a share of the training images or a number of them, held out by "
