@@ -45,11 +45,29 @@ struct Subject {
 };
 
 Json to_json(const tools::Latency& l) {
-  Json json = {{"batch", l.batch},      {"samples", l.samples},
-               {"median_ms", l.median}, {"p95_ms", l.p95},
-               {"p99_ms", l.p99},       {"median_ms_per_image", l.median / double(l.batch)}};
+  Json json = {{"batch", l.batch},
+               {"samples", l.times.samples},
+               {"median_ms", l.times.median},
+               {"p95_ms", l.times.p95},
+               {"p99_ms", l.times.p99},
+               {"median_ms_per_image", l.times.median / double(l.batch)}};
+  if (l.recorded)
+    json["recorded"] = {{"samples", l.recorded->samples},
+                        {"median_ms", l.recorded->median},
+                        {"p95_ms", l.recorded->p95},
+                        {"p99_ms", l.recorded->p99},
+                        {"median_ms_per_image", l.recorded->median / double(l.batch)}};
   if (l.joules_per_image) json["energy_mj_per_image"] = *l.joules_per_image * 1e3;
   return json;
+}
+
+void print_row(const char* what, const std::string& value) { std::printf("%-16s %s\n", what, value.c_str()); }
+
+void print_latency(const char* what, const Json& times, int64_t batch) {
+  print_row(what,
+            fmt::format("{:.3f} ms at batch {} (batch: median {:.3f}, p95 {:.3f}, p99 {:.3f} ms)",
+                        times["median_ms_per_image"].get<double>(), batch, times["median_ms"].get<double>(),
+                        times["p95_ms"].get<double>(), times["p99_ms"].get<double>()));
 }
 
 int64_t support(const ClassificationMetrics& m, int label) {
@@ -80,8 +98,6 @@ Json confusion(const ClassificationMetrics& m) {
   return rows;
 }
 
-void print_row(const char* what, const std::string& value) { std::printf("%-16s %s\n", what, value.c_str()); }
-
 void print_report(const Json& r, const ClassificationMetrics& m, const data::Dataset& dataset,
                   const tools::NetworkDescription& network) {
   const std::vector<std::string>& names = dataset.class_names();
@@ -102,12 +118,11 @@ void print_report(const Json& r, const ClassificationMetrics& m, const data::Dat
             fmt::format("{:.4f} (mean over the {} of {} classes that occur among labels or predictions)",
                         m.macro_f1(), m.occurring_classes(), m.classes()));
   print_row("loss", fmt::format("{:.4f}", r["loss"].get<double>()));
-  for (const Json& l : r["latency"])
-    print_row(
-        "time per image",
-        fmt::format("{:.3f} ms at batch {} (batch: median {:.3f}, p95 {:.3f}, p99 {:.3f} ms)",
-                    l["median_ms_per_image"].get<double>(), l["batch"].get<int64_t>(),
-                    l["median_ms"].get<double>(), l["p95_ms"].get<double>(), l["p99_ms"].get<double>()));
+  for (const Json& l : r["latency"]) {
+    const int64_t batch = l["batch"];
+    print_latency("time per image", l, batch);
+    if (l.contains("recorded")) print_latency("  recorded", l["recorded"], batch);
+  }
   print_row("MACs per image", fmt::format("{:.4f} G (convolutions and linear layers; FLOPs are twice that)",
                                           r["macs"].get<double>() * 1e-9));
   print_row("parameters", fmt::format("{}", r["parameters"].get<int64_t>()));

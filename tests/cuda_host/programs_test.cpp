@@ -71,6 +71,12 @@ TEST_F(ProgramsOnStandIn, EvaluateTimesLatency) {
       "evaluate", {"--model", "shufflenet_v2_x0_5", "--weights", weights(), "--data", "synthetic", "--limit",
                    "2", "--image-size", "32", "--latency-seconds", "0.01", "--json", file("latency.json")});
   EXPECT_EQ(result.code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("  recorded"));
+  for (const json& latency : report_of(file("latency.json"))["latency"]) {
+    EXPECT_GE(latency["samples"].get<int>(), 10);
+    EXPECT_GE(latency["recorded"]["samples"].get<int>(), 10);
+    EXPECT_GT(latency["recorded"]["median_ms"].get<double>(), 0);
+  }
 }
 
 TEST_F(ProgramsOnStandIn, PredictAgreesWithTheCpu) {

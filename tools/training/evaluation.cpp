@@ -3,10 +3,12 @@
 #include <algorithm>
 
 #include "engine/autograd/tape.h"
+#include "engine/core/graph.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/profiler/cost.h"
 #include "tools/cli/clock.h"
+#include "tools/cli/main.h"
 #include "tools/cli/signals.h"
 #include "tools/profiling/energy.h"
 #include "tools/training/evaluation_passes.h"
@@ -27,6 +29,22 @@ Tensor random_images(int64_t batch, int height, int width, uint64_t seed, Device
 double percentile(const std::vector<double>& sorted, double p) {
   const size_t rank = size_t(p * double(sorted.size()) + 0.999999);
   return sorted[std::clamp<size_t>(rank, 1, sorted.size()) - 1];
+}
+
+// For `seconds`, but often enough to say something.
+template <class Pass>
+Latency::Times timed(double seconds, Pass&& pass) {
+  constexpr size_t kFewest = 10;
+  std::vector<double> times;
+  const Clock::time_point start = Clock::now();
+  while ((times.size() < kFewest || seconds_since(start) < seconds) && !stop_signal()) {
+    const Clock::time_point begin = Clock::now();
+    pass();
+    times.push_back(seconds_since(begin) * 1e3);
+  }
+  if (times.empty()) return {};
+  std::sort(times.begin(), times.end());
+  return {int(times.size()), percentile(times, 0.5), percentile(times, 0.95), percentile(times, 0.99)};
 }
 
 }  // namespace
@@ -83,7 +101,6 @@ Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType pr
 Latency measure_latency(Module& model, Device device, int64_t batch, int height, int width, double seconds,
                         DType precision) {
   constexpr double kMostWarmUpSeconds = 1.0;
-  constexpr int kFewest = 10;
   const double warm_up_seconds = std::min(kMostWarmUpSeconds, seconds / 2);
   const NoGrad no_grad;
   model.eval();
@@ -94,28 +111,32 @@ Latency measure_latency(Module& model, Device device, int64_t batch, int height,
   Context& ctx = context(device);
   size_t turn = 0;
   const auto pass = [&] {
-    const Clock::time_point start = Clock::now();
     const Variable logits = model(Variable(inputs[turn++ % inputs.size()]));
     ctx.synchronize();
-    return seconds_since(start);
   };
   const Clock::time_point warm_up = Clock::now();
   do pass();
   while (seconds_since(warm_up) < warm_up_seconds && !stop_signal());
-  std::vector<double> times;
+  Latency result{.batch = batch, .times = {}, .recorded = {}, .joules_per_image = {}};
   const std::optional<double> joules_before = energy_counter(device);
-  const Clock::time_point start = Clock::now();
-  while ((int(times.size()) < kFewest || seconds_since(start) < seconds) && !stop_signal())
-    times.push_back(pass() * 1e3);
-  std::optional<double> joules = energy_counter(device);
-  if (joules && joules_before && !times.empty())
-    *joules = (*joules - *joules_before) / double(times.size()) / double(batch);
-  else
-    joules.reset();
-  if (times.empty()) times.push_back(0);
-  std::sort(times.begin(), times.end());
-  return {batch, int(times.size()), percentile(times, 0.5), percentile(times, 0.95), percentile(times, 0.99),
-          joules};
+  result.times = timed(seconds, pass);
+  const std::optional<double> joules = energy_counter(device);
+  if (joules && joules_before && result.times.samples > 0)
+    result.joules_per_image = (*joules - *joules_before) / double(result.times.samples) / double(batch);
+  if (!backend(device).begin_capture || stop_signal()) return result;
+  Variable logits;
+  StepGraph graph;
+  try {
+    graph.capture(ctx, [&] { logits = model(Variable(inputs[0])); });
+  } catch (const Error& error) {
+    log_line(message("the pass cannot be recorded and is timed call by call only: {}", error.what()));
+    return result;
+  }
+  result.recorded = timed(seconds, [&] {
+    graph.replay();
+    ctx.synchronize();
+  });
+  return result;
 }
 
 int64_t count_model_macs(Module& model, Device device, int height, int width) {

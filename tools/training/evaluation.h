@@ -38,14 +38,19 @@ Evaluation evaluate(Module& model, data::Loader& loader, Device device, DType pr
 
 // Milliseconds of one forward pass of a whole batch.
 struct Latency {
+  struct Times {
+    int samples = 0;
+    double median = 0, p95 = 0, p99 = 0;
+  };
   int64_t batch = 0;
-  int samples = 0;
-  double median = 0, p95 = 0, p99 = 0;
-  std::optional<double> joules_per_image;  // over the timed passes, where the device counts it
+  Times times;                             // call by call
+  std::optional<Times> recorded;           // of replays of a recorded pass, on devices that record
+  std::optional<double> joules_per_image;  // over the passes call by call, where the device counts it
 };
 
 // Times forward passes over random images [batch, height, width, 3]: a warm-up of half of `seconds`, at most
-// one, then `seconds` (at least 10 passes), synchronised around each; inputs rotate.
+// one, then `seconds` (at least 10 passes) in each way, synchronised around each. Inputs rotate, but
+// for the recorded pass, which has one.
 Latency measure_latency(Module& model, Device device, int64_t batch, int height, int width,
                         double seconds = 2.0, DType precision = DType::f32);
 
