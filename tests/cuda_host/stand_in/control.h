@@ -1,6 +1,7 @@
 // How a test talks to the stand-in (README.md) that its process has opened, and what the environment sets.
 //
 //   PLUME_STAND_IN_FAIL_CALL=N    the N-th call of the driver fails (counted from 1)
+//   PLUME_STAND_IN_FAIL_NAMED=X   the first call of that name fails: ncclAllReduce
 //   PLUME_STAND_IN_FAIL_MALLOC=N  the N-th allocation of device memory and all after it fail
 //   PLUME_STAND_IN_MEMORY=MIB     what the device holds (4096)
 //   PLUME_STAND_IN_TRACER=0       CUPTI does not open; other numbers: enabling an activity returns that error

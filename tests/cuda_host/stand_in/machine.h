@@ -48,6 +48,7 @@ struct Work {
   std::vector<Use> uses;
   uint64_t node = 0;         // of a recording; 0: given to a stream
   uint32_t correlation = 0;  // of the call that gave it, for the tracer
+  bool at_once = false;      // needs other processes, and runs before the call that gives it returns
 };
 
 enum class CaptureMode { global, thread_local_, relaxed };
@@ -146,6 +147,7 @@ class Machine {
   Counts counts;
   Watcher watcher;
   uint64_t fail_call = 0, fail_malloc = 0;
+  std::string fail_named;  // the first call of that name fails
   std::string last_failed;
   bool tracer_works = true;
   bool has_kernels = true;  // for its architecture

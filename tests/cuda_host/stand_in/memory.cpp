@@ -150,6 +150,7 @@ Machine::Machine() {
   };
   fail_call = number("PLUME_STAND_IN_FAIL_CALL", 0);
   fail_malloc = number("PLUME_STAND_IN_FAIL_MALLOC", 0);
+  if (const char* const name = std::getenv("PLUME_STAND_IN_FAIL_NAMED")) fail_named = name;
   const size_t tracer = number("PLUME_STAND_IN_TRACER", 1);
   tracer_works = tracer != 0;
   tracer_refuses = tracer > 1 ? int(tracer) : 0;

@@ -27,7 +27,9 @@ Machine& Machine::get() {
 }
 
 Status Machine::enter(const char* call) {
-  if (++counts.calls != fail_call) return kSuccess;
+  const bool named = !fail_named.empty() && fail_named == call;
+  if (++counts.calls != fail_call && !named) return kSuccess;
+  fail_named.clear();
   last_failed = call;
   return report(kUnknown);
 }
@@ -109,8 +111,10 @@ Status Machine::give(Stream* stream, Work work) {
     return kSuccess;
   }
   if (watcher.given) watcher.given(work);
+  const bool at_once = work.at_once;
   stream->queue.push_back(std::move(work));
   ++stream->given;
+  if (at_once) run_until(*stream, stream->given);
   return kSuccess;
 }
 
@@ -238,10 +242,13 @@ Status Machine::end_capture(Stream* stream, std::shared_ptr<Capture>* capture) {
 Status Machine::replay(const std::shared_ptr<Capture>& graph, Stream* stream) {
   ++counts.replays;
   if (!stream || stream->capture) return kCaptureUnsupported;
+  bool at_once = false;
   for (const Work& node : graph->nodes) {
     stream->queue.push_back(node);
     ++stream->given;
+    at_once = at_once || node.at_once;
   }
+  if (at_once) run_until(*stream, stream->given);
   return kSuccess;
 }
 
