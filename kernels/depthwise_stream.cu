@@ -1,0 +1,241 @@
+// depthwise_conv2d forward and its input gradient for 3x3 and 5x5 filters, strides 1 and 2, "stream":
+// marching down the image (depthwise_stream.h).
+//
+// A row of the input takes part in up to R rows of outputs. A thread keeps the sums of those that are not
+// complete, four columns wide, and all R S taps in registers: each input is loaded and widened once per
+// strip of columns, each tap once per thread. Row i adds its products to the outputs o with i = o stride + r.
+// When a row of outputs is complete it is stored, and the sums of the others move one place on: eight moves
+// a place, where loops unrolled until places come round again were four times as much code.
+//
+// Bytes: x and y once; of the x under a strip of four outputs the two (3x3) or four (5x5) columns at its edge
+// are read by the neighbour, too, from the L1. Per output of a 3x3 filter at stride 1: 9 multiply-adds, 0.75
+// loads of 4 bytes, 1.5 conversions, where `rows` has 0.84 loads of 16 bytes and 6.75 conversions. All
+// instructions (sm_90, bf16, ReLU): 3x3 41, 5x5 61; `rows`, without its epilogue: 39 and 100. Addresses,
+// conditions and the epilogue are what stands beside the products. In flight per thread: the words of the
+// next two rows (3x3: 48 bytes) or of the next one (5x5: 32).
+//
+// Stride 1's input gradient is the same with the filter turned by 180 degrees. Stride 2's is its counterpart:
+// a row of dy takes part in R rows of dx, two of which are complete after it.
+#include "kernels/common/finish.h"
+#include "kernels/depthwise_stream.h"
+
+namespace plume::PLUME_KERNELS {
+namespace {
+
+// Scale and shift of two channels; what is absent changes nothing.
+struct StreamedFinish {
+  float scale[kStreamWidth] = {1, 1}, shift[kStreamWidth] = {};
+
+  template <class T>
+  __device__ StreamedFinish(const EpilogueView<T>& finish, int channel) {
+    if (finish.scale) load(finish.scale + channel, scale);
+    if (finish.shift) load(finish.shift + channel, shift);
+  }
+  template <class T>
+  __device__ __forceinline__ void store(const EpilogueView<T>& finish, const float (&sums)[kStreamWidth],
+                                        int64_t at, T* y) const {
+    float values[kStreamWidth];
+#pragma unroll
+    for (int c = 0; c < kStreamWidth; ++c) values[c] = sums[c] * scale[c] + shift[c];
+    if (finish.residual) {
+      const auto residual = Pack<T, kStreamWidth>::load(finish.residual + at);
+#pragma unroll
+      for (int c = 0; c < kStreamWidth; ++c) values[c] += float(residual[c]);
+    }
+    Pack<T, kStreamWidth> result;
+#pragma unroll
+    for (int c = 0; c < kStreamWidth; ++c) result[c] = T(activate(finish.activation, values[c]));
+    result.store(y + at);
+  }
+
+ private:
+  __device__ static void load(const float* from, float (&to)[kStreamWidth]) {
+    const auto pack = Pack<float, kStreamWidth>::load(from);
+#pragma unroll
+    for (int c = 0; c < kStreamWidth; ++c) to[c] = pack[c];
+  }
+};
+
+// Blocks on a multiprocessor, as many as the compiler has registers for without spilling: 96 to 170 of them.
+// A 5x5 row of 200 multiply-adds takes as long as the memory that is asked for the next one.
+template <class T>
+constexpr int stream_blocks(int filter, int stride) {
+  if (filter == 3) return (sizeof(T) == 2 ? 5 : 4) - (stride - 1);
+  return sizeof(T) == 2 && stride == 1 ? 3 : 2;
+}
+
+template <class T, int kFilter, int kStride>
+__global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStride))
+    depthwise_forward_stream(const T* __restrict__ x, const T* __restrict__ w, DepthwiseSizes s,
+                             StreamStrips strips, EpilogueView<T> finish, T* __restrict__ y, bool turned) {
+  constexpr int kColumns = (kStrip - 1) * kStride + kFilter;
+  constexpr int kLive = (kFilter + kStride - 1) / kStride;  // rows of outputs in progress
+  constexpr int kAhead = kFilter == 3 ? 2 : 1;              // rows of x on their way
+  using Rows = StreamedRows<T, kColumns>;
+  const int64_t item = int64_t(blockIdx.x) * kStreamThreads + threadIdx.x;
+  if (item >= strips.items) return;
+  const DepthwiseIndex at = strips.index(item);
+  const int channel = at.pack * kStreamWidth, q = at.column * kStrip, p0 = at.row * strips.rows_per_strip;
+  const int rows = min(strips.rows_per_strip, s.out_height - p0);
+  const int top = p0 * kStride - s.padding, inputs = (rows - 1) * kStride + kFilter;
+  Rows input(x, at.image, s.height, s.width, s.channels, top, q * kStride - s.padding, channel);
+  typename Rows::Word ahead[kAhead][kColumns];
+#pragma unroll
+  for (int a = 0; a < kAhead; ++a) input.fetch(a < inputs, ahead[a]);
+  float taps[kFilter * kFilter][kStreamWidth];
+  load_taps(w, s.channels, channel, turned, taps);
+  const StreamedFinish finished(finish, channel);
+
+  // Of the outputs in row p0 + step - j. What lies above and below the strip is not stored: to ask before
+  // adding would cost more than to add.
+  float sums[kLive][kStrip][kStreamWidth] = {};
+  int64_t out = ((int64_t(at.image) * s.out_height + p0) * s.out_width + q) * s.channels + channel;
+#pragma unroll 1
+  for (int step = 0; step < rows + kLive - 1; ++step) {
+#pragma unroll
+    for (int k = 0; k < kStride; ++k) {
+      const int i = step * kStride + k;  // row of x, from the top of the strip
+      float values[kColumns][kStreamWidth];
+      Rows::widen(ahead[0], values);
+      move_up(ahead);
+      input.fetch(i + kAhead < inputs, ahead[kAhead - 1]);
+      if (unsigned(top + i) >= unsigned(s.height)) continue;
+#pragma unroll
+      for (int j = 0; j < kLive; ++j) {
+        const int r = j * kStride + k;
+        if (r >= kFilter) continue;
+#pragma unroll
+        for (int column = 0; column < kStrip; ++column)
+#pragma unroll
+          for (int t = 0; t < kFilter; ++t)
+#pragma unroll
+            for (int c = 0; c < kStreamWidth; ++c)
+              sums[j][column][c] += values[column * kStride + t][c] * taps[r * kFilter + t][c];
+      }
+    }
+    if (step >= kLive - 1) {
+#pragma unroll
+      for (int column = 0; column < kStrip; ++column)
+        if (q + column < s.out_width)
+          finished.store(finish, sums[kLive - 1][column], out + column * s.channels, y);
+      out += int64_t(s.out_width) * s.channels;
+    }
+    move_down(sums);
+  }
+}
+
+// Stride 2 and padding R / 2: with h = 2 p + r - R / 2, row i of dy under a strip takes part in the rows
+// 2 i + r - kBack of dx. The same holds across.
+template <class T, int kFilter>
+__global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, 1))
+    depthwise_backward_input_stream(const T* __restrict__ dy, const T* __restrict__ w, DepthwiseSizes s,
+                                    StreamStrips strips, T* __restrict__ dx) {
+  constexpr int kBefore = kFilter / 4;              // rows and columns of dy before the strip's own
+  constexpr int kBack = kFilter / 2 + 2 * kBefore;  // 3x3: 1, 5x5: 4
+  constexpr int kColumns = (kStrip - 1 + kBack) / 2 + 1;
+  constexpr int kPairs = kFilter / 2 + 1;  // of rows of dx in progress
+  using Rows = StreamedRows<T, kColumns>;
+  const int64_t item = int64_t(blockIdx.x) * kStreamThreads + threadIdx.x;
+  if (item >= strips.items) return;
+  const DepthwiseIndex at = strips.index(item);
+  const int channel = at.pack * kStreamWidth, v = at.column * kStrip, h = at.row * strips.rows_per_strip;
+  const int rows = min(strips.rows_per_strip, s.height - h), inputs = (rows - 1 + kBack) / 2 + 1;
+  const int top = h / 2 - kBefore;
+  Rows input(dy, at.image, s.out_height, s.out_width, s.channels, top, v / 2 - kBefore, channel);
+  typename Rows::Word ahead[1][kColumns];
+  input.fetch(true, ahead[0]);
+  float taps[kFilter * kFilter][kStreamWidth];
+  load_taps(w, s.channels, channel, false, taps);
+
+  // Of the rows 2 (i + j) - kBack and the one below, for row i of dy.
+  float sums[kPairs][2][kStrip][kStreamWidth] = {};
+  T* const out = dx + ((int64_t(at.image) * s.height + h) * s.width + v) * s.channels + channel;
+#pragma unroll 1
+  for (int i = 0; i < inputs; ++i) {
+    float values[kColumns][kStreamWidth];
+    Rows::widen(ahead[0], values);
+    input.fetch(i + 1 < inputs, ahead[0]);
+    if (unsigned(top + i) < unsigned(s.out_height)) {
+#pragma unroll
+      for (int r = 0; r < kFilter; ++r) {
+#pragma unroll
+        for (int column = 0; column < kStrip; ++column)
+#pragma unroll
+          for (int t = 0; t < kColumns; ++t) {
+            const int tap = column + kBack - 2 * t;
+            if (tap < 0 || tap >= kFilter) continue;
+#pragma unroll
+            for (int c = 0; c < kStreamWidth; ++c)
+              sums[r / 2][r % 2][column][c] += values[t][c] * taps[r * kFilter + tap][c];
+          }
+      }
+    }
+#pragma unroll
+    for (int below = 0; below < 2; ++below) {
+      const int row = 2 * i - kBack + below;
+      if (unsigned(row) >= unsigned(rows)) continue;
+#pragma unroll
+      for (int column = 0; column < kStrip; ++column) {
+        Pack<T, kStreamWidth> result;
+#pragma unroll
+        for (int c = 0; c < kStreamWidth; ++c) result[c] = T(sums[0][below][column][c]);
+        if (v + column < s.width) result.store(out + (int64_t(row) * s.width + column) * s.channels);
+      }
+    }
+    move_up(sums);
+    clear(sums[kPairs - 1]);
+  }
+}
+
+void launch_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                    const Epilogue& epilogue, bool turned, Tensor& y) {
+  if (y.size() == 0) return;
+  dispatch_floating(x.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_depthwise_filter(w.dim(0), params.stride, [&](auto filter, auto stride) {
+      const StreamStrips strips(y.dim(0), y.dim(1), y.dim(2), y.dim(3));
+      simt::launch<depthwise_forward_stream<T, filter, stride>>(
+          strips.launch(context), x.data<T>(), w.data<T>(), DepthwiseSizes(x, w, y, params), strips,
+          EpilogueView<T>(epilogue), y.data<T>(), turned);
+    });
+  });
+}
+
+void run_stream(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                const Epilogue& epilogue, Tensor& y) {
+  launch_forward(context, x, w, params, epilogue, false, y);
+}
+
+void run_input_stream(Context& context, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
+                      Tensor& dx) {
+  if (params.stride == 1)
+    return launch_forward(context, dy, w, {1, int(w.dim(0)) - 1 - params.padding, 1}, {}, true, dx);
+  if (dx.size() == 0) return;
+  dispatch_floating(dx.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_depthwise_filter(w.dim(0), 2, [&](auto filter, auto) {
+      const StreamStrips strips(dx.dim(0), dx.dim(1), dx.dim(2), dx.dim(3), 2);
+      simt::launch<depthwise_backward_input_stream<T, filter>>(strips.launch(context), dy.data<T>(),
+                                                               w.data<T>(), DepthwiseSizes(dx, w, dy, params),
+                                                               strips, dx.data<T>());
+    });
+  });
+}
+
+bool fits_forward_stream(const Context&, const Tensor&, const Tensor& w, const Conv2dParams& p,
+                         const Epilogue&, Tensor&) {
+  return fits_stream(w.shape(), p);
+}
+bool fits_input_stream(const Context&, const Tensor&, const Tensor& w, const Conv2dParams& p, Tensor&) {
+  return fits_stream(w.shape(), p) && (p.stride == 1 ? p.padding < w.dim(0) : p.padding == w.dim(0) / 2);
+}
+
+// Before the other variants, whatever order the files register in.
+const bool depthwise_stream_registered =
+    depthwise_conv2d_forward.add(kThisDevice, {{"stream", fits_forward_stream, run_stream}},
+                                 KernelSlotBase::kOwn + 2) &&
+    depthwise_conv2d_backward_input.add(kThisDevice, {{"stream", fits_input_stream, run_input_stream}},
+                                        KernelSlotBase::kOwn + 2);
+
+}  // namespace
+}  // namespace plume::PLUME_KERNELS
