@@ -1,14 +1,18 @@
 #include "engine/memory/allocator.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
 #include "engine/core/error.h"
+#include "engine/memory/zeroed_blocks.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define PLUME_ALLOCATOR_CACHES false
@@ -37,6 +41,8 @@ bool caches() {
   return kept;
 }
 
+std::atomic<bool> zeroed = false;
+
 using FreeBlocks = std::map<size_t, std::vector<void*>>;
 
 void* take(FreeBlocks& blocks, size_t capacity) {
@@ -48,6 +54,9 @@ void* take(FreeBlocks& blocks, size_t capacity) {
 }
 
 }  // namespace
+
+ZeroedBlocks::ZeroedBlocks() { zeroed = true; }
+ZeroedBlocks::~ZeroedBlocks() { zeroed = false; }
 
 struct CachingAllocator::Hold {
   FreeBlocks free;
@@ -129,6 +138,7 @@ void* CachingAllocator::allocate(size_t bytes, const char* tag) {
            bytes, tag, s.statistics.current);
     s.statistics.reserved += block.capacity;
   }
+  if (zeroed && std::string_view(s.source.name) == "host") std::memset(pointer, 0, bytes);
   s.used.emplace(pointer, block);
   s.count(block, true);
   return pointer;

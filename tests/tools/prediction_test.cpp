@@ -175,6 +175,32 @@ TEST(ProfileGpu, ASampleAgreesWithTheWhole) {
   EXPECT_NEAR(sum_of_some.barriers, sum_of_all.barriers, 0.05 * sum_of_all.barriers);
 }
 
+// Counts are the same whatever the memory held before.
+TEST(ProfileGpu, CountsRepeat) {
+  if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
+  tools::ProfileRequest request;
+  request.device = Device::simt;
+  request.dtype = DType::bf16;
+  request.workload = {.training = false, .size = 64, .batch = 8};
+  std::vector<KernelCounts> sums;
+  for (const float before : {-1.0f, 3e38f}) {
+    std::vector<Tensor> dirt;
+    for (int64_t elements = 64; elements < (1 << 22); elements += elements / 4)
+      for (int i = 0; i < 4; ++i)
+        dirt.push_back(Tensor::from(std::vector<float>(size_t(elements), before), {elements}, Device::simt));
+    dirt.clear();
+    KernelCounts sum;
+    for (const CountedLaunch& launch :
+         tools::count_pass(request, tools::find_gpu("h100"), {.blocks = 2}).launches)
+      sum += launch.counts;
+    sums.push_back(sum);
+  }
+  EXPECT_EQ(sums[0].sectors, sums[1].sectors);
+  EXPECT_EQ(sums[0].ideal_sectors, sums[1].ideal_sectors);
+  EXPECT_EQ(sums[0].wavefronts, sums[1].wavefronts);
+  EXPECT_EQ(sums[0].steps, sums[1].steps);
+}
+
 TEST(ProfileGpu, ShowsAKernelLineByLine) {
   if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
   const TemporaryFolder folder;
@@ -182,14 +208,14 @@ TEST(ProfileGpu, ShowsAKernelLineByLine) {
       "--device", "simt", "--gpu",   "h100", "--model", "mobilenet_v3_small",  "--size",  "64",
       "--batch",  "2",    "--dtype", "bf16", "--html",  folder.file("k.html"), "--kernel"};
   auto arguments = network;
-  arguments.push_back("depthwise_conv2d.forward/rows");
+  arguments.push_back("depthwise_conv2d.forward/stream");
   const ToolResult result = run_tool("profile", arguments);
   ASSERT_EQ(result.code, 0) << result.err;
-  for (const char* part : {"depthwise_forward_rows<", "predicted for NVIDIA H100",
-                           "kernels/depthwise_conv2d.cu", "Vector::load(line + t * s.channels)"}) {
+  for (const char* part : {"depthwise_forward_stream<", "predicted for NVIDIA H100",
+                           "kernels/depthwise_stream.cu", "result.store(y + at)"}) {
     EXPECT_THAT(result.out, HasSubstr(part));
   }
-  EXPECT_THAT(read_file(folder.file("k.html")), HasSubstr("Vector::load(line + t * s.channels)"));
+  EXPECT_THAT(read_file(folder.file("k.html")), HasSubstr("result.store(y + at)"));
   arguments.back() = "conv3d.forward";
   const ToolResult none = run_tool("profile", arguments);
   EXPECT_EQ(none.code, 2);

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "engine/core/error.h"
+#include "engine/memory/zeroed_blocks.h"
 #include "tools/profiling/kernel_report.h"
 
 namespace plume::tools {
@@ -81,6 +82,9 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
   std::map<std::string, CompiledKernel> compiled;
   if (!how.kernel_report.empty()) compiled = read_kernel_report(how.kernel_report, how.arch);
   CountedPass pass;
+  // Blocks that are not run leave their part of a result unwritten, and what the next kernel finds there
+  // decides where its lanes part.
+  const ZeroedBlocks zeroed;
   pass.profiler = std::make_unique<Profiler>(context(Device::simt));
   counter.begin(count_options(gpu, 1, false));
   ModelRun run(request.model, request.workload, request.dtype, Device::simt, request.options);
