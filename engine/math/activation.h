@@ -64,15 +64,7 @@ PLUME_HD inline T exponential(T x) {
 
 template <class T>
 PLUME_HD inline T sigmoid(T x) {
-  const T above_one = 1.0f + exponential(-x);
-#ifdef __CUDA_ARCH__
-  // To one unit in the last place, like the division, which takes ten instructions and a branch.
-  float result;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(above_one));
-  return result;
-#else
-  return 1.0f / above_one;
-#endif
+  return 1.0f / (1.0f + exponential(-x));
 }
 template <class T>
 PLUME_HD inline T hardsigmoid(T x) {
