@@ -1,5 +1,6 @@
 // depthwise_conv2d forward, a ladder of three. All have a thread hold 16 bytes of channels, neighbours in
-// memory, so that a warp reads whole cache lines of a pixel or of neighbouring pixels.
+// memory, so that a warp reads whole cache lines of a pixel or of neighbouring pixels. (depthwise_stream.cu
+// comes before them where it fits.)
 //
 //   direct  One output pixel per thread: R S loads of x and of w for R S products. Any size, stride,
 //           dilation.

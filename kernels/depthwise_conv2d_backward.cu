@@ -1,8 +1,8 @@
 // Gradients of depthwise_conv2d.
 //
 // Input, "direct": a thread gathers 16 bytes of channels of one input pixel from the outputs it took part in:
-// of R S taps those with (h + padding - r) divisible by the stride, a quarter of them at stride 2. (Stride 1
-// has a faster way, the forward rows with the filter turned: depthwise_conv2d.cu.) Bytes: dy and dx once.
+// of R S taps those with (h + padding - r) divisible by the stride, a quarter of them at stride 2. Bytes: dy
+// and dx once. (Common filters have faster ways: depthwise_stream.cu and depthwise_stream_weight.cu.)
 //
 // Filter, "two_pass": dw[r, s, c] is a sum over all N P Q outputs. Threads stand over the outputs' rows of
 // channels (kernels/common/row_tiling.h) and keep the sums of one filter row (3 or 5 taps; one tap for other

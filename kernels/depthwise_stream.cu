@@ -10,13 +10,15 @@
 // Bytes: x and y once; of the x under a strip of four outputs the two (3x3) or four (5x5) columns at its edge
 // are read by the neighbour, too, from the L1. Per output of a 3x3 filter at stride 1: 9 multiply-adds, 0.75
 // loads of 4 bytes, 1.5 conversions, where `rows` has 0.84 loads of 16 bytes and 6.75 conversions. All
-// instructions (sm_90, bf16, ReLU): 3x3 41, 5x5 61; `rows`, without its epilogue: 39 and 100. Addresses,
-// conditions and the epilogue are what stands beside the products. In flight per thread: the words of the
-// next two rows (3x3: 48 bytes) or of the next one (5x5: 32).
+// instructions (sm_90, bf16, ReLU): 3x3 40, 5x5 61; `rows`, without its epilogue: 39 and 100. Addresses,
+// conditions and the epilogue are what stands beside the products.
+//
+// In flight per thread: the words of the next row, 24 bytes (3x3) or 32 (5x5), at 3x3 and stride 2 of the
+// next two, 72. Two rows ahead at stride 1 would have to be moved up, which waits for them, or the code
+// doubled.
 //
 // Stride 1's input gradient is the same with the filter turned by 180 degrees. Stride 2's is its counterpart:
 // a row of dy takes part in R rows of dx, two of which are complete after it.
-#include "kernels/common/finish.h"
 #include "kernels/depthwise_stream.h"
 
 namespace plume::PLUME_KERNELS {
@@ -68,10 +70,10 @@ template <class T, int kFilter, int kStride>
 __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStride))
     depthwise_forward_stream(const T* __restrict__ x, const T* __restrict__ w, DepthwiseSizes s,
                              StreamStrips strips, EpilogueView<T> finish, T* __restrict__ y, bool turned) {
-  constexpr int kColumns = (kStrip - 1) * kStride + kFilter;
-  constexpr int kLive = (kFilter + kStride - 1) / kStride;  // rows of outputs in progress
-  constexpr int kAhead = kFilter == 3 ? 2 : 1;              // rows of x on their way
-  using Rows = StreamedRows<T, kColumns>;
+  using Filter = StreamedFilter<kFilter, kStride>;
+  constexpr int kLive = Filter::kLive;                // rows of outputs in progress
+  constexpr int kAhead = kFilter == 3 ? kStride : 1;  // rows of x on their way
+  using Rows = StreamedRows<T, Filter::kColumns>;
   const int64_t item = int64_t(blockIdx.x) * kStreamThreads + threadIdx.x;
   if (item >= strips.items) return;
   const DepthwiseIndex at = strips.index(item);
@@ -79,7 +81,7 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStr
   const int rows = min(strips.rows_per_strip, s.out_height - p0);
   const int top = p0 * kStride - s.padding, inputs = (rows - 1) * kStride + kFilter;
   Rows input(x, at.image, s.height, s.width, s.channels, top, q * kStride - s.padding, channel);
-  typename Rows::Word ahead[kAhead][kColumns];
+  typename Rows::Word ahead[kAhead][Filter::kColumns];
 #pragma unroll
   for (int a = 0; a < kAhead; ++a) input.fetch(a < inputs, ahead[a]);
   float taps[kFilter * kFilter][kStreamWidth];
@@ -95,23 +97,13 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStr
 #pragma unroll
     for (int k = 0; k < kStride; ++k) {
       const int i = step * kStride + k;  // row of x, from the top of the strip
-      float values[kColumns][kStreamWidth];
-      Rows::widen(ahead[0], values);
-      move_up(ahead);
-      input.fetch(i + kAhead < inputs, ahead[kAhead - 1]);
+      float values[Filter::kColumns][kStreamWidth];
+      Rows::widen(ahead[k % kAhead], values);
+      input.fetch(i + kAhead < inputs, ahead[k % kAhead]);
       if (unsigned(top + i) >= unsigned(s.height)) continue;
-#pragma unroll
-      for (int j = 0; j < kLive; ++j) {
-        const int r = j * kStride + k;
-        if (r >= kFilter) continue;
-#pragma unroll
-        for (int column = 0; column < kStrip; ++column)
-#pragma unroll
-          for (int t = 0; t < kFilter; ++t)
-#pragma unroll
-            for (int c = 0; c < kStreamWidth; ++c)
-              sums[j][column][c] += values[column * kStride + t][c] * taps[r * kFilter + t][c];
-      }
+      Filter::for_each_product(k, [&](int j, int column, int pixel, int tap, int c) {
+        sums[j][column][c] += values[pixel][c] * taps[tap][c];
+      });
     }
     if (step >= kLive - 1) {
 #pragma unroll
@@ -142,8 +134,8 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, 1))
   const int rows = min(strips.rows_per_strip, s.height - h), inputs = (rows - 1 + kBack) / 2 + 1;
   const int top = h / 2 - kBefore;
   Rows input(dy, at.image, s.out_height, s.out_width, s.channels, top, v / 2 - kBefore, channel);
-  typename Rows::Word ahead[1][kColumns];
-  input.fetch(true, ahead[0]);
+  typename Rows::Word ahead[kColumns];
+  input.fetch(true, ahead);
   float taps[kFilter * kFilter][kStreamWidth];
   load_taps(w, s.channels, channel, false, taps);
 
@@ -153,8 +145,8 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, 1))
 #pragma unroll 1
   for (int i = 0; i < inputs; ++i) {
     float values[kColumns][kStreamWidth];
-    Rows::widen(ahead[0], values);
-    input.fetch(i + 1 < inputs, ahead[0]);
+    Rows::widen(ahead, values);
+    input.fetch(i + 1 < inputs, ahead);
     if (unsigned(top + i) < unsigned(s.out_height)) {
 #pragma unroll
       for (int r = 0; r < kFilter; ++r) {

@@ -114,6 +114,30 @@ __device__ __forceinline__ void move_down(Value (&values)[kCount]) {
   clear(values[0]);
 }
 
+// What meets in a row of the input: row step * kStride + k has taps in kLive rows of outputs, of which number
+// j is `step - j`.
+template <int kFilter, int kStride>
+struct StreamedFilter {
+  static constexpr int kColumns = (kStrip - 1) * kStride + kFilter;  // of the input, under a strip
+  static constexpr int kLive = (kFilter + kStride - 1) / kStride;
+
+  // Calls f(j, column of the strip, column of the input, tap, channel) for each product.
+  template <class F>
+  __device__ static __forceinline__ void for_each_product(int k, F&& f) {
+#pragma unroll
+    for (int j = 0; j < kLive; ++j) {
+      const int r = j * kStride + k;
+      if (r >= kFilter) continue;
+#pragma unroll
+      for (int column = 0; column < kStrip; ++column)
+#pragma unroll
+        for (int t = 0; t < kFilter; ++t)
+#pragma unroll
+          for (int c = 0; c < kStreamWidth; ++c) f(j, column, column * kStride + t, r * kFilter + t, c);
+    }
+  }
+};
+
 // All taps of two channels.
 template <class T, int kTaps>
 __device__ __forceinline__ void load_taps(const T* w, int channels, int channel, bool turned,

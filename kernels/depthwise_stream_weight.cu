@@ -13,7 +13,7 @@
 //
 // Bytes: x and dy once, and the partial sums: slices * R S C floats out and in again, a tenth of x and dy in
 // the widest layers. Instructions per output and multiply-adds among them (sm_90, bf16, stride 1): 3x3 25 and
-// 9, 5x5 46 and 25; two_pass has 91 and 214.
+// 9, 5x5 47 and 25; two_pass has 91 and 214.
 #include "kernels/common/row_tiling.h"
 #include "kernels/depthwise_stream.h"
 
@@ -46,8 +46,8 @@ struct WeightTiling {
 template <class T, int kFilter, int kStride>
 __device__ __forceinline__ void add_strip(const T* x, const T* dy, const DepthwiseSizes& s, int image, int q,
                                           int channel, float (&sums)[kFilter * kFilter][kStreamWidth]) {
-  constexpr int kColumns = (kStrip - 1) * kStride + kFilter;
-  constexpr int kLive = (kFilter + kStride - 1) / kStride;
+  using Filter = StreamedFilter<kFilter, kStride>;
+  constexpr int kColumns = Filter::kColumns, kLive = Filter::kLive;
   using Rows = StreamedRows<T, kColumns>;
   using Gradients = StreamedRows<T, kStrip>;
   Rows input(x, image, s.height, s.width, s.channels, -s.padding, q * kStride - s.padding, channel);
@@ -70,18 +70,9 @@ __device__ __forceinline__ void add_strip(const T* x, const T* dy, const Depthwi
       Rows::widen(ahead, values);
       input.fetch(true, ahead);
       if (unsigned(row) >= unsigned(s.height)) continue;
-#pragma unroll
-      for (int j = 0; j < kLive; ++j) {
-        const int r = j * kStride + k;
-        if (r >= kFilter) continue;
-#pragma unroll
-        for (int column = 0; column < kStrip; ++column)
-#pragma unroll
-          for (int t = 0; t < kFilter; ++t)
-#pragma unroll
-            for (int c = 0; c < kStreamWidth; ++c)
-              sums[r * kFilter + t][c] += values[column * kStride + t][c] * gradients[j][column][c];
-      }
+      Filter::for_each_product(k, [&](int j, int column, int pixel, int tap, int c) {
+        sums[tap][c] += values[pixel][c] * gradients[j][column][c];
+      });
     }
   }
 }

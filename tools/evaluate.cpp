@@ -45,18 +45,16 @@ struct Subject {
 };
 
 Json to_json(const tools::Latency& l) {
-  Json json = {{"batch", l.batch},
-               {"samples", l.times.samples},
-               {"median_ms", l.times.median},
-               {"p95_ms", l.times.p95},
-               {"p99_ms", l.times.p99},
-               {"median_ms_per_image", l.times.median / double(l.batch)}};
-  if (l.recorded)
-    json["recorded"] = {{"samples", l.recorded->samples},
-                        {"median_ms", l.recorded->median},
-                        {"p95_ms", l.recorded->p95},
-                        {"p99_ms", l.recorded->p99},
-                        {"median_ms_per_image", l.recorded->median / double(l.batch)}};
+  const auto of = [&](const tools::Latency::Times& t) {
+    return Json{{"samples", t.samples},
+                {"median_ms", t.median},
+                {"p95_ms", t.p95},
+                {"p99_ms", t.p99},
+                {"median_ms_per_image", t.median / double(l.batch)}};
+  };
+  Json json = of(l.times);
+  json["batch"] = l.batch;
+  if (l.recorded) json["recorded"] = of(*l.recorded);
   if (l.joules_per_image) json["energy_mj_per_image"] = *l.joules_per_image * 1e3;
   return json;
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """plume against PyTorch, ONNX Runtime, OpenVINO, ncnn and LiteRT on this machine's CPU, interleaved.
 
-    compare_cpu.py --build build/cpu [--rounds 5] [--seconds 3] [--add] [--workload inference:224:1 ...] [--model resnet18 ...]
+    compare_cpu.py --build build/cpu [--rounds 5] [--seconds 3] [--workload inference:224:1 ...] [--model resnet18 ...]
+        [--add]
 
 Every round runs each contender once, one process at a time and one after the other, so that a noisy minute touches all
 of them. A contender that took half as long again as its fastest rival in the first round is not run in the others, and

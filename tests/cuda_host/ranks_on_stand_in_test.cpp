@@ -1,9 +1,7 @@
 // Two ranks of `train` with a device each, as mpirun starts them: gradients go through NCCL's entry points.
-#include <gmock/gmock.h>
-
 #include <cstdlib>
 
-#include "tests/tools/training_run.h"
+#include "tests/cuda_host/training_on_stand_in.h"
 
 #ifndef PLUME_MPIEXEC
 #define PLUME_MPIEXEC ""
@@ -71,11 +69,6 @@ class RanksOnStandIn : public testing::Test {
     if (std::string(PLUME_MPIEXEC).empty()) GTEST_SKIP() << "this build has no MPI";
     if (!PLUME_HAVE_NCCL) GTEST_SKIP() << "the header of NCCL is missing";
   }
-  void expect_clean(const ToolResult& result) {
-    ASSERT_EQ(result.code, 0) << result.err;
-    EXPECT_THAT(result.err, Not(HasSubstr("stand-in:")));
-    EXPECT_THAT(result.err, Not(HasSubstr("cannot be recorded")));
-  }
   std::string file(const char* name) { return folder_.file(name); }
   TemporaryFolder folder_;
 };
@@ -83,20 +76,18 @@ class RanksOnStandIn : public testing::Test {
 TEST_F(RanksOnStandIn, RecordedStepsEqualOthersAndGoOnFromTheMiddle) {
   const Words everything{"--sync-bn", "--precision",  "f16", "--clip-norm", "1",  "--ema-decay",
                          "0.9",       "--accumulate", "2",   "--mixup",     "0.2"};
-  expect_clean(run_two(training(file("graph"), "2", everything)));
-  expect_clean(run_two(training(file("plain"), "2", joined(everything, {"--no-graph"}))));
+  expect_clean_training(run_two(training(file("graph"), "2", everything)));
+  expect_clean_training(run_two(training(file("plain"), "2", joined(everything, {"--no-graph"}))));
   expect_same_runs(file("graph"), file("plain"));
 
-  fs::copy(file("graph"), file("resumed"), fs::copy_options::recursive);
-  for (const auto& entry : fs::directory_iterator(file("resumed") + "/checkpoints"))
-    if (entry.path().string().find("00000002") == std::string::npos) fs::remove(entry.path());
-  ASSERT_FALSE(newest_checkpoint(file("resumed")).empty());
-  expect_clean(run_two({"--device", "cuda", "--threads", "1", "--out", file("resumed"), "--resume"}));
+  copy_from_second_step(file("graph"), file("resumed"));
+  expect_clean_training(
+      run_two({"--device", "cuda", "--threads", "1", "--out", file("resumed"), "--resume"}));
   expect_same_runs(file("graph"), file("resumed"));
 }
 
 TEST_F(RanksOnStandIn, TwoEqualOneWithTheDoubledBatch) {
-  expect_clean(run_two(training(file("two"), "2", {"--sync-bn"})));
+  expect_clean_training(run_two(training(file("two"), "2", {"--sync-bn"})));
   const ToolResult alone = run_tool("train", training(file("one"), "4"));
   ASSERT_EQ(alone.code, 0) << alone.err;
   const auto two = epochs_of(file("two")), one = epochs_of(file("one"));

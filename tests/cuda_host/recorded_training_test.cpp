@@ -1,6 +1,4 @@
 // Training by `train` on the stand-in: recorded steps against steps run call by call, and runs that go on.
-#include <gmock/gmock.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
@@ -8,7 +6,7 @@
 #include "engine/autograd/tape.h"
 #include "engine/core/graph.h"
 #include "engine/modules/layers.h"
-#include "tests/tools/training_run.h"
+#include "tests/cuda_host/training_on_stand_in.h"
 
 namespace plume::test::recorded_training_test {
 namespace {
@@ -52,13 +50,6 @@ Words stand_in_run(const std::string& model, const std::string& out, const Words
 const Words kEverything{"--precision", "f16",         "--mixup", "0.2",         "--cutmix",
                         "1",           "--ema-decay", "0.9",     "--clip-norm", "1"};
 
-// It went as asked, nothing had to be given up, and the stand-in had nothing to remark.
-void expect_clean(const ToolResult& result) {
-  ASSERT_EQ(result.code, 0) << result.err;
-  EXPECT_THAT(result.err, testing::Not(testing::HasSubstr("stand-in:")));
-  EXPECT_THAT(result.err, testing::Not(testing::HasSubstr("cannot be recorded")));
-}
-
 std::vector<double> losses_of(const std::string& out) {
   std::vector<double> losses;
   std::ifstream lines(out + "/metrics.jsonl");
@@ -83,16 +74,15 @@ TEST_P(RecordedTraining, EqualsStepsRunCallByCallAndGoesOnFromTheMiddle) {
   const TemporaryFolder folder;
   const std::string graph = folder.file("graph"), plain = folder.file("plain"),
                     resumed = folder.file("resumed");
-  expect_clean(run_tool("train", stand_in_run(GetParam(), graph, kEverything)));
-  expect_clean(run_tool("train", stand_in_run(GetParam(), plain, joined(kEverything, {"--no-graph"}))));
+  expect_clean_training(run_tool("train", stand_in_run(GetParam(), graph, kEverything)));
+  expect_clean_training(
+      run_tool("train", stand_in_run(GetParam(), plain, joined(kEverything, {"--no-graph"}))));
   expect_same_run(graph, plain);
 
   // From before the short step: the first one of the process.
-  fs::copy(graph, resumed, fs::copy_options::recursive);
-  for (const auto& entry : fs::directory_iterator(resumed + "/checkpoints"))
-    if (entry.path().string().find("00000002") == std::string::npos) fs::remove(entry.path());
-  ASSERT_FALSE(newest_checkpoint(resumed).empty());
-  expect_clean(run_tool("train", {"--device", "cuda", "--threads", "1", "--out", resumed, "--resume"}));
+  copy_from_second_step(graph, resumed);
+  expect_clean_training(
+      run_tool("train", {"--device", "cuda", "--threads", "1", "--out", resumed, "--resume"}));
   expect_same_run(graph, resumed);
 }
 
@@ -103,10 +93,11 @@ INSTANTIATE_TEST_SUITE_P(Networks, RecordedTraining,
 TEST(RecordedTrainingOptions, MemoryIsFreedAtOnce) {
   const TemporaryFolder folder;
   setenv("PLUME_MEMORY_CACHE", "0", 1);
-  expect_clean(run_tool("train", stand_in_run("shufflenet_v2_x0_5", folder.file("graph"), kEverything)));
+  expect_clean_training(
+      run_tool("train", stand_in_run("shufflenet_v2_x0_5", folder.file("graph"), kEverything)));
   unsetenv("PLUME_MEMORY_CACHE");
-  expect_clean(run_tool("train", stand_in_run("shufflenet_v2_x0_5", folder.file("plain"),
-                                              joined(kEverything, {"--no-graph"}))));
+  expect_clean_training(run_tool("train", stand_in_run("shufflenet_v2_x0_5", folder.file("plain"),
+                                                       joined(kEverything, {"--no-graph"}))));
   expect_same_run(folder.file("graph"), folder.file("plain"));
 }
 
@@ -118,13 +109,13 @@ TEST(RecordedTrainingOptions, APrecisionIsChosenForTheDevice) {
   };
   const std::string gpu = folder.file("gpu"), host = folder.file("host");
   const Words choose{"--precision", "auto"};
-  expect_clean(run_tool("train", stand_in_run("shufflenet_v2_x0_5", gpu, choose)));
+  expect_clean_training(run_tool("train", stand_in_run("shufflenet_v2_x0_5", gpu, choose)));
   EXPECT_EQ(precision_of(gpu), "bf16");
   Words on_host = stand_in_run("shufflenet_v2_x0_5", host, choose);
   std::replace(on_host.begin(), on_host.end(), std::string("cuda"), std::string("cpu"));
-  expect_clean(run_tool("train", on_host));
+  expect_clean_training(run_tool("train", on_host));
   EXPECT_EQ(precision_of(host), "f32");
-  expect_clean(run_tool("train", {"--device", "cpu", "--threads", "1", "--out", gpu, "--resume"}));
+  expect_clean_training(run_tool("train", {"--device", "cpu", "--threads", "1", "--out", gpu, "--resume"}));
   EXPECT_EQ(precision_of(gpu), "bf16");
 }
 

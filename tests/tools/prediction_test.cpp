@@ -154,13 +154,18 @@ TEST(ProfileGpu, PredictsEveryRow) {
   EXPECT_THAT(read_file(folder.file("p-roofline.svg")), HasSubstr("predicted"));
 }
 
-// A sample of the blocks against all of them, on kernels of every kind.
-TEST(ProfileGpu, ASampleAgreesWithTheWhole) {
-  if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
+tools::ProfileRequest small_network(bool training) {
   tools::ProfileRequest request;
   request.device = Device::simt;
   request.dtype = DType::bf16;
-  request.workload = {.training = true, .size = 64, .batch = 8};
+  request.workload = {.training = training, .size = 64, .batch = 8};
+  return request;
+}
+
+// A sample of the blocks against all of them, on kernels of every kind.
+TEST(ProfileGpu, ASampleAgreesWithTheWhole) {
+  if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
+  const tools::ProfileRequest request = small_network(true);
   const GpuDescription gpu = tools::find_gpu("h100");
   const tools::ProfileReport all = tools::predict_profile(request, gpu, {.blocks = 0}).report;
   const tools::ProfileReport some = tools::predict_profile(request, gpu, {.blocks = 8}).report;
@@ -178,10 +183,7 @@ TEST(ProfileGpu, ASampleAgreesWithTheWhole) {
 // Counts are the same whatever the memory held before.
 TEST(ProfileGpu, CountsRepeat) {
   if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
-  tools::ProfileRequest request;
-  request.device = Device::simt;
-  request.dtype = DType::bf16;
-  request.workload = {.training = false, .size = 64, .batch = 8};
+  const tools::ProfileRequest request = small_network(false);
   std::vector<KernelCounts> sums;
   for (const float before : {-1.0f, 3e38f}) {
     std::vector<Tensor> dirt;
