@@ -24,11 +24,12 @@ struct DepthwiseRow {
   int64_t width, channels;
   int first_tap, last_tap;  // the filter's rows that lie on them: first_tap..last_tap-1
   int padding;
-  const float* w;      // [filter, filter, channels]
+  const float* w;      // [filter, filter, pitch]
   const float* zeros;  // as many as channels
   ChannelEpilogue epilogue;
-  float* out;  // [out_width, channels]
+  float* out;  // [out_width, pitch]
   int64_t out_width;
+  int64_t pitch;  // of the filter and the output: they may have more channels than are computed here
 };
 using DepthwiseRowKernel = void(const DepthwiseRow&);
 
@@ -52,7 +53,7 @@ inline void depthwise_sums(const DepthwiseRow& j, int64_t c, const float* const*
     const int64_t line = (r - j.first_tap) * j.width * j.channels + c;
     Vector tap[kFilter];
 #pragma GCC unroll 5
-    for (int s = 0; s < kFilter; ++s) tap[s] = Lanes::load(j.w + (r * kFilter + s) * j.channels + c);
+    for (int s = 0; s < kFilter; ++s) tap[s] = Lanes::load(j.w + (r * kFilter + s) * j.pitch + c);
 #pragma GCC unroll 17
     for (int t = 0; t < kPixels; ++t) {
       const float* pixel;
@@ -94,7 +95,7 @@ void depthwise_row(const DepthwiseRow& j) {
 #pragma GCC unroll 7
       for (int column = 0; column < kColumns; ++column) {
         if (column == columns) break;
-        const int64_t at = (q + column) * j.channels + c;
+        const int64_t at = (q + column) * j.pitch + c;
         finish_channels<Lanes, kActivation>(sums[column], j.epilogue, c, at, j.out);
       }
     }

@@ -15,13 +15,6 @@ namespace {
 constexpr int kLanes = 8;
 constexpr float kZeros[kLanes] = {};
 
-DepthwiseRowKernel* row_kernel(int filter, int stride, int columns, [[maybe_unused]] int64_t channels) {
-#if defined(__x86_64__)
-  if (has_avx512() && channels >= 16) return depthwise_row_avx512(filter, stride, columns);
-#endif
-  return depthwise_row_kernel<Lanes8>(filter, stride, columns);
-}
-
 // Calls f(first channel) so that vectors of eight cover all channels, the last one overlapping.
 template <class F>
 void for_each_vector(int64_t channels, F&& f) {
@@ -40,21 +33,15 @@ int64_t grain(const Plane& g, int filter) { return row_grain(g.out_width * g.cha
 void forward(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
              Tensor& y) {
   const Plane g{x.dim(1), x.dim(2), x.dim(3), y.dim(1), y.dim(2), params.padding};
-  const int filter = int(w.dim(0));
-  const int columns = g.out_width % kManyColumns == 0 ? kManyColumns : kFewColumns;
-  DepthwiseRowKernel* const kernel = row_kernel(filter, params.stride, columns, g.channels);
-  const std::vector<float> zeros(size_t(g.channels), 0.0f);
+  const DepthwiseChannels rows(g.width, g.channels, int(w.dim(0)), params, g.channels, g.out_width);
   const float *px = x.data<float>(), *pw = w.data<float>();
   float* py = y.data<float>();
   const EpilogueView<float> e(epilogue);
-  parallel_for(y.dim(0) * g.out_height, grain(g, filter), [&](int64_t begin, int64_t end) {
+  parallel_for(y.dim(0) * g.out_height, grain(g, rows.filter()), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const int64_t n = row / g.out_height, top = row % g.out_height * params.stride - g.padding;
-      const int first_tap = int(std::max<int64_t>(0, -top));
-      const int last_tap = int(std::min<int64_t>(filter, g.height - top));
-      const int64_t at = row * g.out_width * g.channels;
-      kernel({px + (n * g.height + top + first_tap) * g.width * g.channels, g.width, g.channels, first_tap,
-              last_tap, g.padding, pw, zeros.data(), channel_epilogue(e, 0, at), py + at, g.out_width});
+      const int64_t n = row / g.out_height, at = row * g.out_width * g.channels;
+      rows.run(px + n * g.height * g.width * g.channels, 0, g.height, row % g.out_height, pw,
+               channel_epilogue(e, 0, at), py + at);
     }
   });
 }
@@ -233,7 +220,36 @@ const bool registered =
     depthwise_conv2d_backward_weight.add(Device::cpu, {{"rows", fits_backward_weight, run_backward_weight}},
                                          KernelSlotBase::kSpecial);
 
+DepthwiseRowKernel* row_kernel(int filter, int stride, int64_t out_width, [[maybe_unused]] int64_t channels) {
+  const int columns = out_width % kManyColumns == 0 ? kManyColumns : kFewColumns;
+#if defined(__x86_64__)
+  if (has_avx512() && channels >= 16) return depthwise_row_avx512(filter, stride, columns);
+#endif
+  return depthwise_row_kernel<Lanes8>(filter, stride, columns);
+}
+
 }  // namespace
+
+DepthwiseChannels::DepthwiseChannels(int64_t width, int64_t channels, int filter, const Conv2dParams& params,
+                                     int64_t pitch, int64_t out_width)
+    : kernel_(row_kernel(filter, params.stride, out_width, channels)),
+      width_(width),
+      channels_(channels),
+      pitch_(pitch),
+      out_width_(out_width),
+      filter_(filter),
+      stride_(params.stride),
+      padding_(params.padding),
+      zeros_(size_t(channels), 0.0f) {}
+
+void DepthwiseChannels::run(const float* rows, int64_t first, int64_t height, int64_t out_row, const float* w,
+                            const ChannelEpilogue& epilogue, float* out) const {
+  const int64_t top = out_row * stride_ - padding_;
+  const int first_tap = int(std::max<int64_t>(0, -top));
+  const int last_tap = int(std::min<int64_t>(filter_, height - top));
+  kernel_({rows + (top + first_tap - first) * width_ * channels_, width_, channels_, first_tap, last_tap,
+           padding_, w, zeros_.data(), epilogue, out, out_width_, pitch_});
+}
 
 void depthwise_rows(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
                     Tensor& y) {

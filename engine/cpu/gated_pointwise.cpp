@@ -1,5 +1,5 @@
-// gated_pointwise: the image is scaled by its gates, then convolved. On this device the scaled copy stays in
-// the second-level cache for most of the networks' images, and the convolution keeps its fast layout.
+// gated_pointwise for filters that are not constant, and for 16 bits: the image is scaled by its gates, then
+// convolved. (conv/indirect.cpp has the variant for constant ones.)
 #include "engine/cpu/parallel.h"
 #include "engine/ops/mbconv.h"
 

@@ -15,7 +15,7 @@ void run_forward(Context&, const Tensor& x, Tensor& y) {
     parallel_for(x.dim(0), row_grain(plane * channels), [=](int64_t begin, int64_t end) {
       std::vector<double> sums;
       for (int64_t n = begin; n < end; ++n)
-        mean_of_pixels(in + n * plane * channels, plane, channels, sums, out + n * channels);
+        mean_of_pixels(in + n * plane * channels, plane, channels, channels, sums, out + n * channels);
     });
   });
 }

@@ -1,10 +1,9 @@
 #include "engine/ops/max_pool2d.h"
 
-#include <memory>
-
 #include "engine/cpu/conv/panel_gemm.h"
 #include "engine/cpu/max_pool_row.h"
 #include "engine/cpu/parallel.h"
+#include "engine/cpu/scratch.h"
 
 namespace plume::cpu {
 namespace {
@@ -35,7 +34,7 @@ void run_columns(Context&, const Tensor& x, const MaxPool2dParams& params, Tenso
   float* out = y.data<float>();
   [[maybe_unused]] const bool wide = has_avx512() && x.dim(3) >= 16;
   parallel_for(y.dim(0) * out_height, row_grain(out_line), [&](int64_t begin, int64_t end) {
-    const auto columns = std::make_unique_for_overwrite<float[]>(size_t(line));
+    static thread_local Scratch<float> columns;
     for (int64_t row = begin; row < end; ++row) {
       const int64_t top = row % out_height * params.stride - params.padding;
       const int64_t h0 = std::max<int64_t>(top, 0), h1 = std::min(top + params.window, height);
@@ -46,7 +45,7 @@ void run_columns(Context&, const Tensor& x, const MaxPool2dParams& params, Tenso
                             params.window,
                             params.stride,
                             params.padding,
-                            columns.get(),
+                            columns.get(line),
                             out + row * out_line,
                             y.dim(2)};
 #if defined(__x86_64__)

@@ -8,13 +8,14 @@
 
 namespace plume::cpu {
 
-// `sums`: room for a number per channel.
+// `sums`: room for a number per channel; `pitch` values lie from one pixel to the next.
 template <class T>
-void mean_of_pixels(const T* image, int64_t pixels, int64_t channels, std::vector<double>& sums, T* mean) {
+void mean_of_pixels(const T* image, int64_t pixels, int64_t channels, int64_t pitch,
+                    std::vector<double>& sums, T* mean) {
   sums.assign(size_t(channels), 0.0);
   double* sum = sums.data();
   for (int64_t i = 0; i < pixels; ++i) {
-    const T* pixel = image + i * channels;
+    const T* pixel = image + i * pitch;
     PLUME_SIMD
     for (int64_t c = 0; c < channels; ++c) sum[c] += double(float(pixel[c]));
   }

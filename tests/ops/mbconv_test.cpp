@@ -64,7 +64,8 @@ void reference_expand(const ExpandDepthwiseParams& p, DType dtype, Arrays& a) {
 TEST(ExpandDepthwiseTest, Forward) {
   for (const ExpandCase& c : kExpandCases)
     for (const DType dtype : kDTypes)
-      for (const auto& [pool, packed] : {std::pair{true, false}, {false, false}, {true, true}}) {
+      for (const auto& [pool, packed] :
+           {std::pair{true, false}, {false, false}, {true, true}, {false, true}}) {
         const Shape expanded = c.x.with(-1, c.expanded), w2{c.filter, c.filter, c.expanded};
         const Shape d = depthwise_conv2d_shape(expanded, w2, {c.params.stride, c.params.padding});
         std::vector<Operand> outputs{{"d", d}};

@@ -4,26 +4,31 @@
 // Neighbouring output pixels are the rows of a product with panels of filters (panel_gemm.h); each filter tap
 // is a segment of depth C whose row pointers are the pixels under the tap, or a row of zeros in the padding.
 // With few channels a segment would be too short: then a segment is a whole filter row, S * C long. Output
-// pixels go through the panels in chunks that stay in the cache.
+// pixels go through the panels in chunks that stay in the cache. Gates of squeeze-excitation multiply a chunk's
+// pixels on their way.
 #include <algorithm>
-#include <memory>
+#include <utility>
 
 #include "engine/cpu/conv/own_conv2d.h"
 #include "engine/cpu/conv/packed_layouts.h"
 #include "engine/cpu/conv/panel_gemm.h"
 #include "engine/cpu/parallel.h"
+#include "engine/cpu/scratch.h"
+#include "engine/ops/mbconv.h"
 
 namespace plume::cpu {
 namespace {
 
 constexpr int64_t kShortSegment = 16;       // channels below which filter rows are the segments
 constexpr int64_t kChunkBytes = 256 << 10;  // of input that a chunk of output pixels may touch
+constexpr int64_t kLeastMacs = 64 << 10;    // multiply-adds worth a thread: a microsecond or two
 
 struct Problem {
   int64_t height, width, channels, filters;
   int64_t out_height, out_width, pixels;
   int r, s;
   Conv2dParams params;
+  const float* gates = nullptr;  // [images, channels], for every_pixel()
 
   int64_t depth() const { return int64_t(r) * s * channels; }
   // Output pixel i sees input pixel i and no other.
@@ -39,16 +44,17 @@ class RowFinder {
       : p_(p),
         x_(x),
         depth_(p.short_segments() ? p.s * p.channels : p.channels),
-        zeros_(size_t(depth_), 0.0f) {
-    if (p.short_segments() && p.params.padding > 0)
-      edges_ = std::make_unique_for_overwrite<float[]>(size_t(pixels * p.r * depth_));
+        zeros_(p.every_pixel() ? 0 : size_t(depth_), 0.0f) {
+    static thread_local Scratch<float> made;
+    if (p.gates || (p.short_segments() && p.params.padding > 0)) made_ = made.get(pixels * p.r * depth_);
   }
-  void restart() { next_edge_ = edges_.get(); }
+  void restart() { next_made_ = made_; }
 
   // For `count` output pixels from `first` on.
   void find(int64_t first, int count, const float** rows) {
     if (p_.every_pixel()) {
-      for (int i = 0; i < count; ++i) rows[i] = x_ + (first + i) * p_.channels;
+      for (int i = 0; i < count; ++i)
+        rows[i] = p_.gates ? gated_pixel(first + i) : x_ + (first + i) * p_.channels;
       return;
     }
     // Piece by piece of an output row.
@@ -109,34 +115,43 @@ class RowFinder {
   const float* padded_row(const float* pixels, int64_t w) {
     const int64_t left = std::max<int64_t>(0, -w), right = std::min<int64_t>(p_.s, p_.width - w);
     if (right <= left) return zeros_.data();
-    float* const row = next_edge_;
-    next_edge_ += depth_;
+    float* const row = make_row();
     std::fill_n(row, depth_, 0.0f);
     std::copy(pixels + left * p_.channels, pixels + right * p_.channels, row + left * p_.channels);
     return row;
   }
+  const float* gated_pixel(int64_t i) {
+    const float* const pixel = x_ + i * p_.channels;
+    const float* const gates = p_.gates + i / (p_.height * p_.width) * p_.channels;
+    float* const row = make_row();
+    PLUME_SIMD
+    for (int64_t c = 0; c < p_.channels; ++c) row[c] = pixel[c] * gates[c];
+    return row;
+  }
+  float* make_row() { return std::exchange(next_made_, next_made_ + depth_); }
 
   const Problem& p_;
   const float* x_;
   int64_t depth_;
   std::vector<float> zeros_;
-  std::unique_ptr<float[]> edges_;
-  float* next_edge_ = nullptr;
+  float *made_ = nullptr, *next_made_ = nullptr;  // rows that are not as they lie in memory
 };
 
 }  // namespace
 
-void pack_for_indirect_gemm(const Tensor& w, PackedFilter& packed) {
+const std::vector<float>& pack_for_indirect_gemm(const Tensor& w, PackedFilter& packed) {
   std::vector<float>& panels = packed_layouts(packed).panels;
   if (panels.empty()) panels = pack_panels(w.data<float>(), w.dim(0), w.size() / w.dim(0));
+  return panels;
 }
 
-void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
-                   Tensor& y, int64_t first_channel) {
+namespace {
+
+void multiply(const Tensor& x, const float* gates, const Tensor& w, const Conv2dParams& params,
+              const Epilogue& epilogue, Tensor& y, int64_t first_channel) {
   const Problem p{x.dim(1),      x.dim(2),      x.dim(3), w.dim(0), y.dim(1), y.dim(2), y.size() / y.dim(3),
-                  int(w.dim(1)), int(w.dim(2)), params};
-  pack_for_indirect_gemm(w, *params.packed);
-  const std::vector<float>& filter = packed_layouts(*params.packed).panels;
+                  int(w.dim(1)), int(w.dim(2)), params,   gates};
+  const std::vector<float>& filter = pack_for_indirect_gemm(w, *params.packed);
   const int segments = p.short_segments() ? p.r : p.r * p.s;
   const int64_t depth = p.depth() / segments, panel_size = p.depth() * kPanelColumns;
   const float* in = x.data<float>();
@@ -148,20 +163,23 @@ void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params,
   // A pixel of output touches about stride^2 pixels of input that its neighbours do not.
   const int64_t touched = p.channels * int64_t(sizeof(float)) * params.stride * params.stride;
   const int64_t most = std::clamp<int64_t>(kChunkBytes / touched, kernel.rows * 2, kernel.rows * 64);
-  // As many chunks for every thread, of whole tiles.
+  // Columns are split too where chunks are few, a tile's width at a time; where those are few as well, chunks
+  // are shorter. As many for every thread, of whole tiles.
+  const int64_t widths = ceil_div(p.filters, kernel.columns);
   int64_t chunks = ceil_div(p.pixels, most);
+  const int64_t wanted = std::min<int64_t>(max_threads(), p.pixels * p.depth() * p.filters / kLeastMacs);
+  if (chunks * widths < wanted) chunks = ceil_div(wanted, widths);
   if (chunks > 1) chunks = ceil_div(chunks, max_threads()) * max_threads();
   const int64_t chunk = ceil_div(ceil_div(p.pixels, chunks), kernel.rows) * kernel.rows;
   chunks = ceil_div(p.pixels, chunk);
-  // Few chunks are also split by columns, a tile's width at a time, for enough pieces to share out.
-  const int64_t widths = ceil_div(p.filters, kernel.columns);
   // Whole panels, about as many in each width.
   const auto first_filter = [&](int64_t width) {
     return std::min(panel_count(p.filters) * width / widths * kPanelColumns, p.filters);
   };
   const int64_t groups = std::clamp<int64_t>(4 * max_threads() / chunks, 1, widths);
   parallel_for(chunks * groups, 1, [&](int64_t begin, int64_t end) {
-    std::vector<const float*> rows(size_t(chunk * segments));
+    static thread_local Scratch<const float*> pointers_of_rows;
+    const float** const rows = pointers_of_rows.get(chunk * segments);
     RowFinder finder(p, in, chunk);
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t first = piece / groups * chunk, last = std::min(first + chunk, p.pixels);
@@ -187,11 +205,22 @@ void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params,
   });
 }
 
+}  // namespace
+
+void indirect_gemm(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
+                   Tensor& y, int64_t first_channel) {
+  multiply(x, nullptr, w, params, epilogue, y, first_channel);
+}
+
 namespace {
 
 void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
          Tensor& y) {
-  indirect_gemm(x, w, params, epilogue, y, 0);
+  multiply(x, nullptr, w, params, epilogue, y, 0);
+}
+void run_gated(Context&, const Tensor& x, const Tensor& gate, const Tensor& w, PackedFilter* packed,
+               const Epilogue& epilogue, Tensor& y) {
+  multiply(x, gate.data<float>(), w, {.packed = packed}, epilogue, y, 0);
 }
 
 bool fits(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&,
@@ -199,8 +228,15 @@ bool fits(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& 
   return p.packed && x.dtype() == DType::f32 && w.size() > 0 && y.size() > 0;
 }
 
+bool fits_gated(const Context&, const Tensor& x, const Tensor&, const Tensor& w, PackedFilter* packed,
+                const Epilogue&, Tensor& y) {
+  return packed && x.dtype() == DType::f32 && w.size() > 0 && y.size() > 0;
+}
+
 const bool registered =
-    conv2d_forward.add(Device::cpu, {{"indirect_gemm", fits, run}}, KernelSlotBase::kSpecial);
+    conv2d_forward.add(Device::cpu, {{"indirect_gemm", fits, run}}, KernelSlotBase::kSpecial) &&
+    gated_pointwise_forward.add(Device::cpu, {{"indirect_gemm", fits_gated, run_gated}},
+                                KernelSlotBase::kSpecial);
 
 }  // namespace
 }  // namespace plume::cpu

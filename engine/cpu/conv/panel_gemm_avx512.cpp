@@ -1,7 +1,7 @@
 // The panel product for AVX-512 (panel_gemm.h); this file alone is compiled for it.
 //
-// Scale, shift, residual and ReLU are applied to the sums in their registers, so that a tile is stored once.
-// Other activations walk over the stored tile again, which lies in the first cache.
+// Scale, shift, residual, ReLU and hardswish are applied to the sums in their registers, so that a tile is
+// stored once. Other activations walk over the stored tile again, which lies in the first cache.
 #include "engine/cpu/conv/panel_kernel.h"
 
 #if defined(__x86_64__)
@@ -19,6 +19,11 @@ static_assert(kLanes == kPanelColumns);
 inline __mmask16 lanes(int columns, int panel) {
   const int count = columns - panel * kLanes;
   return count >= kLanes ? __mmask16(0xffff) : __mmask16((1u << count) - 1);
+}
+
+// Those that finish() applies.
+constexpr bool is_cheap(Activation a) {
+  return a == Activation::identity || a == Activation::relu || a == Activation::hardswish;
 }
 
 template <Activation kActivation>
@@ -59,6 +64,11 @@ inline void finish(__m512 (&sum)[kR][kP], int columns, const TileOutput& o) {
 #pragma GCC unroll 3
       for (int p = 0; p < kP; ++p)
         sum[r][p] = _mm512_max_ps(_mm512_setzero_ps(), sum[r][p]);  // the second where one is NaN
+  if (o.activation == Activation::hardswish)
+#pragma GCC unroll 8
+    for (int r = 0; r < kR; ++r)
+#pragma GCC unroll 3
+      for (int p = 0; p < kP; ++p) sum[r][p] = activate(Activation::hardswish, sum[r][p]);
 #pragma GCC unroll 8
   for (int r = 0; r < kR; ++r)
 #pragma GCC unroll 3
@@ -131,7 +141,7 @@ void run(int count, int columns, const float* const* rows, int segments, int64_t
         multiply<r, p, false>(columns, rows, segments, depth, panel, panel_size, output);
     });
   });
-  if (output.activation == Activation::identity || output.activation == Activation::relu) return;
+  if (is_cheap(output.activation)) return;
   dispatch_activation(output.activation,
                       [&](auto kind) { activate_rows<kind>(count, columns, output.out, output.pitch); });
 }

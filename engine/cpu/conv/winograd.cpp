@@ -25,6 +25,7 @@
 #include "engine/cpu/conv/panel_gemm.h"
 #include "engine/cpu/conv/winograd_tile.h"
 #include "engine/cpu/parallel.h"
+#include "engine/cpu/scratch.h"
 
 namespace plume::cpu {
 namespace {
@@ -176,11 +177,8 @@ void winograd_4x4(const Tensor& x, const Tensor& w, const Conv2dParams& params, 
   chunks = ceil_div(s.tiles, chunk);
 
   const int64_t v_size = kPositions * chunk * s.channels, m_size = kPositions * chunk * kBlock;
-  const auto workspace = [&](int64_t size) {
-    return Tensor::empty({size}, DType::f32, x.device(), "workspace");
-  };
   if (share_tiles) {
-    Tensor shared = workspace(v_size);
+    Tensor shared = Tensor::empty({v_size}, DType::f32, x.device(), "workspace");
     float* v = shared.data<float>();
     for (int64_t first = 0; first < s.tiles; first += chunk) {
       const int64_t tiles = std::min(chunk, s.tiles - first);
@@ -188,15 +186,16 @@ void winograd_4x4(const Tensor& x, const Tensor& w, const Conv2dParams& params, 
         for (int64_t t = begin; t < end; ++t) transform_tile(s, job.x, first + t, first, tiles, v);
       });
       parallel_for(job.blocks(), 1, [&](int64_t begin, int64_t end) {
-        Tensor own = workspace(m_size);
-        for (int64_t i = begin; i < end; ++i) job.multiply(v, first, tiles, i, own.data<float>());
+        static thread_local Scratch<float> own;
+        float* const m = own.get(m_size);
+        for (int64_t i = begin; i < end; ++i) job.multiply(v, first, tiles, i, m);
       });
     }
     return;
   }
   parallel_for(chunks, 1, [&](int64_t begin, int64_t end) {
-    Tensor own = workspace(v_size + m_size);
-    float *v = own.data<float>(), *m = v + v_size;
+    static thread_local Scratch<float> own;
+    float *const v = own.get(v_size + m_size), *const m = v + v_size;
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i * chunk, tiles = std::min(chunk, s.tiles - first);
       for (int64_t t = 0; t < tiles; ++t) transform_tile(s, job.x, first + t, first, tiles, v);
