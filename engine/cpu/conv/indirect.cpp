@@ -4,8 +4,8 @@
 // Neighbouring output pixels are the rows of a product with panels of filters (panel_gemm.h); each filter tap
 // is a segment of depth C whose row pointers are the pixels under the tap, or a row of zeros in the padding.
 // With few channels a segment would be too short: then a segment is a whole filter row, S * C long. Output
-// pixels go through the panels in chunks that stay in the cache. Gates of squeeze-excitation multiply a chunk's
-// pixels on their way.
+// pixels go through the panels in chunks that stay in the cache. Gates of squeeze-excitation multiply a
+// chunk's pixels on their way.
 #include <algorithm>
 #include <utility>
 
