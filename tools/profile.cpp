@@ -13,6 +13,7 @@
 #include "tools/profiling/plots.h"
 #include "tools/profiling/prediction.h"
 #include "tools/profiling/profile.h"
+#include "tools/profiling/records.h"
 #include "tools/profiling/text.h"
 
 namespace {
@@ -108,15 +109,18 @@ void predict_one(const tools::ProfileRequest& request, const std::string& gpu_na
   write_all(predicted.report, *predicted.profiler, ceilings, out);
 }
 
-void show_kernel(const tools::ProfileRequest& request, const std::string& gpu_name,
-                 const tools::CountRequest& how, const tools::KernelChoice& choice, const std::string& page) {
+void show_kernel(const tools::ProfileRequest& request, const std::string& gpu_name, tools::CountRequest how,
+                 const tools::KernelChoice& choice, const std::string& page, const std::string& json) {
   const GpuDescription gpu = tools::find_gpu(gpu_name);
-  const tools::CountedPass pass = tools::count_pass(request, gpu, how);
   const int64_t batch = request.workload.batch;
-  const size_t call = tools::find_call(pass.profiler->calls(), choice, batch);
+  how.places = true;
+  how.choose = [&](const std::vector<ProfileCall>& calls) { return tools::find_call(calls, choice, batch); };
+  const tools::CountedPass pass = tools::count_pass(request, gpu, how);
+  const size_t call = how.choose(pass.profiler->calls());
   std::printf("%s", tools::kernel_text(pass, call, gpu, batch).c_str());
   std::fflush(stdout);
   if (!page.empty()) write(page, tools::kernel_page(pass, call, gpu, batch));
+  if (!json.empty()) write(json, tools::to_text(tools::to_json(pass, call, request, gpu), 2) + "\n");
 }
 
 void compare(const tools::ProfileRequest& request, const Comparison& comparison) {
@@ -125,6 +129,18 @@ void compare(const tools::ProfileRequest& request, const Comparison& comparison)
   tools::measure_in_turns({&a, &b}, request.seconds);
   comparison.slot->prefer(request.device, "");
   tools::print_comparison(a.report(), b.report(), comparison.slot->name());
+}
+
+void compare_predictions(const tools::ProfileRequest& request, const std::string& gpu_name,
+                         const tools::CountRequest& how, const Comparison& comparison) {
+  const GpuDescription gpu = tools::find_gpu(gpu_name);
+  tools::ProfileReport reports[2];
+  for (int i = 0; i < 2; ++i) {
+    comparison.slot->prefer(request.device, comparison.variants[i]);
+    reports[i] = tools::predict_profile(request, gpu, how).report;
+  }
+  comparison.slot->prefer(request.device, "");
+  tools::print_comparison(reports[0], reports[1], comparison.slot->name());
 }
 
 int run(tools::Flags& flags) {
@@ -159,10 +175,11 @@ int run(tools::Flags& flags) {
       "--gpu", gpu,
       message("predict the times on this GPU from the kernels on simt ({}, or a file)", tools::gpu_names()));
   flags.whole("--sample-blocks", blocks, 1, 1'000'000, "with --gpu: blocks to run of each launch");
-  flags.text("--kernel", kernel.kernel,
-             "with --gpu: one call in depth, line by line, e.g. relu.forward/packs");
+  flags.text(
+      "--kernel", kernel.kernel,
+      "one call in depth, predicted, line by line, e.g. relu.forward/packs (a variant goes before others)");
   flags.text("--shape", kernel.shape,
-             "with --kernel: part of its shapes as tables show them, e.g. 14x14x96>");
+             "with --kernel: part of its shapes as tables show them, e.g. '14x14x96>'");
   flags.text("--html", page, "with --kernel: write the same as a page to this file");
   flags.text("--registers", how.kernel_report,
              "with --gpu: the table of tools/kernel_report.sh, for the occupancy of each kernel");
@@ -173,13 +190,14 @@ int run(tools::Flags& flags) {
   PLUME_CHECK(comparison.empty() || !out.any(), "--compare prints only: no --json, --csv, --trace or --svg");
   PLUME_CHECK(!all || !flags.given("--top"), "--all and --top exclude each other");
 
-  request.device = device.open();
+  if (!kernel.kernel.empty() && gpu.empty()) gpu = "h100";
+  request.device = device.open(gpu.empty() ? "" : "simt");
   PLUME_CHECK(gpu.empty() || request.device == Device::simt, "--gpu: predictions are made on --device simt");
-  PLUME_CHECK(gpu.empty() || comparison.empty(), "--gpu and --compare exclude each other");
+  PLUME_CHECK(kernel.kernel.empty() || comparison.empty(), "--kernel and --compare exclude each other");
   for (const char* flag : {"--shape", "--html"})
     PLUME_CHECK(!kernel.kernel.empty() || !flags.given(flag), "{} goes with --kernel", flag);
-  PLUME_CHECK(kernel.kernel.empty() || !gpu.empty(), "--kernel: choose a GPU with --gpu");
-  PLUME_CHECK(kernel.kernel.empty() || !out.any(), "--kernel writes --html alone");
+  PLUME_CHECK(kernel.kernel.empty() || (out.csv.empty() && out.trace.empty() && out.svg.empty()),
+              "--kernel writes --html and --json alone");
   for (const char* flag : {"--sample-blocks", "--registers", "--arch"})
     PLUME_CHECK(!gpu.empty() || !flags.given(flag), "{} goes with --gpu", flag);
   if (list) {
@@ -198,12 +216,15 @@ int run(tools::Flags& flags) {
                      .stem = parse_stem(stem)};
   if (!gpu.empty()) {
     how.blocks = uint64_t(blocks);
-    how.places = !kernel.kernel.empty();
     request.options.graph = false;  // host devices record nothing
-    if (kernel.kernel.empty())
-      predict_one(request, gpu, how, out, all ? 0 : size_t(most));
+    if (const size_t slash = kernel.kernel.find('/'); slash != std::string::npos)
+      find_slot(kernel.kernel.substr(0, slash)).prefer(request.device, kernel.kernel.substr(slash + 1));
+    if (!kernel.kernel.empty())
+      show_kernel(request, gpu, how, kernel, page, out.json);
+    else if (!comparison.empty())
+      compare_predictions(request, gpu, how, parse_comparison(comparison, request.device));
     else
-      show_kernel(request, gpu, how, kernel, page);
+      predict_one(request, gpu, how, out, all ? 0 : size_t(most));
   } else if (comparison.empty())
     profile_one(request, out, all ? 0 : size_t(most));
   else

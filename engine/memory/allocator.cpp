@@ -14,6 +14,11 @@
 #include "engine/core/error.h"
 #include "engine/memory/zeroed_blocks.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 #if defined(__SANITIZE_ADDRESS__)
 #define PLUME_ALLOCATOR_CACHES false
 #else
@@ -42,6 +47,23 @@ bool caches() {
 }
 
 std::atomic<bool> zeroed = false;
+
+// Whole pages are given back to the system, which has zeros for whoever touches them: most never are.
+void fill_with_zeros(char* memory, size_t bytes) {
+#if defined(__linux__)
+  const auto page = size_t(sysconf(_SC_PAGESIZE));
+  const size_t before = (page - reinterpret_cast<uintptr_t>(memory) % page) % page;
+  if (bytes >= before + page) {
+    const size_t pages = (bytes - before) / page * page;
+    if (madvise(memory + before, pages, MADV_DONTNEED) == 0) {
+      std::memset(memory, 0, before);
+      memory += before + pages;
+      bytes -= before + pages;
+    }
+  }
+#endif
+  std::memset(memory, 0, bytes);
+}
 
 using FreeBlocks = std::map<size_t, std::vector<void*>>;
 
@@ -138,7 +160,8 @@ void* CachingAllocator::allocate(size_t bytes, const char* tag) {
            bytes, tag, s.statistics.current);
     s.statistics.reserved += block.capacity;
   }
-  if (zeroed && std::string_view(s.source.name) == "host") std::memset(pointer, 0, bytes);
+  if (zeroed && std::string_view(s.source.name) == "host")
+    fill_with_zeros(static_cast<char*>(pointer), bytes);
   s.used.emplace(pointer, block);
   s.count(block, true);
   return pointer;

@@ -2,6 +2,7 @@
 // (PLUME_COUNTERS). Units are those of a GPU's profiler: a request is one memory instruction of one warp.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,9 @@ struct CountOptions {
   // Runs at most this many blocks of a launch, spread over it; 0: all. What the others would have written is
   // missing then.
   uint64_t blocks_per_launch = 0;
+  // The same for each launch on its own, by its number since counting began; here 0 is none, kAllBlocks all.
+  std::function<uint64_t(uint64_t launch)> blocks_of_launch;
+  static constexpr uint64_t kAllBlocks = ~uint64_t{0};
   bool cold_launches = false;  // the L2 is emptied before every launch
   bool places = true;          // source lines (asks addr2line, where it is installed)
   CacheShape l1{uint64_t{128} << 10, 16};

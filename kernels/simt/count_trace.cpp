@@ -74,7 +74,11 @@ void Counter::close_launch() {
 void Counter::launch(const Launch& config, const char* pretty_name) {
   if (!counting_) return;
   close_launch();
-  running_ = true;
+  const uint64_t most = options_.blocks_per_launch;
+  blocks_wanted_ = options_.blocks_of_launch ? options_.blocks_of_launch(launches_.size())
+                   : most > 0                ? most
+                                             : plume::CountOptions::kAllBlocks;
+  running_ = blocks_wanted_ > 0;
   lockstep_.clear();
   const size_t nodes = lockstep_.nodes().size();
   counts_.assign(nodes, {});
@@ -93,9 +97,9 @@ void Counter::launch(const Launch& config, const char* pretty_name) {
 // step through images or rows in time.
 bool Counter::wants(uint64_t block, uint64_t blocks) {
   if (!counting_) return true;
-  const uint64_t most = options_.blocks_per_launch;
-  bool wanted = true;
-  if (most > 0 && blocks > most) {
+  const uint64_t most = blocks_wanted_;
+  bool wanted = most > 0;
+  if (wanted && blocks > most) {
     const uint64_t part = block * most / blocks;
     const uint64_t first = (part * blocks + most - 1) / most, next = ((part + 1) * blocks + most - 1) / most;
     const uint64_t mixed = (part + 1) * 0x9E3779B97F4A7C15u;

@@ -54,6 +54,7 @@ class Counter {
 
   plume::CountOptions options_;
   bool counting_ = false, running_ = false;
+  uint64_t blocks_wanted_ = 0;  // of the launch that runs
   std::vector<CountingLaunch> launches_;
   Locations located_;
   uint64_t last_located_ = 0;

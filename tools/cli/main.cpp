@@ -114,7 +114,7 @@ DeviceFlags::DeviceFlags(Flags& flags) : flags_(flags) {
               "threads of the cpu device (0: the cores and CPU time that this process may use)");
 }
 
-Device DeviceFlags::open() {
+Device DeviceFlags::open(const std::string& otherwise) {
   if (threads_ > 0) {
     set_compute_threads(int(threads_));
     if (const int usable = usable_cores(); threads_ > usable)
@@ -127,6 +127,8 @@ Device DeviceFlags::open() {
     device = parse_device(device_);
     if (device == Device::cuda && !cuda_available())
       fail(ErrorKind::resource, "--device cuda: {}", cuda_unavailable_reason());
+  } else if (!otherwise.empty()) {
+    device = parse_device(otherwise);
   } else {
     device = default_device();
     log_line(device == Device::cuda ? message("uses cuda: {}", backend(device).describe())

@@ -16,8 +16,8 @@ class DeviceFlags {
  public:
   explicit DeviceFlags(Flags& flags);
   // Opens the device, forces variants and sets the number of threads; says on stderr which device is used
-  // when none was asked for. Throws usage or resource.
-  Device open();
+  // when none was asked for and the program itself wants none (`otherwise`, a name). Throws usage or resource.
+  Device open(const std::string& otherwise = "");
 
  private:
   Flags& flags_;

@@ -89,6 +89,16 @@ std::string launch_text(const CountedLaunch& launch, const Prediction& p, const 
   return text;
 }
 
+using Launches = std::pair<std::vector<const CountedLaunch*>, std::vector<Prediction>>;
+Launches with_nested(const CountedPass& pass, size_t call, const GpuDescription& gpu) {
+  Launches found;
+  for (size_t c = call; c < end_of_call(pass.profiler->calls(), call); ++c) {
+    for (const CountedLaunch* launch : pass.of_call(c)) found.first.push_back(launch);
+    for (const Prediction& p : predict_call(pass, c, gpu)) found.second.push_back(p);
+  }
+  return found;
+}
+
 std::string title_of(const ProfileCall& call, int64_t batch) {
   return fmt::format("{}  {}  {}  {}", operation_label(call), shape_label(call, batch), name(call.dtype()),
                      layer_label(call.scope));
@@ -137,8 +147,7 @@ std::vector<SourceFile> source_of(const CountedLaunch& launch) {
 
 std::string kernel_text(const CountedPass& pass, size_t call, const GpuDescription& gpu, int64_t batch) {
   std::string text = title_of(pass.profiler->calls()[call], batch) + "\n";
-  const auto launches = pass.of_call(call);
-  const std::vector<Prediction> predictions = predict_call(pass, call, gpu);
+  const auto [launches, predictions] = with_nested(pass, call, gpu);
   for (size_t i = 0; i < launches.size(); ++i) {
     text += "\n" + launch_text(*launches[i], predictions[i], gpu);
     for (const SourceFile& file : source_of(*launches[i])) {
@@ -167,8 +176,7 @@ std::string kernel_page(const CountedPass& pass, size_t call, const GpuDescripti
                      "th{color:#6b7280;font-weight:500;font-size:12px}td:last-child{text-align:left}"
                      "td.n{color:#6b7280}tr.gap td{height:10px}</style></head><body><h1>" +
                      title + "</h1>";
-  const auto launches = pass.of_call(call);
-  const std::vector<Prediction> predictions = predict_call(pass, call, gpu);
+  const auto [launches, predictions] = with_nested(pass, call, gpu);
   for (size_t i = 0; i < launches.size(); ++i) {
     page += "<pre>" + escape_xml(launch_text(*launches[i], predictions[i], gpu)) + "</pre>";
     for (const SourceFile& file : source_of(*launches[i])) {

@@ -6,6 +6,7 @@
 #include "engine/core/error.h"
 #include "engine/memory/zeroed_blocks.h"
 #include "tools/profiling/kernel_report.h"
+#include "tools/profiling/sampling.h"
 
 namespace plume::tools {
 namespace {
@@ -30,21 +31,6 @@ double dram_share(const CallCost& cost, double counted, const GpuDescription& gp
   const double moved = cost.bytes > 0 ? std::min(counted, cost.bytes) : counted;
   const double kept = std::clamp(1 - moved / (gpu.l2_bytes / 2), 0.0, 1.0);
   return moved * (1 - kept) / counted;
-}
-
-void add(RowPrediction& row, const std::vector<Prediction>& predictions) {
-  BoundSeconds parts{};
-  double longest = 0;
-  for (const Prediction& p : predictions) {
-    row.low += p.low;
-    row.high += p.high;
-    for (size_t b = 0; b < kBounds; ++b) parts[b] += p.parts[b];
-    if (p.seconds > longest) {
-      longest = p.seconds;
-      row.occupancy = p.occupancy;
-    }
-  }
-  std::tie(row.bound, row.second) = two_largest(parts);
 }
 
 // One call after the other, its own kernels before those of the calls nested in it.
@@ -82,19 +68,42 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
   std::map<std::string, CompiledKernel> compiled;
   if (!how.kernel_report.empty()) compiled = read_kernel_report(how.kernel_report, how.arch);
   CountedPass pass;
+  pass.profiler = std::make_unique<Profiler>(context(Device::simt));
+  const std::vector<ProfileCall>& calls = pass.profiler->calls();
+  const std::vector<int64_t>& owners = pass.profiler->launch_owners();
   // Blocks that are not run leave their part of a result unwritten, and what the next kernel finds there
   // decides where its lanes part.
   const ZeroedBlocks zeroed;
-  pass.profiler = std::make_unique<Profiler>(context(Device::simt));
-  counter.begin(count_options(gpu, 1, false));
+  std::vector<uint64_t> blocks;  // to run of each launch; those behind the end: none
+  CountOptions options = count_options(gpu, how.blocks, how.places);
+  options.blocks_of_launch = [&](uint64_t launch) { return launch < blocks.size() ? blocks[launch] : 0; };
+  counter.begin(options);
   ModelRun run(request.model, request.workload, request.dtype, Device::simt, request.options);
-  pass.profiler->learn([&] { run.pass(); });  // casts and packs what later passes find
   counter.end();
+  const auto count = [&] {
+    counter.begin(options);
+    pass.profiler->learn([&] { run.pass(); });
+    return counter.end();
+  };
+  count();  // casts and packs what later passes find
+  std::vector<CountedLaunch> launches = count(), probes;
+  const uint64_t most = how.blocks > 0 ? how.blocks : CountOptions::kAllBlocks;
+  SamplingPlan plan;
+  if (how.choose) {
+    const auto first = int64_t(how.choose(calls)), end = int64_t(end_of_call(calls, size_t(first)));
+    for (const int64_t owner : owners) blocks.push_back(owner >= first && owner < end ? most : 0);
+  } else if (how.blocks > 0) {
+    blocks = plan_probes(calls, owners, launches);
+    probes = count();
+    plan = plan_sampling(calls, owners, probes, how.blocks);
+    blocks = plan.blocks;
+  } else {
+    blocks.assign(launches.size(), most);
+  }
   CachingAllocator& memory = device_allocator(Device::simt);
   memory.reset_peak();
-  counter.begin(count_options(gpu, how.blocks, how.places));
-  pass.profiler->learn([&] { run.pass(); });
-  pass.launches = counter.end();
+  pass.launches = count();
+  if (!probes.empty()) fill_in(plan, probes, pass.launches);
   pass.unknown_registers = set_registers(pass.launches, compiled);
   const size_t seen = pass.profiler->launch_owners().size();
   if (seen != pass.launches.size())
@@ -118,6 +127,21 @@ std::vector<Prediction> predict_call(const CountedPass& pass, size_t call, const
   return predictions;
 }
 
+void add(RowPrediction& row, const std::vector<const CountedLaunch*>& launches,
+         const std::vector<Prediction>& predictions) {
+  for (const CountedLaunch* launch : launches) row.counts += launch->scaled_counts();
+  for (const Prediction& p : predictions) {
+    row.low += p.low;
+    row.high += p.high;
+    for (size_t b = 0; b < kBounds; ++b) row.parts[b] += p.parts[b];
+    if (p.seconds > row.longest) {
+      row.longest = p.seconds;
+      row.occupancy = p.occupancy;
+    }
+  }
+  std::tie(row.bound, row.second) = two_largest(row.parts);
+}
+
 PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescription& gpu,
                                  const CountRequest& how) {
   CountedPass counted = count_pass(request, gpu, how);
@@ -138,10 +162,9 @@ PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescrip
   }
   for (size_t c = 0; c < calls.size(); ++c) {
     RowPrediction& row = report.predictions[c];
-    for (const CountedLaunch* launch : counted.of_call(c)) row.counts += launch->scaled_counts();
     const std::vector<Prediction> predictions = predict_call(counted, c, gpu);
     for (const Prediction& p : predictions) pass.self_seconds[c] += p.seconds;
-    add(row, predictions);
+    add(row, counted.of_call(c), predictions);
     report.low_seconds += row.low;
     report.high_seconds += row.high;
   }

@@ -1,5 +1,6 @@
 // Predicts what `profile` would measure on a GPU, from the kernels as they run on the simt device.
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "engine/profiler/gpu_model.h"
@@ -18,19 +19,24 @@ struct CountedPass {
   int classes = 0;
   int64_t parameters = 0;
   MemoryStatistics memory;
-  std::vector<const CountedLaunch*> of_call(size_t call) const;
+  std::vector<const CountedLaunch*> of_call(size_t call) const;  // without those of nested calls
 };
-// `blocks`: at most so many of each launch, 0 for all; `places`: with the lines of the source. Throws usage
-// when simt was built without counters.
+// `blocks`: at most so many of each launch, 0 for all; `places`: with the lines of the source; `choose`: of the
+// pass's calls the one whose kernels, and those of calls nested in it, are counted alone (sampling.h says which).
 struct CountRequest {
   uint64_t blocks = 8;
   bool places = false;
+  std::function<size_t(const std::vector<ProfileCall>&)> choose;
   std::string kernel_report, arch = "90";  // a file for read_kernel_report(), or empty
 };
+// Throws usage when simt was built without counters.
 CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, const CountRequest& how);
 
-// The prediction of a call's launches, and their sum.
+// The predictions of a call's launches, without those of nested calls.
 std::vector<Prediction> predict_call(const CountedPass& pass, size_t call, const GpuDescription& gpu);
+// Adds them, and what was counted, to a row.
+void add(RowPrediction& row, const std::vector<const CountedLaunch*>& launches,
+         const std::vector<Prediction>& predictions);
 
 struct PredictedProfile {
   ProfileReport report;

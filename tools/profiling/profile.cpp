@@ -18,6 +18,12 @@ int64_t forward_macs(const ProfileRequest& request, int classes) {
   return counter.macs();
 }
 
+size_t end_of_call(const std::vector<ProfileCall>& calls, size_t call) {
+  size_t end = call + 1;
+  while (end < calls.size() && calls[end].depth > calls[call].depth) ++end;
+  return end;
+}
+
 double launches(const Profile& profile) {
   double sum = 0;
   for (const ProfileRow& row : profile.rows) {

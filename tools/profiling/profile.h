@@ -33,8 +33,9 @@ struct Preference {
 // Of a call whose time was predicted: sums over its launches.
 struct RowPrediction {
   KernelCounts counts;
-  double low = 0, high = 0;  // seconds
-  double occupancy = 0;      // of its longest launch
+  double low = 0, high = 0;           // seconds
+  double occupancy = 0, longest = 0;  // of its longest launch; that one's seconds
+  BoundSeconds parts{};
   Bound bound{}, second{};
 };
 
@@ -94,6 +95,9 @@ Achieved achieved(const CallCost& cost, double seconds, DType dtype, const Ceili
 
 // The network's own multiply-adds, counted by its operations and not by their kernels.
 int64_t forward_macs(const ProfileRequest& request, int classes);
+
+// Calls follow the one in which they are nested: the place behind the last of them.
+size_t end_of_call(const std::vector<ProfileCall>& calls, size_t call);
 
 // Kernels that were launched, over all rows; -1 where they are not counted.
 double launches(const Profile& profile);

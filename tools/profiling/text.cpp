@@ -6,8 +6,6 @@
 #include <numeric>
 
 #include "engine/profiler/device_tracer.h"
-#include "tools/cli/csv.h"
-#include "tools/cli/json.h"
 
 namespace plume::tools {
 namespace {
@@ -107,47 +105,22 @@ std::string predicted_line(const ProfileRow& row, const RowPrediction& p, const 
                      row.launches > 0 ? fmt::format("{}, {}", name(p.bound), name(p.second)) : "");
 }
 
-Json prediction_json(const ProfileRow& row, const RowPrediction& p) {
-  const KernelCounts& c = p.counts;
-  return {{"predicted_seconds", row.seconds},
-          {"predicted_seconds_low", p.low},
-          {"predicted_seconds_high", p.high},
-          {"bound", name(p.bound)},
-          {"second_bound", name(p.second)},
-          {"occupancy", p.occupancy},
-          {"sectors", c.sectors},
-          {"ideal_sectors", c.ideal_sectors},
-          {"wavefronts", c.wavefronts},
-          {"ideal_wavefronts", c.ideal_wavefronts},
-          {"l2_bytes", c.l2_bytes},
-          {"lanes_per_request", c.lanes_per_request()},
-          {"bytes_in_flight", c.bytes_in_flight()},
-          {"atomic_turns", c.atomic_turns},
-          {"mma", c.mma}};
-}
-
-Json rounded_limit(double share) { return share > 0 ? Json(share * kPercent) : Json(nullptr); }
-
-Json operands_json(const ProfileCall& call) {
-  Json all = Json::array();
-  for (const ProfileOperand& o : call.operands)
-    all.push_back({{"dtype", name(o.dtype)},
-                   {"shape", std::vector<int64_t>(o.shape.begin(), o.shape.end())},
-                   {"written", o.written}});
-  return all;
-}
-
-// "f32:1x56x56x16 f32:3x3x16 >f32:1x56x56x16"; lists of many tensors are counted.
-std::string operands_text(const ProfileCall& call) {
-  constexpr size_t kMost = 16;
-  if (call.operands.size() > kMost) return fmt::format("{} tensors", call.operands.size());
-  std::string text;
-  for (const ProfileOperand& o : call.operands) {
-    if (!text.empty()) text += ' ';
-    text += fmt::format("{}{}", o.written ? ">" : "", name(o.dtype));
-    for (int i = 0; i < o.shape.rank(); ++i) text += fmt::format("{}{}", i ? "x" : ":", o.shape[i]);
+// A call with those nested in it: what other variants may be made of.
+struct ComparedCall {
+  double seconds = 0, low = 0, high = 0, longest = 0;
+  Bound bound{};  // of the longest
+};
+ComparedCall with_nested(const ProfileReport& report, size_t call) {
+  const std::vector<ProfileRow>& rows = report.profile.rows;
+  ComparedCall sum;
+  for (size_t i = call; i < rows.size() && (i == call || rows[i].call.depth > rows[call].call.depth); ++i) {
+    sum.seconds += rows[i].seconds;
+    if (report.predictions.empty()) continue;
+    const RowPrediction& p = report.predictions[i];
+    sum.low += p.low, sum.high += p.high;
+    if (rows[i].seconds > sum.longest) sum.longest = rows[i].seconds, sum.bound = p.bound;
   }
-  return text;
+  return sum;
 }
 
 }  // namespace
@@ -270,14 +243,16 @@ void print_report(const ProfileReport& report, const Ceilings& ceilings, size_t 
 
 void print_comparison(const ProfileReport& a, const ProfileReport& b, const std::string& slot) {
   const Profile &pa = a.profile, &pb = b.profile;
+  const bool predicted = !a.predictions.empty();
   print_line(fmt::format("\n{}", describe(a.request)));
-  print_line(fmt::format("\n{:<26} {:<21} {:>16} {:>10} {:>16} {:>10} {:>8}", "layer", "shapes", "variant",
-                         "us", "variant", "us", "ratio"));
+  if (predicted) print_line(fmt::format("predicted for {}; never measured", a.predicted_for));
+  print_line(fmt::format("\n{:<26} {:<21} {:>16} {:>10} {:>16} {:>10} {:>8}{}", "layer", "shapes", "variant",
+                         "us", "variant", "us", "ratio", predicted ? "  bounds; ranges" : ""));
   // Nested calls may differ between variants: the calls of the slot itself are the same, in order.
   const auto rows_of = [&](const Profile& p) {
-    std::vector<const ProfileRow*> rows;
-    for (const ProfileRow& row : p.rows)
-      if (slot == row.call.slot) rows.push_back(&row);
+    std::vector<size_t> rows;
+    for (size_t i = 0; i < p.rows.size(); ++i)
+      if (slot == p.rows[i].call.slot) rows.push_back(i);
     return rows;
   };
   const auto rows_a = rows_of(pa), rows_b = rows_of(pb);
@@ -287,12 +262,17 @@ void print_comparison(const ProfileReport& a, const ProfileReport& b, const std:
   PLUME_CHECK(!rows_a.empty(), "compare: {} does not call {}", describe(a.request), slot);
   double sum_a = 0, sum_b = 0;
   for (size_t i = 0; i < rows_a.size(); ++i) {
-    const ProfileRow &x = *rows_a[i], &y = *rows_b[i];
+    const ProfileCall &x = pa.rows[rows_a[i]].call, &y = pb.rows[rows_b[i]].call;
+    const ComparedCall p = with_nested(a, rows_a[i]), q = with_nested(b, rows_b[i]);
+    std::string reasons;
+    if (predicted)
+      reasons = fmt::format("  {}, {}{}", name(p.bound), name(q.bound),
+                            p.low <= q.high && q.low <= p.high ? "; overlap" : "");
     print_line(fmt::format(
-        "{:<26} {:<21} {:>16} {:>10.1f} {:>16} {:>10.1f} {:>8.2f}", clipped(layer_label(x.call.scope), 26),
-        clipped(shape_label(x.call, a.request.workload.batch), 21), clipped(x.call.variant, 16),
-        x.seconds * kMicro, clipped(y.call.variant, 16), y.seconds * kMicro, y.seconds / x.seconds));
-    sum_a += x.seconds, sum_b += y.seconds;
+        "{:<26} {:<21} {:>16} {:>10.1f} {:>16} {:>10.1f} {:>8.2f}{}", clipped(layer_label(x.scope), 26),
+        clipped(shape_label(x, a.request.workload.batch), 21), clipped(x.variant, 16), p.seconds * kMicro,
+        clipped(y.variant, 16), q.seconds * kMicro, q.seconds / p.seconds, reasons));
+    sum_a += p.seconds, sum_b += q.seconds;
   }
   const auto total = [&](const char* what, double x, double y) {
     print_line(
@@ -300,92 +280,6 @@ void print_comparison(const ProfileReport& a, const ProfileReport& b, const std:
   };
   total(slot.c_str(), sum_a, sum_b);
   total("step", a.alone_seconds, b.alone_seconds);
-}
-
-Json to_json(const ProfileReport& report, const Ceilings& ceilings) {
-  const ProfileRequest& request = report.request;
-  const Profile& profile = report.profile;
-  Json j;
-  j["model"] = request.model;
-  j["mode"] = request.workload.training ? "training" : "inference";
-  j["fused"] = !request.workload.training && request.options.fuse;
-  j["size"] = request.workload.size;
-  j["batch"] = request.workload.batch;
-  j["classes"] = report.classes;
-  j["dtype"] = name(request.dtype);
-  j["device"] = name(request.device);
-  j["machine"] = report.machine;
-  j["graph"] = request.options.graph;
-  j["parameters"] = report.parameters;
-  j["macs_per_image"] = report.macs_per_image;
-  j["ceilings"]["copy_bytes_per_second"] = ceilings.copy_bytes_per_second;
-  j["ceilings"]["flops_per_second"] = Json::object();
-  for (const auto& [dtype, flops] : ceilings.flops_per_second)
-    j["ceilings"]["flops_per_second"][name(dtype)] = flops;
-  j["passes"] = profile.passes;
-  j["times"] = !report.predictions.empty() ? "predicted" : profile.device_times ? "kernels" : "calls";
-  if (!report.predictions.empty())
-    j["prediction"] = {{"gpu", report.predicted_for},
-                       {"step_seconds_low", report.low_seconds},
-                       {"step_seconds_high", report.high_seconds}};
-  if (!report.predictions.empty()) j["kernels"] = to_json(report.kernels);
-  const double all_launches = launches(profile);
-  j["launches"] = all_launches < 0 ? Json(nullptr) : Json(all_launches);
-  j["step_seconds"] = profile.step_seconds;
-  j["alone_seconds"] = report.alone_seconds;
-  j["outside_seconds"] = profile.outside_seconds;
-  j["peak_bytes"] = report.memory.peak;
-  j["notes"] = report.notes;
-  j["peak_bytes_by_tag"] = Json::object();
-  for (const auto& [tag, bytes] : report.memory.peak_by_tag) j["peak_bytes_by_tag"][tag] = bytes;
-  j["classes_of_work"] = Json::object();
-  for (const auto& [kind, sum] : sums_by_class(profile, ceilings))
-    j["classes_of_work"][name(kind)] = {
-        {"calls", sum.calls}, {"seconds", sum.seconds}, {"macs", sum.macs}, {"bytes", sum.bytes}};
-  j["rows"] = Json::array();
-  for (size_t i = 0; i < profile.rows.size(); ++i) {
-    const ProfileRow& row = profile.rows[i];
-    const Achieved got = achieved(row.call.cost, row.seconds, row.call.dtype(), ceilings);
-    j["rows"].push_back({{"layer", row.call.scope},
-                         {"pass", row.call.backward ? "backward" : "forward"},
-                         {"slot", row.call.slot},
-                         {"variant", row.call.variant},
-                         {"class", name(row.call.cost.kind)},
-                         {"nested", row.call.depth},
-                         {"operands", operands_json(row.call)},
-                         {"seconds", row.seconds},
-                         {"percent_of_step", row.seconds / profile.step_seconds * kPercent},
-                         {"macs", row.call.cost.macs},
-                         {"bytes", row.call.cost.bytes},
-                         {"bytes_per_second", got.bytes_per_second},
-                         {"flops_per_second", got.flops_per_second},
-                         {"percent_of_limit", rounded_limit(got.share_of_limit)},
-                         {"launches", row.launches < 0 ? Json(nullptr) : Json(row.launches)}});
-    if (!report.predictions.empty()) j["rows"].back().update(prediction_json(row, report.predictions[i]));
-  }
-  return j;
-}
-
-std::string to_csv(const ProfileReport& report, const Ceilings& ceilings) {
-  const Profile& profile = report.profile;
-  std::string csv =
-      "layer,pass,slot,variant,class,nested,operands,microseconds,percent_of_step,macs,bytes,gb_per_second,"
-      "gflop_per_second,percent_of_limit,launches\n";
-  const auto optional = [](double value) { return value > 0 ? fmt::format("{:.4g}", value) : std::string(); };
-  for (const ProfileRow& row : profile.rows) {
-    const Achieved got = achieved(row.call.cost, row.seconds, row.call.dtype(), ceilings);
-    const std::string operands = csv_cell(operands_text(row.call));
-    csv += fmt::format("{},{},{},{},{},{},{},{:.3f},{:.3f},{:.0f},{:.0f},{},{},{},{}\n",
-                       csv_cell(row.call.scope), row.call.backward ? "backward" : "forward", row.call.slot,
-                       row.call.variant, name(row.call.cost.kind), row.call.depth, operands,
-                       row.seconds * kMicro, row.seconds / profile.step_seconds * kPercent,
-                       row.call.cost.macs, row.call.cost.bytes, optional(got.bytes_per_second * kGiga),
-                       optional(got.flops_per_second * kGiga), optional(got.share_of_limit * kPercent),
-                       row.launches < 0 ? std::string() : fmt::format("{:.0f}", row.launches));
-  }
-  csv += fmt::format("outside operations,,,,,,,{:.3f},{:.3f},,,,,,\n", profile.outside_seconds * kMicro,
-                     profile.outside_seconds / profile.step_seconds * kPercent);
-  return csv;
 }
 
 }  // namespace plume::tools

@@ -1,8 +1,7 @@
-// What `profile` prints and writes: tables of 120 columns, JSON, CSV.
+// What `profile` prints: tables of 120 columns.
 #pragma once
 #include <string>
 
-#include "tools/cli/json_type.h"
 #include "tools/profiling/profile.h"
 
 namespace plume::tools {
@@ -11,12 +10,8 @@ namespace plume::tools {
 void print_ceilings(const Ceilings& ceilings, const std::string& machine, Device device);
 // The step, memory, totals by class, and the `most` slowest calls (0: all of them, in order of execution).
 void print_report(const ProfileReport& report, const Ceilings& ceilings, size_t most);
-// The calls of one slot in two runs that differ in the variant preferred for it.
+// The calls of one slot, with those nested in them, in two runs that differ in the variant preferred for it.
 void print_comparison(const ProfileReport& a, const ProfileReport& b, const std::string& slot);
-
-Json to_json(const ProfileReport& report, const Ceilings& ceilings);
-// One line per call, and a last one for what is outside of all.
-std::string to_csv(const ProfileReport& report, const Ceilings& ceilings);
 
 // "dense", "1x1", ...: for people.
 const char* label(CallClass kind);
