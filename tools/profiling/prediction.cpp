@@ -1,10 +1,13 @@
 #include "tools/profiling/prediction.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <tuple>
 
 #include "engine/core/error.h"
 #include "engine/memory/zeroed_blocks.h"
+#include "tools/profiling/code_counts.h"
 #include "tools/profiling/kernel_report.h"
 
 namespace plume::tools {
@@ -47,6 +50,18 @@ void add(RowPrediction& row, const std::vector<Prediction>& predictions) {
   std::tie(row.bound, row.second) = two_largest(parts);
 }
 
+// Says what the instructions were counted in.
+std::string count_instructions(std::vector<CountedLaunch>& launches, MachineCode* code,
+                               const CountRequest& how) {
+  if (!code)
+    return "instructions are estimated from the host's code, up to three times off; tools/kernel_report.sh "
+           "--sass "
+           "build/sass has those of the compiled kernels";
+  const size_t unknown = count_code(launches, *code);
+  return fmt::format("instructions are counted in the machine code in {} (sm_{}), for {} of {} launches",
+                     how.machine_code, how.arch, launches.size() - unknown, launches.size());
+}
+
 // One call after the other, its own kernels before those of the calls nested in it.
 size_t lay_out(const std::vector<ProfileCall>& calls, size_t i, MeasuredPass& pass) {
   const size_t first = i;
@@ -81,6 +96,8 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
               "--gpu: the simt device of this build does not count; one that does: cmake --preset counters");
   std::map<std::string, CompiledKernel> compiled;
   if (!how.kernel_report.empty()) compiled = read_kernel_report(how.kernel_report, how.arch);
+  std::unique_ptr<MachineCode> machine_code;
+  if (!how.machine_code.empty()) machine_code = std::make_unique<MachineCode>(how.machine_code, how.arch);
   CountedPass pass;
   // Blocks that are not run leave their part of a result unwritten, and what the next kernel finds there
   // decides where its lanes part.
@@ -92,10 +109,13 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
   counter.end();
   CachingAllocator& memory = device_allocator(Device::simt);
   memory.reset_peak();
-  counter.begin(count_options(gpu, how.blocks, how.places));
+  counter.begin(count_options(gpu, how.blocks, how.places || machine_code));
   pass.profiler->learn([&] { run.pass(); });
   pass.launches = counter.end();
-  pass.unknown_registers = set_registers(pass.launches, compiled);
+  set_registers(pass.launches, compiled);
+  pass.instructions_from = count_instructions(pass.launches, machine_code.get(), how);
+  pass.unknown_registers = size_t(std::count_if(pass.launches.begin(), pass.launches.end(),
+                                                [](const CountedLaunch& l) { return l.registers == 0; }));
   const size_t seen = pass.profiler->launch_owners().size();
   if (seen != pass.launches.size())
     fail(ErrorKind::internal, "profile: {} launches were seen, {} counted", seen, pass.launches.size());
@@ -153,6 +173,7 @@ PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescrip
   report.machine = gpu.name + " (predicted)";
   report.predicted_for = gpu.name;
   report.unknown_registers = counted.unknown_registers;
+  report.notes = {counted.instructions_from};
   report.classes = counted.classes;
   report.parameters = counted.parameters;
   report.macs_per_image = forward_macs(request, counted.classes);
