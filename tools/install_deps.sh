@@ -3,8 +3,21 @@
 #
 #   install_deps.sh [--tests | --aarch64]
 #     --tests: also what single tests want: Chromium to look at the study's page, clang-format to hold the
-#     sources to their format; --aarch64: also what tools/test.sh --aarch64 wants
+#     sources to their format, and where there is an nvcc without nvdisasm that of PyPI, into build/nvdisasm;
+#     --aarch64: also what tools/test.sh --aarch64 wants
 set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The kernels' gates read machine code. Without it, and without pip or a network, those tests are left out.
+install_nvdisasm() {
+  local nvcc
+  nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null) || return 0
+  ! command -v nvdisasm "$(dirname "$nvcc")/nvdisasm" build/nvdisasm/nvidia/*/bin/nvdisasm >/dev/null || return 0
+  echo "install_deps: fetching nvdisasm from PyPI"
+  python3 -m pip install --quiet --no-deps --target build/nvdisasm nvidia-cuda-nvdisasm ||
+    echo "install_deps: no nvdisasm: the machine code of kernels is not looked at" >&2
+}
+[ "${1:-}" != "--tests" ] || install_nvdisasm
 
 packages=(g++ cmake ninja-build ccache pkg-config libdnnl-dev libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev
           nlohmann-json3-dev libfmt-dev libstb-dev libjpeg62-turbo-dev libspng-dev libopenmpi-dev

@@ -1,17 +1,37 @@
 #!/usr/bin/env bash
 # Registers, shared memory, stack and spills of every kernel, as ptxas reports them.
 #
-# usage: tools/kernel_report.sh [kernels/x.cu ...]      (default: all)
-#   ARCHS="80 90"   architectures      NVCC=...   compiler      JOBS=...   compilations at once
-# Exit status: 0; 1 when a kernel spills registers; 2 when a file does not compile or there is no nvcc.
+# usage: tools/kernel_report.sh [--sass FOLDER] [kernels/x.cu ...]      (default: all)
+#   --sass FOLDER   also writes the machine code with its source lines there, FOLDER/x.sm_90.sass, for `profile
+#                   --sass` (tools/profiling/machine_code.h says how); what is newer than its sources is kept,
+#                   and no table printed
+#   ARCHS="80 90"   architectures (with --sass: 90)      JOBS=...   compilations at once
+#   NVCC=...        compiler      NVDISASM=...   of the toolkit, or of PyPI's nvidia-cuda-nvdisasm
+# Exit status: 0; 1 when a kernel spills registers; 2 when a file does not compile; 77 when a program is missing.
 set -u -o pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 NVCC=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
+sass=""
+if [ "${1:-}" = "--sass" ]; then
+  [ $# -ge 2 ] || { echo "kernel_report: --sass wants a folder" >&2; exit 2; }
+  sass=$2
+  shift 2
+  ARCHS=${ARCHS:-90}
+fi
 ARCHS=${ARCHS:-80 90}
 JOBS=${JOBS:-$(nproc)}
 if ! command -v "$NVCC" > /dev/null; then
   echo "kernel_report: no nvcc found (set NVCC)" >&2
-  exit 2
+  exit 77
+fi
+if [ -n "$sass" ]; then
+  NVDISASM=${NVDISASM:-$(command -v nvdisasm || command -v "$(dirname "$(realpath "$(command -v "$NVCC")")")/nvdisasm" ||
+    ls -d "$root"/build/nvdisasm/nvidia/*/bin/nvdisasm 2>/dev/null | tail -n 1)}
+  if ! command -v "${NVDISASM:-nvdisasm}" > /dev/null; then
+    echo "kernel_report: no nvdisasm found (set NVDISASM; the toolkit has it, and so has" \
+      "python3 -m pip install --target build/nvdisasm nvidia-cuda-nvdisasm)" >&2
+    exit 77
+  fi
 fi
 demangle=$(command -v cu++filt || command -v "$(dirname "$NVCC")/cu++filt" || command -v c++filt || echo cat)
 
@@ -21,26 +41,93 @@ for file in "$@"; do files+=("$(realpath "$file")"); done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# The demangled name, without return type, parameters and the namespaces that all kernels share.
+short_names() {
+  sed -E "${1:-}"'{s/\bvoid //; s/\(anonymous namespace\)::|<unnamed>:://g; s/plume::cuda_kernels:://g; s/plume:://g
+          s/\((int|unsigned int|bool)\)//g; s/\(.*$//}'
+}
+
 # One output per file and architecture: <stem>.<arch>.log
 compile() {
   local file=$1 arch=$2 log
   log="$work/$(basename "$file" .cu).$arch.log"
-  if ! "$NVCC" -I "$root" -std=c++20 --expt-relaxed-constexpr -O3 -arch="sm_$arch" \
-    -DPLUME_KERNELS=cuda_kernels -DPLUME_KERNEL_DEVICE=cuda -Xptxas -v -cubin -o "$log.cubin" "$file" > "$log" 2>&1; then
+  if ! "$NVCC" -I "$root" -std=c++20 --expt-relaxed-constexpr -O3 -arch="sm_$arch" -lineinfo \
+    -DPLUME_KERNELS=cuda_kernels -DPLUME_KERNEL_DEVICE=cuda -Xptxas -v -cubin -MD -MF "$log.d" -o "$log.cubin" \
+    "$file" > "$log" 2>&1; then
     { echo "kernel_report: $file does not compile for sm_$arch"; cat "$log"; } >&2
     touch "$work/failed"
   fi
 }
-export -f compile
-export NVCC root work
-for file in "${files[@]}"; do
-  for arch in $ARCHS; do printf '%s\0%s\0' "$file" "$arch"; done
-done | xargs -0 -n 2 -P "$JOBS" bash -c 'compile "$1" "$2"' _
-[ ! -e "$work/failed" ] || exit 2
+
+# Is the file newer than all that it was made from? They are named in the file beside it.
+is_fresh() {
+  local made_from
+  [ -e "$1" ] && [ -e "$1.d" ] || return 1
+  for made_from in $(cat "$1.d") "$root/tools/kernel_report.sh"; do
+    [ "$1" -nt "$made_from" ] || return 1
+  done
+}
+
+# nvdisasm's listing, a tenth as long: "K registers shared stack spilled kernel", "P file" and "C n chain" number
+# files and chains of file:line (the innermost first) as they come, ":label", "chain instruction".
+disassemble() {
+  local file=$1 arch=$2 to log
+  to="$sass/$(basename "$file" .cu).sm_$arch.sass"
+  ! is_fresh "$to" || return 0
+  compile "$file" "$arch"
+  log="$work/$(basename "$file" .cu).$arch.log"
+  [ -e "$log.cubin" ] || return 0
+  "$NVDISASM" -c -gi "$log.cubin" > "$log.listing" || { touch "$work/failed"; return 0; }
+  usage "$log" | tr '/' '\t' |
+    awk -v root="$root/" '
+      function flush_chain(  key) {
+        if (chain == "") return
+        key = chain
+        chain = ""
+        if (!(key in chains)) { chains[key] = ++chain_count; print "C " chain_count " " key }
+        at = chains[key]
+      }
+      FNR == NR { used[$1] = $3 " " $4 " " $5 " " ($6 + $7); next }
+      /^\t\/\/## File/ {
+        split($0, part, "\"")
+        file = part[2]
+        line = part[3]
+        sub(/^, line /, "", line)
+        sub(/ .*/, "", line)
+        if (index(file, root) == 1) file = substr(file, length(root) + 1)
+        sub(/^\.\//, "", file)
+        if (!(file in files)) { files[file] = ++file_count; print "P " file }
+        chain = chain (chain == "" ? "" : " ") files[file] ":" line
+        next
+      }
+      /^\.section|^\t\.section/ {
+        name = $2
+        sub(/^\.text\./, "", name)
+        sub(/,.*/, "", name)
+        next
+      }
+      /^[^ \t.\/].*:$/ {
+        label = substr($0, 1, length($0) - 1)
+        if (label in used) { print "K " used[label] " " label; delete chains; chain_count = 0; at = 0; chain = "" }
+        else print ":" label
+        next
+      }
+      /^\.L_/ { print ":" substr($0, 1, length($0) - 1); next }
+      /^ +\/\*[0-9a-f]+\*\// {
+        flush_chain()
+        sub(/^ +\/\*[0-9a-f]+\*\/ +/, "")
+        sub(/ *;.*$/, "")
+        gsub(/ +/, " ")
+        print at " " $0
+      }' - "$log.listing" | "$demangle" | short_names "/^K /" > "$to.part" && mv "$to.part" "$to"
+  sed 's/^[^:]*://; s/\\$//' "$log.d" > "$to.d"
+  rm -f "$log.listing" "$log.cubin"
+}
 
 # ptxas -v: "Compiling entry function 'X' for 'sm_90'", then "N bytes stack frame, N bytes spill stores, N
 # bytes spill loads", then "Used N registers, used N barriers, N bytes smem, ..."
-for log in "$work"/*.log; do
+usage() {
+  local log=$1
   awk -v arch="${log%.log}" '
     BEGIN { sub(/.*\./, "", arch) }
     /Compiling entry function/ { split($0, part, "\047"); name = part[2]; stack = stores = loads = 0 }
@@ -60,12 +147,24 @@ for log in "$work"/*.log; do
       if (name != "") print name "\t" arch "\t" registers "\t" shared "\t" stack "\t" stores "/" loads
       name = ""
     }' "$log"
-done > "$work/rows"
+}
+export -f compile usage is_fresh disassemble short_names
+export NVCC NVDISASM root work sass demangle
+work_on() {
+  for file in "${files[@]}"; do
+    for arch in $ARCHS; do printf '%s\0%s\0' "$file" "$arch"; done
+  done | xargs -0 -n 2 -P "$JOBS" bash -c "$1 \"\$1\" \"\$2\"" _
+  [ ! -e "$work/failed" ] || exit 2
+}
+if [ -n "$sass" ]; then
+  mkdir -p "$sass"
+  work_on disassemble
+  exit 0
+fi
+work_on compile
+for log in "$work"/*.log; do usage "$log"; done > "$work/rows"
 
-# The demangled name, without return type, parameters and the namespaces that all kernels share.
-cut -f 1 "$work/rows" | "$demangle" |
-  sed -E 's/^void //; s/\(anonymous namespace\)::|<unnamed>:://g; s/plume::cuda_kernels:://g; s/plume:://g
-          s/\((int|unsigned int|bool)\)//g; s/\(.*$//' > "$work/names"
+cut -f 1 "$work/rows" | "$demangle" | short_names > "$work/names"
 paste "$work/names" <(cut -f 2- "$work/rows") | sort |
   awk -F '\t' '
     BEGIN { printf "%-64s | %4s | %9s | %6s | %5s | %s\n", "kernel", "arch", "registers", "shared", "stack", "spill stores/loads" }

@@ -1,6 +1,7 @@
 // profile: where the time of an inference or a training step goes, layer by layer, against what the machine
 // can do at most; or which kernel variants there are.
 #include <cstdio>
+#include <filesystem>
 
 #include "engine/files/atomic_file.h"
 #include "engine/profiler/device_tracer.h"
@@ -8,6 +9,7 @@
 #include "models/registry.h"
 #include "tools/cli/json.h"
 #include "tools/cli/main.h"
+#include "tools/profiling/counted_kernels.h"
 #include "tools/profiling/gpus.h"
 #include "tools/profiling/kernel_source.h"
 #include "tools/profiling/plots.h"
@@ -183,7 +185,10 @@ int run(tools::Flags& flags) {
   flags.text("--html", page, "with --kernel: write the same as a page to this file");
   flags.text("--registers", how.kernel_report,
              "with --gpu: the table of tools/kernel_report.sh, for the occupancy of each kernel");
-  flags.text("--arch", how.arch, "architecture in that table");
+  flags.text(
+      "--sass", how.machine_code,
+      "with --gpu: the folder of tools/kernel_report.sh --sass (default: build/sass, where it is there)");
+  flags.text("--arch", how.arch, "architecture in that table and folder");
   tools::DeviceFlags device(flags);
   flags.parse();
   PLUME_CHECK(!unfused || mode == "inference", "--unfused: training steps are never fused");
@@ -198,8 +203,9 @@ int run(tools::Flags& flags) {
     PLUME_CHECK(!kernel.kernel.empty() || !flags.given(flag), "{} goes with --kernel", flag);
   PLUME_CHECK(kernel.kernel.empty() || (out.csv.empty() && out.trace.empty() && out.svg.empty()),
               "--kernel writes --html and --json alone");
-  for (const char* flag : {"--sample-blocks", "--registers", "--arch"})
+  for (const char* flag : {"--sample-blocks", "--registers", "--sass", "--arch"})
     PLUME_CHECK(!gpu.empty() || !flags.given(flag), "{} goes with --gpu", flag);
+  if (!gpu.empty()) tools::restart_with_counted_kernels();
   if (list) {
     list_variants();
     return 0;
@@ -216,6 +222,9 @@ int run(tools::Flags& flags) {
                      .stem = parse_stem(stem)};
   if (!gpu.empty()) {
     how.blocks = uint64_t(blocks);
+    constexpr const char* kMachineCode = "build/sass";
+    if (!flags.given("--sass") && std::filesystem::is_directory(kMachineCode))
+      how.machine_code = kMachineCode;
     request.options.graph = false;  // host devices record nothing
     if (const size_t slash = kernel.kernel.find('/'); slash != std::string::npos)
       find_slot(kernel.kernel.substr(0, slash)).prefer(request.device, kernel.kernel.substr(slash + 1));

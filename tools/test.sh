@@ -6,7 +6,8 @@
 #   tools/test.sh --counters
 #   tools/test.sh --aarch64 [CTEST ARGUMENTS ...]
 #
-# --counters holds the kernels to their memory traffic, in a build that counts it (kernels/debts.txt).
+# --counters only builds and runs what holds the kernels to their gates: what they ask of memory and, with nvcc
+# and nvdisasm, their machine code (kernels/README.md).
 # --aarch64 cross-builds everything for 64-bit ARM and runs the unit and simt tests under qemu-user: it shows
 # that nothing depends on x86, not how fast it is. The libraries for it come from Debian into
 # build/aarch64-deps; oneDNN, MPI, libjpeg-turbo and libspng are left out, so that the plain paths run.
@@ -25,17 +26,18 @@ test_aarch64() {
 }
 
 test_counters() {
-  tools/install_deps.sh
-  cmake --preset counters >/dev/null
-  cmake --build --preset counters -j "$jobs" --target profile tools_tests
-  OMP_NUM_THREADS=1 ctest --preset counters -j "$jobs" -R '^(kernel_gates_test|prediction_test)$'
+  tools/install_deps.sh --tests
+  cmake --preset cpu >/dev/null
+  cmake --build --preset cpu -j "$jobs" --target profile tools_tests kernel_counts
+  OMP_NUM_THREADS=1 ctest --preset cpu -j "$jobs" \
+    -R '^(kernel_gates_test|prediction_test|machine_code_test|kernel_counts)$'
 }
 
 case "${1:-}" in
   "") ;;
   --counters) test_counters; exit ;;
   --aarch64) shift; test_aarch64 "$@"; exit ;;
-  -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
   *) echo "test: unknown flag '$1'; --counters, --aarch64" >&2; exit 2 ;;
 esac
 

@@ -27,6 +27,17 @@ constexpr double kBarrierClocks = 30, kShuffleClocks = 25;  // microbenchmarks b
 // one.
 constexpr double kSmoothness = 3;
 
+// Warp instructions that a pipe of an SM starts per clock, by the CUDA programming guide's table of
+// throughputs. FMA by its FLOPs.
+constexpr double kAluPerClock = 2, kSpecialPerClock = 0.5, kUniformPerClock = 2;
+
+// Clocks of an SM for the instructions of its pipes; 0 where they are not known.
+double busiest_pipe(const CompiledCounts& code, const GpuDescription& gpu) {
+  const auto of = [&](Pipe pipe) { return code.instructions[size_t(pipe)]; };
+  return std::max({of(Pipe::alu) / kAluPerClock, of(Pipe::special) / kSpecialPerClock,
+                   of(Pipe::uniform) / kUniformPerClock, of(Pipe::fma) * 64 / gpu.f32_flops_per_clock});
+}
+
 double resident_blocks(const CountedLaunch& launch, const GpuDescription& gpu) {
   const double threads = launch.warps() * 32.0;
   const double per_thread =
@@ -39,15 +50,16 @@ double resident_blocks(const CountedLaunch& launch, const GpuDescription& gpu) {
 }
 
 // How far kernels that are held up so may lie from the prediction.
-std::pair<double, double> spread(Bound bound) {
+std::pair<double, double> spread(Bound bound, bool compiled) {
   switch (bound) {
     case Bound::dram:
       return {0.87, 1.2};
     case Bound::l2:
     case Bound::tensor:
       return {0.8, 1.3};
-    case Bound::issue:  // the instructions themselves are an estimate
-      return {0.45, 1.6};
+    case Bound::issue:  // without machine code the instructions themselves are an estimate
+      if (!compiled) return {0.45, 1.6};
+      [[fallthrough]];
     default:
       return {0.7, 1.45};
   }
@@ -84,7 +96,10 @@ Prediction predict(const CountedLaunch& launch, const GpuDescription& gpu, const
   part(Bound::dram) = dram / (gpu.dram_bytes_per_second * kDramEfficiency);
   part(Bound::l2) = all.l2_bytes / gpu.l2_bytes_per_second;
   part(Bound::load_store) = (all.wavefronts + all.lines + all.atomic_turns) * per_sm;
-  part(Bound::issue) = all.instructions / (gpu.issue_per_clock * kIssueEfficiency) * per_sm;
+  const double scale = launch.counted_blocks > 0 ? blocks / double(launch.counted_blocks) : 1;
+  part(Bound::issue) = std::max(all.instructions / (gpu.issue_per_clock * kIssueEfficiency),
+                                busiest_pipe(launch.compiled, gpu) * scale) *
+                       per_sm;
   if (all.mma > 0)
     part(Bound::tensor) = all.mma * kMmaFlops / (gpu.tensor_flops_per_clock * kMmaEfficiency) * per_sm;
 
@@ -94,7 +109,8 @@ Prediction predict(const CountedLaunch& launch, const GpuDescription& gpu, const
   const double missing_l2 = all.l2_bytes > 0 ? std::min(1.0, dram / all.l2_bytes) : 0;
   const double load = gpu.l1_latency + missing_l1 * (gpu.l2_latency - gpu.l1_latency) +
                       missing_l1 * missing_l2 * (gpu.dram_latency - gpu.l2_latency);
-  const double chain = (all.waits * load + all.barriers * kBarrierClocks + all.shuffles * kShuffleClocks +
+  const double waits = launch.compiled.known ? launch.compiled.waits * scale : all.waits;
+  const double chain = (waits * load + all.barriers * kBarrierClocks + all.shuffles * kShuffleClocks +
                         all.shared_loads * gpu.l1_latency / 4 + all.instructions * 1.0) /
                        total_warps;
   const double begin_and_end = gpu.dram_latency;  // arguments, code, the last stores
@@ -107,10 +123,18 @@ Prediction predict(const CountedLaunch& launch, const GpuDescription& gpu, const
   p.seconds = joined + part(Bound::launch);
 
   std::tie(p.bound, p.second) = two_largest(p.parts);
-  const auto [low, high] = spread(p.bound);
+  const auto [low, high] = spread(p.bound, launch.compiled.known);
   p.low = p.seconds * low;
   p.high = p.seconds * high;
   return p;
+}
+
+double bytes_in_flight_per_sm(const CountedLaunch& launch, const Prediction& prediction,
+                              const GpuDescription& gpu) {
+  const double blocks = std::max<double>(double(launch.blocks), 1);
+  const double held =
+      std::min(prediction.occupancy * gpu.threads_per_sm / 32, blocks * launch.warps() / gpu.sms);
+  return launch.compiled.bytes_in_flight() * held;
 }
 
 }  // namespace plume

@@ -54,4 +54,9 @@ struct PredictionOptions {
 Prediction predict(const CountedLaunch& launch, const GpuDescription& gpu,
                    const PredictionOptions& options = {});
 
+// Bytes that an SM has on their way from memory while its warps wait, by the machine code; 0 where it is not
+// known. Little's law wants 15 KB for the bandwidth of an H100, and 24 in practice.
+double bytes_in_flight_per_sm(const CountedLaunch& launch, const Prediction& prediction,
+                              const GpuDescription& gpu);
+
 }  // namespace plume

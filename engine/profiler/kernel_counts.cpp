@@ -3,17 +3,36 @@
 namespace plume {
 namespace {
 
-constexpr double KernelCounts::*kFields[] = {
-    &KernelCounts::steps,        &KernelCounts::step_lanes,      &KernelCounts::loads,
-    &KernelCounts::stores,       &KernelCounts::global_lanes,    &KernelCounts::global_bytes,
-    &KernelCounts::sectors,      &KernelCounts::ideal_sectors,   &KernelCounts::lines,
-    &KernelCounts::shared_loads, &KernelCounts::shared_stores,   &KernelCounts::shared_lanes,
-    &KernelCounts::shared_bytes, &KernelCounts::wavefronts,      &KernelCounts::ideal_wavefronts,
-    &KernelCounts::l2_bytes,     &KernelCounts::dram_read_bytes, &KernelCounts::dram_written_bytes,
-    &KernelCounts::barriers,     &KernelCounts::shuffles,        &KernelCounts::mma,
-    &KernelCounts::ldmatrix,     &KernelCounts::atomics,         &KernelCounts::atomic_lanes,
-    &KernelCounts::atomic_turns, &KernelCounts::waits,           &KernelCounts::waited_bytes,
-    &KernelCounts::instructions};
+constexpr double KernelCounts::*kFields[] = {&KernelCounts::steps,
+                                             &KernelCounts::step_lanes,
+                                             &KernelCounts::loads,
+                                             &KernelCounts::stores,
+                                             &KernelCounts::global_lanes,
+                                             &KernelCounts::global_bytes,
+                                             &KernelCounts::sectors,
+                                             &KernelCounts::ideal_sectors,
+                                             &KernelCounts::lines,
+                                             &KernelCounts::shared_loads,
+                                             &KernelCounts::shared_stores,
+                                             &KernelCounts::shared_lanes,
+                                             &KernelCounts::shared_bytes,
+                                             &KernelCounts::wavefronts,
+                                             &KernelCounts::ideal_wavefronts,
+                                             &KernelCounts::l2_bytes,
+                                             &KernelCounts::dram_read_bytes,
+                                             &KernelCounts::dram_written_bytes,
+                                             &KernelCounts::barriers,
+                                             &KernelCounts::shuffles,
+                                             &KernelCounts::mma,
+                                             &KernelCounts::ldmatrix,
+                                             &KernelCounts::atomics,
+                                             &KernelCounts::atomic_lanes,
+                                             &KernelCounts::atomic_turns,
+                                             &KernelCounts::waits,
+                                             &KernelCounts::waited_bytes,
+                                             &KernelCounts::instructions,
+                                             &KernelCounts::global_lane_bytes,
+                                             &KernelCounts::shared_lane_bytes};
 static_assert(sizeof(KernelCounts) == sizeof kFields / sizeof *kFields * sizeof(double),
               "a field is missing");
 
@@ -24,6 +43,12 @@ KernelCounter& entry(Device device) {
 }
 
 }  // namespace
+
+const char* name(Pipe pipe) {
+  constexpr const char* kNames[kPipes] = {"fma",    "alu",  "special", "load/store",
+                                          "tensor", "fp64", "uniform", "control"};
+  return kNames[size_t(pipe)];
+}
 
 KernelCounts& KernelCounts::operator+=(const KernelCounts& other) {
   for (const auto field : kFields) this->*field += other.*field;

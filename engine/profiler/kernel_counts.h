@@ -1,6 +1,7 @@
 // What kernels do, counted while they run: filled in by the simt device where it was built with counters
 // (PLUME_COUNTERS). Units are those of a GPU's profiler: a request is one memory instruction of one warp.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -16,8 +17,9 @@ struct KernelCounts {
   double steps = 0, step_lanes = 0;
   // Loads and stores of global memory; bytes without those that several lanes share.
   double loads = 0, stores = 0, global_lanes = 0, global_bytes = 0;
-  double sectors = 0, ideal_sectors = 0;  // of 32 bytes
-  double lines = 0;                       // of 128 bytes
+  double global_lane_bytes = 0, shared_lane_bytes = 0;  // shared ones once for each lane
+  double sectors = 0, ideal_sectors = 0;                // of 32 bytes
+  double lines = 0;                                     // of 128 bytes
   // Loads and stores of shared memory, ldmatrix among them. A wavefront serves each bank once.
   double shared_loads = 0, shared_stores = 0, shared_lanes = 0, shared_bytes = 0;
   double wavefronts = 0, ideal_wavefronts = 0;
@@ -30,8 +32,8 @@ struct KernelCounts {
   // that has no registers left loads less at once.
   double waits = 0, waited_bytes = 0;
 
-  // An estimate, the only count here that is one: of a warp's instructions, from the size of the code that
-  // the host's compiler makes of the same source.
+  // Of warps. The only count here that is an estimate: from the size of the code that the host's compiler
+  // makes of the same source; or, where the compiled kernel is at hand (CompiledCounts), from its code.
   double instructions = 0;
 
   double requests() const { return loads + stores; }
@@ -49,12 +51,38 @@ struct CountedPlace {
   KernelCounts counts;
 };
 
+// What an SM executes instructions with: pipes of their own.
+enum class Pipe : uint8_t { fma, alu, special, load_store, tensor, fp64, uniform, control };
+inline constexpr int kPipes = 8;
+const char* name(Pipe pipe);
+
+// What the code of a kernel that was compiled for a GPU says beyond its source. Lines are of the source,
+// "kernels/x.cu:20", those of functions followed by where they are called.
+struct CompiledCounts {
+  bool known = false;
+  double spilled_bytes = 0;       // of a thread, stores and loads
+  double local_instructions = 0;  // loads and stores of local memory: spilled registers, arrays in none
+  std::string local_line;         // the first of them
+  std::array<double, kPipes> instructions{};
+  // As in KernelCounts, but in the order of the machine code: an instruction that needs what was loaded.
+  double waits = 0, waited_bytes = 0;
+  std::string wait_line;  // where most of the waits are
+  double bytes_in_flight() const { return waits > 0 ? waited_bytes / waits : 0; }
+  // Loads in a loop of tensor-core instructions that are needed before most of those are issued.
+  struct EarlyConsumer {
+    std::string load, consumer;  // lines
+    int tensor_before = 0, tensor_in_loop = 0;
+  };
+  std::vector<EarlyConsumer> early;
+};
+
 struct CountedLaunch {
   std::string kernel;
   unsigned grid[3] = {1, 1, 1}, block[3] = {1, 1, 1};
   uint64_t blocks = 0, counted_blocks = 0;  // of the launch; of them, those that ran
   uint64_t shared_bytes = 0;                // of a block, static and dynamic
   double registers = 0;                     // of a thread, where somebody knows (ptxas); else 0
+  CompiledCounts compiled;                  // of the counted blocks
   KernelCounts counts;                      // of the counted blocks
   std::vector<CountedPlace> places;         // in order of file and line
   unsigned threads() const { return block[0] * block[1] * block[2]; }

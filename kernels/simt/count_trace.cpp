@@ -37,6 +37,12 @@ void locate(void* caller, Location where) {
   if (where.line > 0) counter().locate(reinterpret_cast<uint64_t>(caller), where);
 }
 
+unsigned sum_of_bytes(const LaneAccess* accesses, unsigned lanes) {
+  unsigned sum = 0;
+  for (unsigned i = 0; i < lanes; ++i) sum += accesses[i].bytes;
+  return sum;
+}
+
 }  // namespace
 
 Counter& counter() {
@@ -213,6 +219,7 @@ void Counter::global_access(bool write, LaneAccess* accesses, unsigned lanes, un
   (write ? c.stores : c.loads) += 1;
   c.global_lanes += lanes;
   c.global_bytes += footprint_.bytes;
+  c.global_lane_bytes += sum_of_bytes(accesses, lanes);
   c.sectors += footprint_.sectors;
   c.ideal_sectors += (footprint_.bytes + kSectorBytes - 1) / kSectorBytes;
   c.lines += footprint_.lines;
@@ -241,6 +248,7 @@ void Counter::shared_access(bool write, LaneAccess* accesses, unsigned lanes) {
   (write ? c.shared_stores : c.shared_loads) += 1;
   c.shared_lanes += lanes;
   c.wavefronts += wavefronts(accesses, lanes);
+  c.shared_lane_bytes += sum_of_bytes(accesses, lanes);
   footprint_.measure(accesses, lanes);
   c.shared_bytes += footprint_.bytes;
   c.ideal_wavefronts += (footprint_.bytes + kLineBytes - 1) / kLineBytes;

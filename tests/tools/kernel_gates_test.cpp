@@ -1,48 +1,95 @@
-// What each kernel may ask of memory at the networks' own shapes: at most a tenth more sectors and wavefronts
-// than its bytes need. Kernels that do not keep to this yet are listed with their figures in
-// kernels/debts.txt; a figure may only fall. Wants a build with counters.
+// Kernels of the networks against their gates (tools/profiling/kernel_gates.h), and kernels that break one on
+// purpose; tests/simt/planted_gates.cpp has those that ask for too much of memory. Wants kernels that count,
+// and for what concerns machine code nvcc and nvdisasm.
 //
-// PLUME_WRITE_DEBTS=file writes the list as it would have to be.
+// PLUME_WRITE_DEBTS=folder writes debts.txt and code_debts.txt there, as they would have to be.
 #include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <fstream>
-#include <map>
-#include <sstream>
 
-#include "engine/profiler/kernel_counts.h"
+#include "engine/core/error.h"
 #include "tests/support/test_support.h"
+#include "tests/support/tool_runner.h"
+#include "tools/profiling/code_counts.h"
 #include "tools/profiling/gpus.h"
+#include "tools/profiling/kernel_gates.h"
 #include "tools/profiling/kernel_report.h"
 #include "tools/profiling/prediction.h"
 
 namespace plume::test::kernel_gates_test {
 namespace {
 
-constexpr double kAllowed = 1.1, kNoise = 0.03;
+using testing::HasSubstr;
 
-struct GateRatios {
-  double sectors = 1, wavefronts = 1;
-};
-using GateTable = std::map<std::string, GateRatios>;
-
-// The worst of all launches that matter.
-void add_worst(GateTable& table, const std::vector<CountedLaunch>& launches) {
-  constexpr double kFewest = 20'000;  // sectors or wavefronts; less is over before it hurts
-  for (const CountedLaunch& launch : launches) {
-    const KernelCounts c = launch.scaled_counts();
-    GateRatios& ratios = table[tools::short_kernel_name(launch.kernel)];
-    if (c.sectors > kFewest) ratios.sectors = std::max(ratios.sectors, c.sectors / c.ideal_sectors);
-    if (c.wavefronts > kFewest)
-      ratios.wavefronts = std::max(ratios.wavefronts, c.wavefronts / c.ideal_wavefronts);
-  }
+tools::KernelFigures figures(double sectors, double wavefronts = 1) {
+  tools::KernelFigures f;
+  f.sectors.value = sectors;
+  f.wavefronts.value = wavefronts;
+  return f;
 }
 
-GateTable counted_networks() {
-  GateTable table;
+TEST(KernelGates, FindWhatIsWorseAndWhatIsBetter) {
+  const tools::KernelTable debts{{"a", figures(2)}, {"b", figures(1, 4)}};
+  const auto broken = [&](const tools::KernelFigures& a, const tools::KernelFigures& b) {
+    return tools::broken_gates({{"a", a}, {"b", b}, {"new", figures(1.05, 1.1)}}, debts);
+  };
+  EXPECT_TRUE(broken(figures(2), figures(1, 4)).empty());
+  EXPECT_EQ(broken(figures(2.1), figures(1, 4)).size(), 1u);              // worse
+  EXPECT_EQ(broken(figures(1.5), figures(1, 4)).size(), 1u);              // better
+  EXPECT_EQ(broken(figures(2, 1.3), figures(1, 4)).size(), 1u);           // elsewhere
+  EXPECT_EQ(tools::broken_gates({{"a", figures(2)}}, debts).size(), 1u);  // not run
+  EXPECT_EQ(tools::broken_gates({{"new", figures(1.2)}}, {}).size(), 1u);
+  tools::KernelFigures code = figures(1);
+  code.early.value = 2;
+  code.in_flight.value = 10;
+  EXPECT_EQ(tools::broken_gates({{"new", code}}, {}).size(), 2u);
+  EXPECT_EQ(tools::broken_gates({{"new", code}}, {}, {.memory = true, .code = false}).size(), 0u);
+  tools::KernelFigures debt = code;
+  EXPECT_TRUE(tools::broken_gates({{"new", code}}, {{"new", debt}}).empty());
+  code.in_flight.value = 8;
+  code.early.value = 1;
+  EXPECT_EQ(tools::broken_gates({{"new", code}}, {{"new", debt}}).size(), 2u);  // worse, and better
+}
+
+TEST(KernelGates, DebtsAreRead) {
+  const tools::KernelTable debts = tools::read_debts(
+      "# words | and | more\nrows<bf16, 8>   | 1.50 | 2.00\n\n", "rows<bf16, 8> | - | 3 | 12.5\n");
+  ASSERT_EQ(debts.size(), 1u);
+  const tools::KernelFigures& f = debts.at("rows<bf16, 8>");
+  EXPECT_EQ(f.sectors.value, 1.5);
+  EXPECT_EQ(f.wavefronts.value, 2);
+  EXPECT_EQ(f.local.value, 0);
+  EXPECT_EQ(f.early.value, 3);
+  EXPECT_EQ(f.in_flight.value, 12.5);
+  const auto [memory, code] = tools::write_debts(debts);
+  EXPECT_EQ(tools::write_debts(tools::read_debts(memory, code)), std::pair(memory, code));
+  EXPECT_THROW(tools::read_debts("rows | 1.5\n", ""), Error);
+  EXPECT_THROW(tools::read_debts("", "rows | - | x | -\n"), Error);
+}
+
+// Machine code of sources, in a folder; empty, with a reason, where a program for it is missing.
+std::string machine_code(const std::string& folder, const std::vector<std::string>& sources = {}) {
+  std::vector<std::string> arguments{"--sass", folder};
+  arguments.insert(arguments.end(), sources.begin(), sources.end());
+  const ToolResult result = run_command(PLUME_SOURCE_DIR "/tools/kernel_report.sh", arguments);
+  constexpr int kMissing = 77;
+  if (result.code == kMissing) return "";
+  EXPECT_EQ(result.code, 0) << result.err;
+  return folder;
+}
+
+struct Found {
+  tools::KernelTable table;
+  bool code = false;
+};
+Found counted_networks() {
+  Found found;
+  const GpuDescription gpu = tools::find_gpu("h100");
+  const std::string code = machine_code(PLUME_SOURCE_DIR "/build/sass");
+  found.code = !code.empty();
   for (const char* model : {"mobilenet_v3_small", "resnet18", "squeezenet1_1", "shufflenet_v2_x1_0"})
     for (const bool training : {false, true}) {
       tools::ProfileRequest request;
@@ -50,79 +97,101 @@ GateTable counted_networks() {
       request.device = Device::simt;
       request.dtype = DType::bf16;
       request.workload = {.training = training, .size = 224, .batch = 8};
-      add_worst(table, tools::count_pass(request, tools::find_gpu("h100"), {.blocks = 4}).launches);
+      const tools::CountRequest how{.blocks = 4, .places = true, .machine_code = code};
+      for (const CountedLaunch& launch : tools::count_pass(request, gpu, how).launches)
+        tools::add_worst(found.table, tools::short_kernel_name(launch.kernel), launch, gpu, {.larger = 32});
     }
-  return table;
-}
-
-// Lines "kernel | sectors | wavefronts"; others are prose.
-GateTable read_debts(const std::string& text) {
-  GateTable debts;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);) {
-    const size_t first = line.find(" | "), second = line.find(" | ", first + 1);
-    if (line.starts_with("#") || second == std::string::npos) continue;
-    std::string name = line.substr(0, first);
-    name.erase(name.find_last_not_of(' ') + 1);
-    debts[name] = {std::stod(line.substr(first + 3)), std::stod(line.substr(second + 3))};
-  }
-  return debts;
-}
-
-std::vector<std::string> broken_gates(const GateTable& found, const GateTable& debts) {
-  std::vector<std::string> broken;
-  const auto check = [&](const std::string& name, const char* what, double ratio, double debt) {
-    const double allowed = std::max(debt, kAllowed);
-    if (ratio > allowed + kNoise)
-      broken.push_back(fmt::format("{}: {:.2f} times the {} that its bytes need, {:.2f} are allowed", name,
-                                   ratio, what, allowed));
-    if (debt > kAllowed && ratio < debt - 2 * kNoise)
-      broken.push_back(
-          fmt::format("{}: {:.2f} times the {}, not {:.2f}: lower the figure in kernels/debts.txt", name,
-                      ratio, what, debt));
-  };
-  for (const auto& [name, ratios] : found) {
-    const auto debt = debts.find(name);
-    check(name, "sectors", ratios.sectors, debt == debts.end() ? 0 : debt->second.sectors);
-    check(name, "wavefronts", ratios.wavefronts, debt == debts.end() ? 0 : debt->second.wavefronts);
-  }
-  for (const auto& [name, debt] : debts)
-    if (!found.contains(name))
-      broken.push_back(fmt::format("{}: in kernels/debts.txt, but never runs", name));
-  return broken;
-}
-
-TEST(KernelGates, FindWhatIsWorseAndWhatIsBetter) {
-  const GateTable debts{{"a", {2, 1}}, {"b", {1, 4}}, {"gone", {3, 3}}};
-  EXPECT_TRUE(
-      broken_gates({{"a", {2, 1}}, {"b", {1, 4}}, {"gone", {3, 3}}, {"new", {1.05, 1.1}}}, debts).empty());
-  EXPECT_EQ(broken_gates({{"a", {2.1, 1}}, {"b", {1, 4}}, {"gone", {3, 3}}}, debts).size(), 1u);  // worse
-  EXPECT_EQ(broken_gates({{"a", {1.5, 1}}, {"b", {1, 4}}, {"gone", {3, 3}}}, debts).size(), 1u);  // better
-  EXPECT_EQ(broken_gates({{"a", {2, 1.3}}, {"b", {1, 4}}, {"gone", {3, 3}}}, debts).size(), 1u);  // elsewhere
-  EXPECT_EQ(broken_gates({{"a", {2, 1}}, {"b", {1, 4}}}, debts).size(), 1u);                      // not run
-  EXPECT_EQ(broken_gates({{"new", {1.2, 1}}}, {}).size(), 1u);
-}
-
-TEST(KernelGates, DebtsAreRead) {
-  const GateTable debts = read_debts("# words | and | more\nrows<bf16, 8>   | 1.50 | 2.00\n\n");
-  ASSERT_EQ(debts.size(), 1u);
-  EXPECT_EQ(debts.at("rows<bf16, 8>").sectors, 1.5);
-  EXPECT_EQ(debts.at("rows<bf16, 8>").wavefronts, 2);
+  return found;
 }
 
 TEST(KernelGates, EveryKernelKeepsThem) {
   if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
-  const GateTable found = counted_networks();
-  EXPECT_GT(found.size(), 30u);
-  if (const char* path = std::getenv("PLUME_WRITE_DEBTS")) {
-    std::ofstream file(path);
-    for (const auto& [name, ratios] : found)
-      if (ratios.sectors > kAllowed || ratios.wavefronts > kAllowed)
-        file << fmt::format("{:<72} | {:.2f} | {:.2f}\n", name, ratios.sectors, ratios.wavefronts);
+  const Found found = counted_networks();
+  EXPECT_GT(found.table.size(), 30u);
+  const auto [memory, code] = tools::write_debts(found.table);
+  if (const char* folder = std::getenv("PLUME_WRITE_DEBTS")) {
+    std::ofstream(std::string(folder) + "/debts.txt") << memory;
+    std::ofstream(std::string(folder) + "/code_debts.txt") << code;
   }
+  const tools::KernelTable debts = tools::read_debts(read_file(PLUME_SOURCE_DIR "/kernels/debts.txt"),
+                                                     read_file(PLUME_SOURCE_DIR "/kernels/code_debts.txt"));
   for (const std::string& line :
-       broken_gates(found, read_debts(read_file(PLUME_SOURCE_DIR "/kernels/debts.txt"))))
+       tools::broken_gates(found.table, debts, {.memory = true, .code = found.code}))
     ADD_FAILURE() << line;
+  if (!found.code)
+    std::printf("no machine code: nvcc or nvdisasm is missing (tools/kernel_report.sh --sass)\n");
+}
+
+// Kernels that break a gate of machine code on purpose, compiled by nvcc.
+class PlantedKernels : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directory(folder_.path() / "kernels");
+    std::ofstream(folder_.file("kernels/planted.cu"))
+        << read_file(PLUME_SOURCE_DIR "/tests/tools/planted_kernels.cu.txt");
+    if (machine_code(folder_.file("sass"), {folder_.file("kernels/planted.cu")}).empty())
+      GTEST_SKIP() << "nvcc or nvdisasm is missing";
+  }
+  // What breaks when a launch of this kernel was counted so.
+  std::vector<std::string> broken(const std::string& kernel, CountedLaunch launch = {}) {
+    tools::MachineCode code(folder_.file("sass"), "90");
+    std::vector<CountedLaunch> launches{std::move(launch)};
+    launches[0].kernel = kernel;
+    launches[0].block[0] = 128;
+    launches[0].blocks = launches[0].counted_blocks = 100'000;
+    EXPECT_EQ(tools::count_code(launches, code), 0u) << kernel;
+    tools::KernelTable table;
+    tools::add_worst(table, kernel, launches[0], tools::find_gpu("h100"));
+    return tools::broken_gates(table, {});
+  }
+  // Every thread of the launch reads so many bytes in so many loads at this line, and writes one value.
+  CountedLaunch streaming(int line, double loads, double bytes) {
+    constexpr double kWarps = 100'000 * 4;
+    CountedPlace place{folder_.file("kernels/planted.cu"), line, {}};
+    place.counts.loads = loads * kWarps;
+    place.counts.global_lanes = 32 * place.counts.loads;
+    place.counts.global_bytes = place.counts.global_lane_bytes = bytes * place.counts.global_lanes;
+    place.counts.dram_read_bytes = place.counts.l2_bytes = place.counts.global_bytes;
+    CountedLaunch launch;
+    launch.counts = place.counts;
+    launch.places = {place};
+    return launch;
+  }
+  int line_of(const std::string& mark) {
+    const std::string text = read_file(folder_.file("kernels/planted.cu"));
+    return int(std::count(text.begin(), text.begin() + std::ptrdiff_t(text.find(mark)), '\n')) + 1;
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(PlantedKernels, SpilledRegisters) {
+  const std::vector<std::string> found = broken("spills");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_THAT(found[0],
+              HasSubstr("bytes of a thread in local memory, 0 are allowed; most at kernels/planted.cu:"));
+}
+
+TEST_F(PlantedKernels, ArraysInLocalMemory) {
+  const std::vector<std::string> found = broken("array_in_memory");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_THAT(found[0], HasSubstr("in local memory, 0 are allowed; most at kernels/planted.cu:"));
+}
+
+TEST_F(PlantedKernels, PrefetchThatIsNeededTooEarly) {
+  const std::vector<std::string> found = broken("early_consumer");
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_THAT(found[0],
+              HasSubstr(fmt::format("1 loads are needed before the tensor cores are through, 0 are allowed; "
+                                    "most at kernels/planted.cu:{}",
+                                    line_of("early load"))));
+  EXPECT_TRUE(broken("late_consumer").empty());
+}
+
+TEST_F(PlantedKernels, TooFewBytesInFlight) {
+  const std::vector<std::string> found = broken("one_by_one", streaming(line_of("one by one"), 64, 4));
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_THAT(found[0], HasSubstr("KB an SM on their way, 24.0 are needed; most at kernels/planted.cu:"));
+  EXPECT_TRUE(broken("four_at_once", streaming(line_of("four at once"), 64, 16)).empty());
 }
 
 }  // namespace

@@ -9,18 +9,13 @@
 #include "engine/core/error.h"
 #include "engine/core/text.h"
 #include "tools/pictures/svg.h"
+#include "tools/profiling/machine_code.h"
 #include "tools/profiling/text.h"
 
 namespace plume::tools {
 namespace {
 
 constexpr int kContext = 1;  // lines around one that was counted
-
-std::string file_label(const std::string& path) {
-  for (const char* folder : {"/kernels/", "/engine/"})
-    if (const size_t at = path.rfind(folder); at != std::string::npos) return path.substr(at + 1);
-  return path;
-}
 
 std::vector<std::string> lines_of(const std::string& path) {
   std::vector<std::string> lines;
@@ -45,7 +40,7 @@ std::string ratio(double found, double ideal) {
   return ideal > 0 ? fmt::format("{:.2f}", found / ideal) : "";
 }
 const Column kColumns[] = {
-    {"instr~", "instructions of warps, estimated",
+    {"instr", "instructions of warps: of the machine code where it is at hand, else estimated",
      [](const KernelCounts& c) { return thousands(c.instructions); }},
     {"req", "loads and stores of global memory",
      [](const KernelCounts& c) { return thousands(c.requests()); }},
@@ -63,6 +58,27 @@ const Column kColumns[] = {
     {"other", "barriers, shuffles, atomics' turns, ldmatrix, mma", [](const KernelCounts& c) {
        return thousands(c.barriers + c.shuffles + c.atomic_turns + c.ldmatrix + c.mma);
      }}};
+
+// What the machine code says.
+std::string code_text(const CountedLaunch& launch, const Prediction& p, const GpuDescription& gpu) {
+  const CompiledCounts& code = launch.compiled;
+  if (!code.known) return "no machine code of this kernel: instructions are estimated\n";
+  std::string text =
+      fmt::format("machine code: {} instructions", thousands(launch.scaled_counts().instructions));
+  for (size_t pipe = 0; pipe < kPipes; ++pipe)
+    if (const double share = code.instructions[pipe] / launch.counts.instructions; share >= 0.005)
+      text += fmt::format(", {} {:.0f} %", name(Pipe(pipe)), share * 100);
+  text += fmt::format("\nbytes in flight {:.0f} a warp, {:.1f} KB an SM; most waits at {}\n",
+                      code.bytes_in_flight(), bytes_in_flight_per_sm(launch, p, gpu) / 1024,
+                      code.wait_line.empty() ? "no line" : code.wait_line);
+  if (code.spilled_bytes > 0 || code.local_instructions > 0)
+    text +=
+        fmt::format("local memory: {:.0f} bytes spilled, first at {}\n", code.spilled_bytes, code.local_line);
+  for (const CompiledCounts::EarlyConsumer& e : code.early)
+    text += fmt::format("loaded at {}, needed at {} after {} of a turn's {} tensor instructions\n", e.load,
+                        e.consumer, e.tensor_before, e.tensor_in_loop);
+  return text;
+}
 
 std::string launch_text(const CountedLaunch& launch, const Prediction& p, const GpuDescription& gpu) {
   const KernelCounts c = launch.scaled_counts();
@@ -86,7 +102,7 @@ std::string launch_text(const CountedLaunch& launch, const Prediction& p, const 
       " a warp\n",
       thousands(c.sectors), thousands(c.ideal_sectors), thousands(c.wavefronts),
       thousands(c.ideal_wavefronts), c.lanes_per_request(), c.bytes_in_flight());
-  return text;
+  return text + code_text(launch, p, gpu);
 }
 
 using Launches = std::pair<std::vector<const CountedLaunch*>, std::vector<Prediction>>;
@@ -125,15 +141,22 @@ size_t find_call(const std::vector<ProfileCall>& calls, const KernelChoice& choi
 
 std::vector<SourceFile> source_of(const CountedLaunch& launch) {
   std::map<std::string, std::map<int, KernelCounts>> files;
+  std::map<std::string, std::string> paths;
   for (const CountedPlace& place : launch.places) {
     KernelCounts counts = place.counts;
+    // The host's code goes through lines of which the compiler for the GPU has left nothing.
+    const bool accesses = counts.requests() + counts.shared_requests() + counts.barriers + counts.shuffles +
+                              counts.atomics + counts.mma + counts.waits >
+                          0;
+    if (launch.compiled.known && counts.instructions == 0 && !accesses) continue;
     counts *= double(launch.blocks) / double(std::max<uint64_t>(launch.counted_blocks, 1));
-    files[place.file][place.line] += counts;
+    paths.try_emplace(source_label(place.file), place.file);
+    files[source_label(place.file)][place.line] += counts;
   }
   std::vector<SourceFile> sources;
-  for (const auto& [path, counted] : files) {
-    const std::vector<std::string> text = lines_of(path);
-    SourceFile& file = sources.emplace_back(SourceFile{file_label(path), {}});
+  for (const auto& [label, counted] : files) {
+    const std::vector<std::string> text = lines_of(paths[label]);
+    SourceFile& file = sources.emplace_back(SourceFile{label, {}});
     std::map<int, KernelCounts> shown = counted;
     for (const auto& [line, counts] : counted)
       for (int near = std::max(line - kContext, 1); near <= line + kContext; ++near)

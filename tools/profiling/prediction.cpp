@@ -1,10 +1,13 @@
 #include "tools/profiling/prediction.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <tuple>
 
 #include "engine/core/error.h"
 #include "engine/memory/zeroed_blocks.h"
+#include "tools/profiling/code_counts.h"
 #include "tools/profiling/kernel_report.h"
 #include "tools/profiling/sampling.h"
 
@@ -31,6 +34,18 @@ double dram_share(const CallCost& cost, double counted, const GpuDescription& gp
   const double moved = cost.bytes > 0 ? std::min(counted, cost.bytes) : counted;
   const double kept = std::clamp(1 - moved / (gpu.l2_bytes / 2), 0.0, 1.0);
   return moved * (1 - kept) / counted;
+}
+
+// Says what the instructions were counted in.
+std::string count_instructions(std::vector<CountedLaunch>& launches, MachineCode* code,
+                               const CountRequest& how) {
+  if (!code)
+    return "instructions are estimated from the host's code, up to three times off; tools/kernel_report.sh "
+           "--sass "
+           "build/sass has those of the compiled kernels";
+  const size_t unknown = count_code(launches, *code);
+  return fmt::format("instructions are counted in the machine code in {} (sm_{}), for {} of {} launches",
+                     how.machine_code, how.arch, launches.size() - unknown, launches.size());
 }
 
 // One call after the other, its own kernels before those of the calls nested in it.
@@ -67,6 +82,8 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
               "--gpu: the simt device of this build does not count; one that does: cmake --preset counters");
   std::map<std::string, CompiledKernel> compiled;
   if (!how.kernel_report.empty()) compiled = read_kernel_report(how.kernel_report, how.arch);
+  std::unique_ptr<MachineCode> machine_code;
+  if (!how.machine_code.empty()) machine_code = std::make_unique<MachineCode>(how.machine_code, how.arch);
   CountedPass pass;
   pass.profiler = std::make_unique<Profiler>(context(Device::simt));
   const std::vector<ProfileCall>& calls = pass.profiler->calls();
@@ -75,7 +92,7 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
   // decides where its lanes part.
   const ZeroedBlocks zeroed;
   std::vector<uint64_t> blocks;  // to run of each launch; those behind the end: none
-  CountOptions options = count_options(gpu, how.blocks, how.places);
+  CountOptions options = count_options(gpu, how.blocks, how.places || machine_code);
   options.blocks_of_launch = [&](uint64_t launch) { return launch < blocks.size() ? blocks[launch] : 0; };
   counter.begin(options);
   ModelRun run(request.model, request.workload, request.dtype, Device::simt, request.options);
@@ -104,7 +121,10 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
   memory.reset_peak();
   pass.launches = count();
   if (!probes.empty()) fill_in(plan, probes, pass.launches);
-  pass.unknown_registers = set_registers(pass.launches, compiled);
+  set_registers(pass.launches, compiled);
+  pass.instructions_from = count_instructions(pass.launches, machine_code.get(), how);
+  pass.unknown_registers = size_t(std::count_if(pass.launches.begin(), pass.launches.end(),
+                                                [](const CountedLaunch& l) { return l.registers == 0; }));
   const size_t seen = pass.profiler->launch_owners().size();
   if (seen != pass.launches.size())
     fail(ErrorKind::internal, "profile: {} launches were seen, {} counted", seen, pass.launches.size());
@@ -176,6 +196,7 @@ PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescrip
   report.machine = gpu.name + " (predicted)";
   report.predicted_for = gpu.name;
   report.unknown_registers = counted.unknown_registers;
+  report.notes = {counted.instructions_from};
   report.classes = counted.classes;
   report.parameters = counted.parameters;
   report.macs_per_image = forward_macs(request, counted.classes);

@@ -15,7 +15,8 @@ Ceilings ceilings_of(const GpuDescription& gpu);
 struct CountedPass {
   std::unique_ptr<Profiler> profiler;   // knows the calls, and which launch is whose
   std::vector<CountedLaunch> launches;  // in order
-  size_t unknown_registers = 0;         // launches that the report of the compiler does not name
+  size_t unknown_registers = 0;         // launches whose registers neither report nor machine code tells
+  std::string instructions_from;        // in words: what the instructions were counted in
   int classes = 0;
   int64_t parameters = 0;
   MemoryStatistics memory;
@@ -28,6 +29,7 @@ struct CountRequest {
   bool places = false;
   std::function<size_t(const std::vector<ProfileCall>&)> choose;
   std::string kernel_report, arch = "90";  // a file for read_kernel_report(), or empty
+  std::string machine_code;                // a folder for MachineCode, or empty
 };
 // Throws usage when simt was built without counters.
 CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, const CountRequest& how);
