@@ -6,11 +6,10 @@
 #include "tools/cli/json.h"
 #include "tools/profiling/kernel_report.h"
 #include "tools/profiling/text.h"
+#include "tools/profiling/units.h"
 
 namespace plume::tools {
 namespace {
-
-constexpr double kPercent = 100, kGiga = 1e-9, kMicro = 1e6;
 
 Json prediction_json(const ProfileRow& row, const RowPrediction& p) {
   const KernelCounts& c = p.counts;

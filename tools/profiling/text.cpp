@@ -6,11 +6,10 @@
 #include <numeric>
 
 #include "engine/profiler/device_tracer.h"
+#include "tools/profiling/units.h"
 
 namespace plume::tools {
 namespace {
-
-constexpr double kPercent = 100, kMillion = 1e-6, kGiga = 1e-9, kMicro = 1e6, kMilli = 1e3;
 
 // Nothing rather than a zero that would be read as one.
 std::string number(double value, int width, int decimals) {
