@@ -1,5 +1,5 @@
-// Copies from global to shared memory that a thread starts and does not wait for (cp.async). A thread's copies
-// form groups; when it has waited for a group, its own copies are there, and after a barrier for all.
+// Copies from global to shared memory that a thread starts and does not wait for (cp.async). Copies form
+// groups; when a thread has waited for one, its own copies are there, and after a barrier for all.
 //
 // Nothing arrives before the wait: until then the place is poisoned. Found: a copy nobody waits for, a
 // misaligned one, a source that changes before the wait and a place that somebody else writes to meanwhile.
