@@ -54,7 +54,7 @@ void Counter::estimate_instructions() {
   std::set<uint64_t> ends, reports;
   const auto is_access = [](EventKind kind) {
     return kind == EventKind::load || kind == EventKind::store || kind == EventKind::shared_load ||
-           kind == EventKind::shared_store;
+           kind == EventKind::shared_store || kind >= EventKind::async_load;
   };
   for (uint32_t node = 0; node < counts_.size(); ++node)
     if (visits_[node] > 0 && nodes[node].pc > kLongestPiece)

@@ -137,7 +137,10 @@ void Counter::replay(bool last) {
 void Counter::block_end(size_t shared_bytes) {
   if (!counting_) return;
   replay(true);
-  for (unsigned warp = 0; warp < used_; ++warp) wait(warp);
+  for (unsigned warp = 0; warp < used_; ++warp) {
+    wait(warp);
+    async_wait(warp, 1.0);
+  }
   used_ = 0;
   l1_->clear();
   auto& bytes = launches_.back().summary.shared_bytes;
@@ -179,7 +182,13 @@ void Counter::count(EventKind kind, unsigned detail, LaneAccess* accesses, unsig
       return;
     case EventKind::load:
     case EventKind::store:
-      return global_access(kind == EventKind::store, accesses, lanes, warp);
+    case EventKind::async_load:
+    case EventKind::async_load_l1:
+      return global_access(kind, accesses, lanes, warp);
+    case EventKind::async_store:
+      return shared_access(true, accesses, lanes);
+    case EventKind::async_wait:
+      return async_wait(warp, double(detail) / double(accesses[0].address));
     case EventKind::shared_store:
       wait(warp);
       [[fallthrough]];
@@ -212,8 +221,9 @@ void Counter::count(EventKind kind, unsigned detail, LaneAccess* accesses, unsig
   }
 }
 
-void Counter::global_access(bool write, LaneAccess* accesses, unsigned lanes, unsigned warp) {
+void Counter::global_access(EventKind kind, LaneAccess* accesses, unsigned lanes, unsigned warp) {
   plume::KernelCounts& c = *at_;
+  const bool write = kind == EventKind::store, through_l1 = !write && kind != EventKind::async_load;
   if (write) wait(warp);
   footprint_.measure(accesses, lanes);
   (write ? c.stores : c.loads) += 1;
@@ -223,9 +233,9 @@ void Counter::global_access(bool write, LaneAccess* accesses, unsigned lanes, un
   c.sectors += footprint_.sectors;
   c.ideal_sectors += (footprint_.bytes + kSectorBytes - 1) / kSectorBytes;
   c.lines += footprint_.lines;
-  if (!write) waiting_[warp] += footprint_.bytes;
+  if (!write) (kind == EventKind::load ? waiting_ : copying_)[warp] += footprint_.bytes;
   for (const uintptr_t sector : footprint_.touched) {
-    if (!write && l1_->touch(sector)) continue;
+    if (through_l1 && l1_->touch(sector)) continue;
     c.l2_bytes += kSectorBytes;
     // What is written reaches memory once, sooner or later, and is read from there only if it is missing.
     if (write && !l2_->write(sector)) c.dram_written_bytes += kSectorBytes;
@@ -260,6 +270,16 @@ void Counter::wait(unsigned warp) {
   at_->waits += 1;
   at_->waited_bytes += waiting_[warp];
   waiting_[warp] = 0;
+}
+
+// The warp waits for a share of its copies: with three groups on their way and one of them wanted, a third of
+// the latency is still to come on average.
+void Counter::async_wait(unsigned warp, double share) {
+  const double bytes = copying_[warp] * share;
+  if (bytes == 0) return;
+  at_->waits += share;
+  at_->waited_bytes += bytes;
+  copying_[warp] -= bytes;
 }
 
 void count_launch(const Launch& config, const char* pretty_name) { counter().launch(config, pretty_name); }
@@ -301,6 +321,26 @@ void count_atomic(const void* address, unsigned bytes, void* caller) {
   if (!active) return;
   const auto at = reinterpret_cast<uintptr_t>(address);
   record(is_shared(*this_block, at) ? EventKind::shared_atomic : EventKind::atomic, at, bytes, caller);
+}
+
+// Two events at places of their own: lanes that read nothing take part in the second one alone.
+void count_async_copy(const void* to, const void* from, unsigned bytes, unsigned valid, bool cached,
+                      Location where, void* caller) {
+  if (!active) return;
+  void* const store = static_cast<char*>(caller) + 1;
+  if (valid) {
+    record(cached ? EventKind::async_load_l1 : EventKind::async_load, reinterpret_cast<uintptr_t>(from),
+           valid, caller);
+    locate(caller, where);
+  }
+  record(EventKind::async_store, reinterpret_cast<uintptr_t>(to), bytes, store);
+  locate(store, where);
+}
+
+void count_async_wait(unsigned done, unsigned all, Location where, void* caller) {
+  if (!active || done == 0) return;
+  record(EventKind::async_wait, all, done, caller);
+  locate(caller, where);
 }
 
 void count_access(const void* address, unsigned bytes, bool write, Location where, void* caller) {

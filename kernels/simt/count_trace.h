@@ -47,10 +47,11 @@ class Counter {
   void estimate_instructions();
   void count(const WarpInstruction& instruction, unsigned warp);
   void count(EventKind kind, unsigned detail, LaneAccess* accesses, unsigned lanes, unsigned warp);
-  void global_access(bool write, LaneAccess* accesses, unsigned lanes, unsigned warp);
+  void global_access(EventKind kind, LaneAccess* accesses, unsigned lanes, unsigned warp);
   void atomic_sectors(LaneAccess* accesses, unsigned lanes);
   void shared_access(bool write, LaneAccess* accesses, unsigned lanes);
   void wait(unsigned warp);
+  void async_wait(unsigned warp, double share);
 
   plume::CountOptions options_;
   bool counting_ = false, running_ = false;
@@ -68,6 +69,7 @@ class Counter {
   std::vector<EventKind> kinds_;             // by node
   plume::KernelCounts* at_ = nullptr;        // of the instruction that is counted
   double waiting_[kMaxWarps]{};              // bytes that a warp has asked for and not used
+  double copying_[kMaxWarps]{};              // the same of its cp.async
   Footprint footprint_;
   std::unique_ptr<SectorCache> l1_, l2_;
 };

@@ -25,7 +25,11 @@ enum class EventKind : uint8_t {
   ldmatrix,
   barrier,
   shuffle,
-  mma
+  mma,
+  async_load,
+  async_load_l1,
+  async_store,
+  async_wait
 };
 
 // Something that a lane did at a place of the code.

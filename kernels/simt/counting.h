@@ -37,6 +37,10 @@ void count_barrier_release();  // all threads of the block have come
 void count_warp_operation(WarpKind kind, Location where);
 void count_ldmatrix(const void* row, int matrices, Location where);
 void count_atomic(const void* address, unsigned bytes, void* caller);
+// cp.async; a wait that ends when `done` of the `all` groups on their way have come.
+void count_async_copy(const void* to, const void* from, unsigned bytes, unsigned valid, bool cached,
+                      Location where, void* caller);
+void count_async_wait(unsigned done, unsigned all, Location where, void* caller);
 // One access of the access layer. Nothing, where the address is a variable of the thread's own.
 void count_access(const void* address, unsigned bytes, bool write, Location where, void* caller);
 #else
@@ -51,6 +55,8 @@ inline void count_barrier_release() {}
 inline void count_warp_operation(WarpKind, Location) {}
 inline void count_ldmatrix(const void*, int, Location) {}
 inline void count_atomic(const void*, unsigned, void*) {}
+inline void count_async_copy(const void*, const void*, unsigned, unsigned, bool, Location, void*) {}
+inline void count_async_wait(unsigned, unsigned, Location, void*) {}
 #endif
 
 #if defined(PLUME_COUNTERS)

@@ -28,6 +28,27 @@ __device__ __forceinline__ T* dyn_smem() {
   return reinterpret_cast<T*>(simt_dynamic_shared_memory);
 }
 
+// See async_copy.h for these three.
+template <int kBytes, bool kCached = kBytes != 16>
+__device__ __forceinline__ void async_copy(void* shared, const void* global, unsigned valid = kBytes) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
+  static_assert(kCached || kBytes == 16);
+  const auto to = unsigned(__cvta_generic_to_shared(shared));
+  if constexpr (kCached)
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(global), "n"(kBytes),
+                 "r"(valid)
+                 : "memory");
+  else
+    asm volatile("cp.async.cg.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(global), "n"(kBytes),
+                 "r"(valid)
+                 : "memory");
+}
+__device__ __forceinline__ void async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kNewest>
+__device__ __forceinline__ void async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kNewest) : "memory");
+}
+
 template <auto kKernel, class... Args>
 void launch(const Launch& config, Args... args) {
   // Beyond 48 KiB a kernel must ask first.

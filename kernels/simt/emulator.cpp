@@ -165,6 +165,12 @@ void Block::leave_waiting(Warp& w) {
   }
 }
 
+void Block::leave_copies(AsyncCopies& copies) {
+  if (!copies.open.empty())
+    die(copies.open.front().where, "cp.async: the thread left the kernel without waiting for the copy");
+  copies.groups = 0;
+}
+
 void Block::release_barrier() {
   arrived_ = 0;
   ++epoch_;

@@ -11,6 +11,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "kernels/simt/async_copy.h"
 #include "kernels/simt/builtins.h"
 #include "kernels/simt/counting.h"
 #include "kernels/simt/fiber.h"
@@ -99,6 +100,7 @@ class Block {
   const char* arena() const { return arena_; }
   char* dynamic_shared() const { return dynamic_; }
   void* allocate_static(size_t bytes, size_t alignment);
+  AsyncCopies& copies() { return copies_[current_->thread]; }
   unsigned warps_in_block() const { return (thread_count_ + kWarpLanes - 1) / kWarpLanes; }
 
   // __syncthreads; returns the sum of `vote` over the block.
@@ -212,6 +214,8 @@ class Block {
   }
   SIMT_INLINE void exit_thread() {
     count_nothing();
+    AsyncCopies& copies = copies_[current_->thread];
+    if (copies.groups || !copies.open.empty()) leave_copies(copies);
     Warp& w = warp();
     w.live &= ~(1u << lane());
     --live_;
@@ -223,6 +227,7 @@ class Block {
   Fiber* pick_elsewhere();
   WarpOp& new_op(uint32_t mask, Location where);
   void leave_waiting(Warp& w);
+  void leave_copies(AsyncCopies& copies);
   void release_barrier();
   [[noreturn]] void barrier_mistake(Location where);
   [[noreturn]] void warp_mistake(const WarpOp& op, WarpKind kind, Location where);
@@ -245,6 +250,7 @@ class Block {
   uint64_t serial_ = 0;        // counts blocks over all launches
   uint64_t first_serial_ = 0;  // serial of the launch's first block
   Warp warps_[kMaxWarps];
+  AsyncCopies copies_[kMaxThreads];
 
   size_t arena_used_ = 0, shared_bytes_ = 0, static_bytes_ = 0;
   char* dynamic_ = nullptr;

@@ -221,6 +221,10 @@ void race_launch() {
   }
 }
 
+void race_access(const void* pointer, unsigned bytes, bool write, void* caller) {
+  access(pointer, bytes, write, false, caller);
+}
+
 void race_fence() {
   Detector& d = detector();
   d.enter(*this_block);

@@ -8,6 +8,8 @@
 //   float* buffer = simt::dyn_smem<float>();      instead of extern __shared__ float buffer[];
 //   simt::launch<kernel<float, 3>>({grid, block, shared_bytes, stream}, args...);   instead of <<< >>>
 //
+// simt::async_copy, async_commit and async_wait are cp.async (see async_copy.h).
+//
 // launch: on the GPU throws a plume::Error that names the kernel when the launch is refused. In the emulation
 // it returns after the last block; a mistake that the built-in checks find prints kernel, block, thread and
 // source line to stderr and aborts the process (see README.md). It may be called from several host threads.
@@ -19,6 +21,7 @@
 #include "kernels/simt/device_nvcc.h"
 #else
 #define SIMT_EMU 1
+#include "kernels/simt/async_copy.h"
 #include "kernels/simt/atomics.h"
 #include "kernels/simt/builtins.h"
 #include "kernels/simt/emulator.h"

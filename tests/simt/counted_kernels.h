@@ -191,6 +191,35 @@ __global__ void counted_ldmatrix(uint32_t* out) {
   out[64 + i] = in[96 + i];
 }
 
+// 16-byte copies, of which the first `lanes` lanes read anything.
+template <bool kCached>
+__global__ void counted_async_copy(const float* in, unsigned lanes, float* out) {
+  struct alignas(16) Row {
+    float at[128];
+  };
+  SMEM(row, Row);
+  const unsigned i = threadIdx.x;
+  simt::async_copy<16, kCached>(&row.at[4 * i], in + 4 * i, i < lanes ? 16 : 0);
+  simt::async_commit();
+  simt::async_wait<0>();
+  out[i] = row.at[4 * i];
+}
+
+// Three groups of a word a lane: the first wait leaves two on their way.
+[[maybe_unused]] static __global__ void counted_async_groups(const float* in, float* out) {
+  SMEM(row, float[96]);
+  const unsigned i = threadIdx.x;
+  for (unsigned group = 0; group < 3; ++group) {
+    simt::async_copy<4>(&row[32 * group + i], in + 32 * group + i);
+    simt::async_commit();
+  }
+  simt::async_wait<2>();
+  __syncthreads();
+  out[i] = row[i];
+  simt::async_wait<0>();
+  out[32 + i] = row[64 + i];
+}
+
 // Blocks of two kinds: every fourth one does four times the work.
 [[maybe_unused]] static __global__ void counted_uneven_blocks(const float* in, float* out) {
   const int i = int(threadIdx.x), turns = blockIdx.x % 4 == 0 ? 4 : 1;

@@ -96,6 +96,70 @@ TEST_P(PlantedBug, ForgottenBarrierShowsInTheValuesInOneOrder) {
   EXPECT_TRUE(std::isnan(out_[GetParam() ? 63 : 0]));
 }
 
+class PlantedCopyBug : public PlantedBug {
+ protected:
+  template <CopyBug kBug>
+  void run() {
+    simt::launch<copy_two_groups<kBug>>({1, 32, 0, {}}, in_.data(), out_.data());
+  }
+  std::vector<float> in_ = std::vector<float>(64, 2.0f);
+};
+INSTANTIATE_TEST_SUITE_P(Order, PlantedCopyBug, testing::Bool(),
+                         [](const auto& p) { return p.param ? "reversed" : "normal"; });
+
+TEST_P(PlantedCopyBug, NoneInTheCorrectKernel) {
+  run<CopyBug::none>();
+  for (int i = 0; i < 32; ++i) EXPECT_EQ(out_[size_t(i)], 4.0f);
+}
+
+TEST_P(PlantedCopyBug, ReadBeforeTheWaitIsNan) {
+  run<CopyBug::reads_early>();
+  EXPECT_TRUE(std::isnan(out_[0]) && std::isnan(out_[31]));
+}
+
+TEST_P(PlantedCopyBug, WaitForTooFewGroupsIsNan) {
+  run<CopyBug::too_many_groups>();
+  EXPECT_TRUE(std::isnan(out_[0]) && std::isnan(out_[31]));
+}
+
+TEST_P(PlantedCopyBug, MissingWait) {
+  EXPECT_DEATH(
+      run<CopyBug::no_wait>(),
+      "kernel .*copy_two_groups.*: cp.async: the thread left the kernel without waiting for the copy\n"
+      ".*block \\(0,0,0\\) thread \\(.*,0,0\\) at .*planted_kernels.h:[0-9]+");
+}
+
+TEST_P(PlantedCopyBug, MissingCommit) {
+  EXPECT_DEATH(run<CopyBug::no_commit>(), "left the kernel without waiting for the copy");
+}
+
+TEST_P(PlantedCopyBug, OverwrittenSource) {
+  EXPECT_DEATH(run<CopyBug::writes_source>(),
+               "cp.async: the source has changed before the copy was waited for\n"
+               ".*block \\(0,0,0\\) thread \\(.*,0,0\\) at .*planted_kernels.h:[0-9]+");
+}
+
+TEST_P(PlantedCopyBug, OverwrittenDestination) {
+  EXPECT_DEATH(run<CopyBug::writes_place>(), "cp.async: the destination was written to before");
+}
+
+TEST_P(PlantedCopyBug, AddressesAndSizes) {
+  alignas(16) const char in[48] = {};
+  const char* from = in;
+  const auto copy = [&]<int kBytes>(int first, int to, unsigned valid) {
+    simt::launch<copy_at<kBytes>>({1, 1, 0, {}}, from, first, to, valid, out_.data());
+  };
+  EXPECT_DEATH(copy.operator()<16>(8, 0, 16), "cp.async: the source address is not a multiple of 16 bytes");
+  EXPECT_DEATH(copy.operator()<8>(8, 4, 8), "cp.async: the destination address is not a multiple of 8 bytes");
+  EXPECT_DEATH(copy.operator()<4>(4, 4, 5), "cp.async: 5 of 4 bytes are to be read");
+  EXPECT_DEATH(
+      simt::launch<copy_to_global>({1, 1, 0, {}}, static_cast<const float*>(in_.data()), out_.data()),
+      "cp.async: the destination is not in shared memory");
+  out_[0] = 1.0f;
+  copy.operator()<16>(16, 16, 0);  // nothing is read: zeros
+  EXPECT_EQ(out_[0], 0.0f);
+}
+
 TEST_P(PlantedBug, BadLaunchConfiguration) {
   EXPECT_DEATH(simt::launch<nothing>({1, 1025, 0, {}}),
                "nothing: bad launch configuration: grid \\(1,1,1\\)");

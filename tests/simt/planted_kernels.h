@@ -79,6 +79,80 @@ namespace plume::PLUME_KERNELS {
 
 [[maybe_unused]] static __global__ void nothing() {}
 
+// Copies that are not waited for as they should be.
+enum class CopyBug { none, no_wait, reads_early, too_many_groups, no_commit, writes_source, writes_place };
+
+// 32 lanes: out[i] = in[i] + in[32 + i], two groups.
+template <CopyBug kBug>
+__global__ void copy_two_groups(float* in, float* out) {
+  struct alignas(16) Row {
+    float at[64];
+  };
+  SMEM(row, Row);
+  const int i = int(threadIdx.x);
+  simt::async_copy<4>(&row.at[i], in + i);
+  simt::async_commit();
+  simt::async_copy<4>(&row.at[32 + i], in + 32 + i);
+  if constexpr (kBug != CopyBug::no_commit) simt::async_commit();
+  if constexpr (kBug == CopyBug::writes_source) in[32 + i] = 7.0f;
+  if constexpr (kBug == CopyBug::writes_place) row.at[32 + i] = 7.0f;
+  simt::async_wait<1>();
+  float sum = row.at[i];
+  if constexpr (kBug == CopyBug::reads_early) sum += row.at[32 + i];
+  if constexpr (kBug != CopyBug::no_wait && kBug != CopyBug::too_many_groups) simt::async_wait<0>();
+  if constexpr (kBug == CopyBug::too_many_groups) simt::async_wait<1>();
+  if constexpr (kBug != CopyBug::reads_early) sum += row.at[32 + i];
+  out[i] = sum;
+  if constexpr (kBug == CopyBug::too_many_groups) simt::async_wait<0>();
+}
+
+template <int kBytes>
+__global__ void copy_at(const char* in, int from, int to, unsigned valid, float* out) {
+  struct alignas(16) Row {
+    char at[32];
+  };
+  SMEM(row, Row);
+  simt::async_copy<kBytes>(&row.at[to], in + from, valid);
+  simt::async_commit();
+  simt::async_wait<0>();
+  *out = *reinterpret_cast<const float*>(&row.at[to]);
+}
+
+[[maybe_unused]] static __global__ void copy_to_global(const float* in, float* out) {
+  simt::async_copy<4>(out, in);
+  simt::async_commit();
+  simt::async_wait<0>();
+}
+
+// A lane reads what its neighbour has copied: that takes a barrier.
+template <bool kBarrier>
+__global__ void copy_for_neighbour(const float* in, float* out) {
+  SMEM(row, float[64]);
+  const unsigned i = threadIdx.x;
+  simt::async_copy<4>(&row[i], in + i);
+  simt::async_commit();
+  simt::async_wait<0>();
+  if constexpr (kBarrier) __syncthreads();
+  out[blockIdx.x * blockDim.x + i] = row[63 - i];
+}
+
+// The next copies may overwrite what all have read, and no earlier.
+template <bool kBarrier>
+__global__ void copy_over_what_is_read(const float* in, float* out) {
+  SMEM(row, float[64]);
+  const unsigned i = threadIdx.x;
+  float sum = 0.0f;
+  for (int round = 0; round < 2; ++round) {
+    simt::async_copy<4>(&row[i], in + 64 * round + i);
+    simt::async_commit();
+    simt::async_wait<0>();
+    __syncthreads();
+    sum += row[63 - i];
+    if constexpr (kBarrier) __syncthreads();
+  }
+  out[blockIdx.x * blockDim.x + i] = sum;
+}
+
 // The races. kBarrier = true is the correct kernel.
 template <bool kBarrier>
 __global__ void shared_neighbour(float* out) {

@@ -58,6 +58,21 @@ TEST_P(Race, MissingFenceInLastBlockReductionIsFound) {
   EXPECT_DEATH((run.operator()<true, false>()), "last_block_sum.*: data race");
 }
 
+TEST_P(Race, CopiesThatOthersReadWithoutBarrierAreFound) {
+  const float* in = x_.data();
+  simt::launch<copy_for_neighbour<true>>({2, 64, 0, {}}, in, out_.data());
+  EXPECT_DEATH(simt::launch<copy_for_neighbour<false>>({2, 64, 0, {}}, in, out_.data()),
+               "copy_for_neighbour.*: data race (.|\n)*planted_kernels.h");
+}
+
+TEST_P(Race, CopiesOverWhatOthersReadAreFound) {
+  const float* in = x_.data();
+  simt::launch<copy_over_what_is_read<true>>({2, 64, 0, {}}, in, out_.data());
+  EXPECT_EQ(out_[0], 2.0f);
+  EXPECT_DEATH(simt::launch<copy_over_what_is_read<false>>({2, 64, 0, {}}, in, out_.data()),
+               "copy_over_what_is_read.*: data race .* on shared memory");
+}
+
 TEST_P(Race, CorrectKernelsAreSilent) {
   std::vector<int> ints(64 * 40), counts(8);
   std::vector<float> s(256), m(256), total(1);
