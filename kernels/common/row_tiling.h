@@ -109,4 +109,12 @@ void launch_sum_slices(const Context& context, const float* partial, int slices,
                               slices, n, out);
 }
 
+// The same for a result of an operation on values of T. `partial` f32 [slices, out.size()].
+template <class T>
+void sum_slices_into(const Context& context, const Tensor& partial, int slices, Tensor& out) {
+  dispatch_result<T>(out.dtype(), [&](auto result) {
+    launch_sum_slices(context, partial.data<float>(), slices, out.size(), out.data<decltype(result)>());
+  });
+}
+
 }  // namespace plume::PLUME_KERNELS
