@@ -373,7 +373,7 @@ void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, co
     }
     Tensor partial = Tensor::empty({split.slices, dw.size()}, DType::f32, dw.device(), "workspace");
     launch_backward_weight(context, x.data<T>(), dy.data<T>(), s, split, partial.data<float>());
-    sum_slices_into<T>(context, partial, split.slices, dw);
+    finish_gradient<T>(context, partial, split.slices, dw);
   });
 }
 

@@ -83,7 +83,8 @@ void launch_tiled(const Context& context, const T* a, const T* b, const Product&
         launch, a, b, p, split.depth_per_slice, finish, out);
 }
 
-template <bool kDepthMajorA, bool kDepthMajorB, class T>
+// kLate: the result is a parameter's gradient.
+template <bool kDepthMajorA, bool kDepthMajorB, bool kLate, class T>
 void run_tiled(Context& context, const Tensor& a, const Tensor& b, const Product& p, T, Tensor& out) {
   const DepthSplit split(p.depth, ceil_div(p.rows, kTileRows) * ceil_div(p.columns, kTileColumns));
   if (split.slices == 1) {
@@ -96,7 +97,10 @@ void run_tiled(Context& context, const Tensor& a, const Tensor& b, const Product
   Tensor partial = Tensor::empty({split.slices, p.rows, p.columns}, DType::f32, out.device(), "workspace");
   launch_tiled<T, kDepthMajorA, kDepthMajorB>(context, a.data<T>(), b.data<T>(), p, split, Unchanged{},
                                               partial.data<float>());
-  sum_slices_into<T>(context, partial, split.slices, out);
+  if (kLate)
+    finish_gradient<T>(context, partial, split.slices, out);
+  else
+    launch_sum_slices(context, partial.data<float>(), split.slices, out.size(), out.data<T>());
 }
 
 void forward_tiled(Context& context, const Tensor& x, const Tensor& w, const Epilogue& epilogue, Tensor& y) {
@@ -113,14 +117,14 @@ void forward_tiled(Context& context, const Tensor& x, const Tensor& w, const Epi
 void backward_input_tiled(Context& context, const Tensor& dy, const Tensor& w, Tensor& dx) {
   if (dx.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
-    run_tiled<true, false>(context, dy, w, {dy.dim(0), w.dim(1), w.dim(0)}, zero, dx);
+    run_tiled<true, false, false>(context, dy, w, {dy.dim(0), w.dim(1), w.dim(0)}, zero, dx);
   });
 }
 
 void backward_weight_tiled(Context& context, const Tensor& x, const Tensor& dy, Tensor& dw) {
   if (dw.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
-    run_tiled<false, false>(context, dy, x, {dy.dim(1), x.dim(1), x.dim(0)}, zero, dw);
+    run_tiled<false, false, true>(context, dy, x, {dy.dim(1), x.dim(1), x.dim(0)}, zero, dw);
   });
 }
 

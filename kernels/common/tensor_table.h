@@ -1,5 +1,5 @@
-// Many tensors in one launch. A block works on 4096 neighbouring values of one tensor, 16-byte vectors per
-// thread. Which tensor, and which part of it, it finds by bisection in a table that travels in the kernel's
+// Many tensors in one launch. A block works on neighbouring values of one tensor: 4096 of them in 16-byte
+// vectors per thread, or fewer. Which tensor, and which part of it, it finds by bisection in a table that travels in the kernel's
 // arguments: nothing is copied to the device first, so a captured graph replays the launch as it is. A table
 // fills the 4 KiB of arguments (80 to 120 tensors); longer lists take a launch for each.
 #pragma once
@@ -105,7 +105,8 @@ __device__ __forceinline__ void for_each_value(const TableEntry<kArrays>& entry,
 // `first_block` left to this function.
 template <class Table, class EntryOf, class LaunchTable>
 void for_each_table(Context& context, const typename std::remove_reference_t<decltype(Table::params)>& params,
-                    size_t count, const EntryOf& entry_of, const LaunchTable& launch) {
+                    size_t count, const EntryOf& entry_of, const LaunchTable& launch,
+                    int64_t values_of_block = kTableValues) {
   Table table{};
   table.params = params;
   const auto flush = [&] {
@@ -120,7 +121,7 @@ void for_each_table(Context& context, const typename std::remove_reference_t<dec
     if (table.count == Table::kCapacity) flush();
     entry.first_block = table.blocks;
     table.entries[table.count++] = entry;
-    table.blocks += unsigned(ceil_div(entry.size, kTableValues));
+    table.blocks += unsigned(ceil_div(entry.size, values_of_block));
   }
   flush();
 }

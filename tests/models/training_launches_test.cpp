@@ -86,9 +86,9 @@ TEST_P(TrainingLaunches, AreNoMoreThanEver) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, TrainingLaunches,
-                         testing::Values(Network{"mobilenet_v3_small", 419}, Network{"resnet18", 204},
-                                         Network{"squeezenet1_1", 159}, Network{"efficientnet_v2_s", 1388},
-                                         Network{"shufflenet_v2_x1_0", 576}),
+                         testing::Values(Network{"mobilenet_v3_small", 340}, Network{"resnet18", 164},
+                                         Network{"squeezenet1_1", 158}, Network{"efficientnet_v2_s", 1136},
+                                         Network{"shufflenet_v2_x1_0", 445}),
                          [](const auto& network) { return std::string(network.param.name); });
 
 }  // namespace
