@@ -2,7 +2,7 @@
 // 16 bytes of channels in registers and walks down the rows.
 //
 // forward_train: (1) statistics: Welford's recurrence per thread (the division by the count is shared by the
-// thread's channels), merged over a block and, in a small second launch, over blocks with Chan's formula;
+// thread's channels), merged over a block and, by the last block, over blocks with Chan's formula;
 // (2) normalise, add the residual, activate. The statistics are taken of x minus the channel's first value,
 // so that a mean that is large beside the deviation costs no digits. backward: (1) sums of dz and dz * xhat,
 // merged alike; (2) dx and the residual's gradient.
@@ -10,7 +10,7 @@
 // Bytes: forward 3 values per element (read x twice, write y), 4 with a residual; backward 5 (x, dy twice,
 // write dx), with relu y twice more, with a residual one more write. silu and hardswish do not keep
 // their input: it is computed once more from x. About 10 FLOPs per element: the
-// bound is memory bandwidth. No atomics: results repeat bit for bit.
+// bound is memory bandwidth. Which block is the last makes no difference: results repeat bit for bit.
 //
 // Sources: Welford 1962; Chan, Golub, LeVeque 1983.
 #include "kernels/batch_norm_passes.h"
@@ -32,19 +32,15 @@ void run_batch_norm_forward_train(Context& context, const Tensor& x, const Tenso
                                   const Tensor& residual, const BatchNormParams& params, Tensor& y,
                                   Tensor& mean, Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
   if (x.size() == 0) return;
-  const int64_t channels = x.dim(-1);
-  with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
-    using T = decltype(zero);
-    const Tensor partial = launch_statistics<T, decltype(width)::value>(context, x, tiling);
+  with_tiling(x, [&](auto zero, auto width, const RowTiling&) {
     const Statistics out{mean.data<float>(),
                          inv_std.data<float>(),
                          running_mean.data<float>(),
                          running_var.data<float>(),
                          nullptr,
                          nullptr};
-    simt::launch<finish_statistics<T>>(per_channel(context, channels),
-                                       static_cast<const Moments*>(partial.raw()), x.data<T>(),
-                                       tiling.slices(), int(channels), params.eps, params.momentum, out);
+    launch_statistics<decltype(zero), decltype(width)::value>(
+        context, x, FinishStatistics{params.eps, params.momentum, out});
   });
   launch_normalise(context, x, residual,
                    {gamma.data<float>(), beta.data<float>(), mean.data<float>(), inv_std.data<float>(),
@@ -76,7 +72,7 @@ void run_batch_norm_backward(Context& context, const Tensor& x, const Tensor& y,
     using T = decltype(zero);
     constexpr int kWidth = decltype(width)::value;
     const auto source = gradient_source<T>(x, y, dy, gamma, beta, mean, inv_std, params.activation);
-    launch_gradient_sums<T, kWidth>(context, source, rows, channels, tiling, dgamma, dbeta);
+    launch_gradient_sums<T, kWidth>(context, source, rows, channels, dgamma, dbeta);
     const bool fixed = params.fixed_statistics;
     simt::launch<input_gradient<T, kWidth>>(
         tiling.launch(context), source, fixed ? nullptr : dbeta.data<float>(),

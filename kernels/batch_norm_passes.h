@@ -3,6 +3,7 @@
 // bytes.
 #pragma once
 #include "engine/ops/batch_norm.h"
+#include "kernels/common/last_block.h"
 #include "kernels/common/row_tiling.h"
 
 namespace plume::PLUME_KERNELS {
@@ -36,10 +37,31 @@ __device__ __forceinline__ Moments merge_over_rows_of_block(Moments mine) {
   return mine;
 }
 
-template <class T, int kWidth>
+// Reductions over the grid end in the last block of each tile of channels (last_block.h). So that this is
+// short, tiles are as narrow as a cache line of 128 bytes, and there are only as many blocks as run at once:
+// each of the last block's 256 threads adds up a few dozen slices.
+inline constexpr unsigned kReductionLanes = 8;
+inline constexpr int64_t kReductionBlocks = 528;  // four for every multiprocessor of a large GPU
+
+// How the threads of that block share its tile's channels: one each, and some slices.
+struct TileShare {
+  int channel, first_slice, step;  // of the thread; neighbouring threads have neighbouring channels
+  int place;                       // in the tile
+
+  __device__ explicit TileShare(int width) {
+    const int thread = int(threadIdx.y * blockDim.x + threadIdx.x), tile = int(blockDim.x) * width;
+    place = thread % tile;
+    channel = int(blockIdx.x) * tile + place;
+    first_slice = thread / tile;
+    step = kTilingThreads / tile;
+  }
+};
+
+// Calls finish(channel, moments) for every channel.
+template <class T, int kWidth, class Finish>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     batch_statistics(const T* __restrict__ x, int64_t rows, int channels, int64_t rows_per_slice,
-                     Moments* __restrict__ partial) {
+                     Moments* partial, unsigned* tickets, Finish finish) {
   const RowWalk<kWidth> walk(rows, rows_per_slice);
   float count = 0.0f, mean[kWidth] = {}, m2[kWidth] = {};
   if (walk.channel < channels) {
@@ -62,21 +84,27 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     if (threadIdx.y == 0 && walk.channel < channels)
       partial[int64_t(blockIdx.y) * channels + walk.channel + i] = merged;
   }
-}
-
-// The moments of one channel over all slices, for the thread with threadIdx.y = 0. 32 channels x 8 threads,
-// which share the slices. Where `origin`, the first row of x, is given, means are counted from it.
-template <class T>
-__device__ __forceinline__ Moments merge_slices(const Moments* __restrict__ partial,
-                                                const T* __restrict__ origin, int slices, int channels) {
-  const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
+  if (!is_last_block(tickets + blockIdx.x, gridDim.y)) return;
+  const TileShare share(kWidth);
   Moments mine{0.0f, 0.0f, 0.0f};
-  if (c < channels)
-    for (int slice = int(threadIdx.y); slice < slices; slice += int(blockDim.y))
-      mine = merge(mine, partial[int64_t(slice) * channels + c]);
-  mine = merge_over_rows_of_block(mine);
-  if (origin && c < channels) mine.mean += float(origin[c]);
-  return mine;
+  if (share.channel < channels) {
+#pragma unroll 4
+    for (int slice = share.first_slice; slice < int(gridDim.y); slice += share.step)
+      mine = merge(mine, partial[int64_t(slice) * channels + share.channel]);
+  }
+  SMEM(merging, Moments[kTilingThreads]);
+  const int thread = share.first_slice * (kTilingThreads / share.step) + share.place;
+  merging[thread] = mine;
+  for (int half = share.step / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (share.first_slice < half) {
+      mine = merge(mine, merging[thread + half * (kTilingThreads / share.step)]);
+      merging[thread] = mine;
+    }
+  }
+  if (share.first_slice != 0 || share.channel >= channels) return;
+  mine.mean += float(x[share.channel]);  // it was counted from the first row
+  finish(share.channel, mine);
 }
 
 // var and count may be null.
@@ -84,21 +112,20 @@ struct Statistics {
   float *mean, *inv_std, *running_mean, *running_var, *var, *count;
 };
 
-template <class T>
-__global__ void __launch_bounds__(kTilingThreads, 1)
-    finish_statistics(const Moments* __restrict__ partial, const T* __restrict__ origin, int slices,
-                      int channels, float eps, float momentum, Statistics out) {
-  const Moments all = merge_slices(partial, origin, slices, channels);
-  const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
-  if (threadIdx.y != 0 || c >= channels) return;
-  const float variance = all.m2 / all.count, unbiased = all.m2 / fmaxf(all.count - 1.0f, 1.0f);
-  out.mean[c] = all.mean;
-  out.inv_std[c] = 1.0f / sqrtf(variance + eps);
-  out.running_mean[c] = (1.0f - momentum) * out.running_mean[c] + momentum * all.mean;
-  out.running_var[c] = (1.0f - momentum) * out.running_var[c] + momentum * unbiased;
-  if (out.var) out.var[c] = variance;
-  if (out.count) out.count[c] = all.count;
-}
+struct FinishStatistics {
+  float eps, momentum;
+  Statistics out;
+
+  __device__ void operator()(int c, const Moments& all) const {
+    const float variance = all.m2 / all.count, unbiased = all.m2 / fmaxf(all.count - 1.0f, 1.0f);
+    out.mean[c] = all.mean;
+    out.inv_std[c] = 1.0f / sqrtf(variance + eps);
+    out.running_mean[c] = (1.0f - momentum) * out.running_mean[c] + momentum * all.mean;
+    out.running_var[c] = (1.0f - momentum) * out.running_var[c] + momentum * unbiased;
+    if (out.var) out.var[c] = variance;
+    if (out.count) out.count[c] = all.count;
+  }
+};
 
 // The arrays [channels] that pass 2 reads. Evaluation brings var, training inv_std; the other is null.
 struct Normalisation {
@@ -171,11 +198,11 @@ struct GradientBefore {
   }
 };
 
-// partial [slices, 2, channels]: sums of dz, then of dz * xhat.
+// dbeta: sums of dz, dgamma: of dz * xhat; partial [slices, 2, channels] of both.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     gradient_sums(const GradientSource<T> source, int64_t rows, int channels, int64_t rows_per_slice,
-                  float* __restrict__ partial) {
+                  float* partial, unsigned* tickets, float* __restrict__ dbeta, float* __restrict__ dgamma) {
   const RowWalk<kWidth> walk(rows, rows_per_slice);
   float sums[2 * kWidth] = {};
   if (walk.channel < channels) {
@@ -194,31 +221,39 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     for (int i = 0; i < kWidth; ++i) sums[kWidth + i] *= source.inv_std[walk.channel + i];
   }
   sum_over_rows_of_block(sums);
-  if (threadIdx.y != 0 || walk.channel >= channels) return;
-  float* out = partial + int64_t(blockIdx.y) * 2 * channels + walk.channel;
+  if (threadIdx.y == 0 && walk.channel < channels) {
+    float* out = partial + int64_t(blockIdx.y) * 2 * channels + walk.channel;
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    out[i] = sums[i];
-    out[channels + i] = sums[kWidth + i];
-  }
-}
-
-__global__ void __launch_bounds__(kTilingThreads, 1)
-    finish_gradient_sums(const float* __restrict__ partial, int slices, int channels,
-                         float* __restrict__ dbeta, float* __restrict__ dgamma) {
-  const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
-  float sums[2] = {};
-  if (c < channels) {
-    for (int slice = int(threadIdx.y); slice < slices; slice += int(blockDim.y)) {
-      const float* from = partial + int64_t(slice) * 2 * channels + c;
-      sums[0] += from[0];
-      sums[1] += from[channels];
+    for (int i = 0; i < kWidth; ++i) {
+      out[i] = sums[i];
+      out[channels + i] = sums[kWidth + i];
     }
   }
-  sum_over_rows_of_block(sums);
-  if (threadIdx.y != 0 || c >= channels) return;
-  dbeta[c] = sums[0];
-  dgamma[c] = sums[1];
+  if (!is_last_block(tickets + blockIdx.x, gridDim.y)) return;
+  const TileShare share(kWidth);
+  float beta = 0.0f, gamma = 0.0f;
+  if (share.channel < channels) {
+#pragma unroll 4
+    for (int slice = share.first_slice; slice < int(gridDim.y); slice += share.step) {
+      const float* from = partial + int64_t(slice) * 2 * channels + share.channel;
+      beta += from[0];
+      gamma += from[channels];
+    }
+  }
+  SMEM(adding, float[2][kTilingThreads]);
+  const int tile = kTilingThreads / share.step, thread = share.first_slice * tile + share.place;
+  adding[0][thread] = beta;
+  adding[1][thread] = gamma;
+  for (int half = share.step / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (share.first_slice < half) {
+      adding[0][thread] = beta += adding[0][thread + half * tile];
+      adding[1][thread] = gamma += adding[1][thread + half * tile];
+    }
+  }
+  if (share.first_slice != 0 || share.channel >= channels) return;
+  dbeta[share.channel] = beta;
+  dgamma[share.channel] = gamma;
 }
 
 // dbeta and dgamma are null when the statistics are fixed. They are sums over `rows` rows, or, unless null,
@@ -257,10 +292,6 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
   }
 }
 
-simt::Launch per_channel(const Context& context, int64_t channels) {
-  return {dim3(unsigned(ceil_div(channels, 32))), dim3(32, 8), 0, stream_of(context)};
-}
-
 template <class T>
 const T* data_or_null(const Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;
@@ -284,25 +315,30 @@ GradientSource<T> gradient_source(const Tensor& x, const Tensor& y, const Tensor
           beta.data<float>(), mean.data<float>(), inv_std.data<float>(), activation};
 }
 
-// The statistics of every slice of x: [slices, channels] Moments.
-template <class T, int kWidth>
-Tensor launch_statistics(Context& context, const Tensor& x, const RowTiling& tiling) {
-  const int64_t channels = x.dim(-1);
+RowTiling reduction_tiling(int64_t rows, int64_t packs) {
+  const RowTiling tiling(rows, packs, kReductionLanes, kReductionBlocks);
+  PLUME_CHECK(tiling.grid.x <= kTickets, "batch_norm: {} packs of channels are too many", packs);
+  return tiling;
+}
+
+template <class T, int kWidth, class Finish>
+void launch_statistics(Context& context, const Tensor& x, const Finish& finish) {
+  const int64_t channels = x.dim(-1), rows = x.size() / channels;
+  const RowTiling tiling = reduction_tiling(rows, channels / kWidth);
   Tensor partial = Tensor::empty({tiling.slices(), channels, 3}, DType::f32, x.device(), "workspace");
-  simt::launch<batch_statistics<T, kWidth>>(tiling.launch(context), x.data<T>(), x.size() / channels,
-                                            int(channels), tiling.rows_per_slice,
-                                            static_cast<Moments*>(partial.raw()));
-  return partial;
+  simt::launch<batch_statistics<T, kWidth, Finish>>(tiling.launch(context), x.data<T>(), rows, int(channels),
+                                                    tiling.rows_per_slice,
+                                                    static_cast<Moments*>(partial.raw()), tickets(), finish);
 }
 
 template <class T, int kWidth>
 void launch_gradient_sums(Context& context, const GradientSource<T>& source, int64_t rows, int64_t channels,
-                          const RowTiling& tiling, Tensor& dgamma, Tensor& dbeta) {
+                          Tensor& dgamma, Tensor& dbeta) {
+  const RowTiling tiling = reduction_tiling(rows, channels / kWidth);
   Tensor partial = Tensor::empty({tiling.slices(), 2, channels}, DType::f32, dgamma.device(), "workspace");
   simt::launch<gradient_sums<T, kWidth>>(tiling.launch(context), source, rows, int(channels),
-                                         tiling.rows_per_slice, partial.data<float>());
-  simt::launch<finish_gradient_sums>(per_channel(context, channels), partial.data<float>(), tiling.slices(),
-                                     int(channels), dbeta.data<float>(), dgamma.data<float>());
+                                         tiling.rows_per_slice, partial.data<float>(), tickets(),
+                                         dbeta.data<float>(), dgamma.data<float>());
 }
 
 }  // namespace

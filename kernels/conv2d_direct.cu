@@ -55,10 +55,10 @@ __global__ void __launch_bounds__(kDirectThreads, 1)
 }
 
 // Sums per image first: one long chain of additions in float would lose digits.
-template <class T>
+template <class T, class Out>
 __global__ void __launch_bounds__(kDirectThreads, 1)
     conv2d_backward_weight_direct(const T* __restrict__ x, const T* __restrict__ dy, ConvSizes s,
-                                  T* __restrict__ dw, int64_t size) {
+                                  Out* __restrict__ dw, int64_t size) {
   const int64_t i = int64_t(blockIdx.x) * kDirectThreads + threadIdx.x;
   if (i >= size) return;
   const Index4 at(i, s.filter_height, s.filter_width, s.channels);  // k, r, s, c
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kDirectThreads, 1)
     }
     total += sum;
   }
-  dw[i] = T(total);
+  dw[i] = Out(total);
 }
 
 simt::Launch thread_per_element(const Context& context, const Tensor& out) {
@@ -107,8 +107,12 @@ void run_direct_backward_weight(Context& context, const Tensor& x, const Tensor&
   if (dw.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    simt::launch<conv2d_backward_weight_direct<T>>(thread_per_element(context, dw), x.data<T>(), dy.data<T>(),
-                                                   ConvSizes(x, dw, dy, params), dw.data<T>(), dw.size());
+    dispatch_result<T>(dw.dtype(), [&](auto result) {
+      using Out = decltype(result);
+      simt::launch<conv2d_backward_weight_direct<T, Out>>(thread_per_element(context, dw), x.data<T>(),
+                                                          dy.data<T>(), ConvSizes(x, dw, dy, params),
+                                                          dw.data<Out>(), dw.size());
+    });
   });
 }
 

@@ -366,12 +366,14 @@ void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, co
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     if (split.slices == 1) {
-      launch_backward_weight(context, x.data<T>(), dy.data<T>(), s, split, dw.data<T>());
+      dispatch_result<T>(dw.dtype(), [&](auto result) {
+        launch_backward_weight(context, x.data<T>(), dy.data<T>(), s, split, dw.data<decltype(result)>());
+      });
       return;
     }
     Tensor partial = Tensor::empty({split.slices, dw.size()}, DType::f32, dw.device(), "workspace");
     launch_backward_weight(context, x.data<T>(), dy.data<T>(), s, split, partial.data<float>());
-    launch_sum_slices(context, partial.data<float>(), split.slices, dw.size(), dw.data<T>());
+    finish_gradient<T>(context, partial, split.slices, dw);
   });
 }
 

@@ -123,7 +123,7 @@ void run_weight(Context& context, const Tensor& x, const Tensor& dy, const Conv2
         simt::launch<depthwise_backward_weight_two_pass<T, width, taps>>(
             launch, x.data<T>(), dy.data<T>(), DepthwiseSizes(x, dw, dy, params), rows, tiling.rows_per_slice,
             partial.data<float>());
-        launch_sum_slices(context, partial.data<float>(), tiling.slices(), dw.size(), dw.data<T>());
+        finish_gradient<T>(context, partial, tiling.slices(), dw);
       });
     });
   });

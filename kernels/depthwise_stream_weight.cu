@@ -129,7 +129,7 @@ void run_weight_stream(Context& context, const Tensor& x, const Tensor& dy, cons
       simt::launch<depthwise_backward_weight_stream<T, filter, stride>>(
           tiling.launch(context), x.data<T>(), dy.data<T>(), DepthwiseSizes(x, dw, dy, params), tiling,
           partial.data<float>());
-      launch_sum_slices(context, partial.data<float>(), int(tiling.slices), dw.size(), dw.data<T>());
+      finish_gradient<T>(context, partial, int(tiling.slices), dw);
     });
   });
 }

@@ -10,7 +10,7 @@ namespace plume::PLUME_KERNELS {
 namespace {
 
 enum EmaArray { kAverage, kValue, kEmaArrays };
-using EmaTable = TensorTable<const float*, kEmaArrays>;
+using EmaTable = TensorTable<const float*, TableEntry<kEmaArrays>>;
 
 __global__ void __launch_bounds__(kTableThreads) ema_update_table(const EmaTable table) {
   static_assert(sizeof(table) <= 4096, "kernel arguments");

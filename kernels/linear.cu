@@ -47,10 +47,10 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   }
 }
 
-template <class T, bool kDepthMajorA, bool kDepthMajorB, class Finish>
+template <class T, bool kDepthMajorA, bool kDepthMajorB, class Out, class Finish>
 __global__ void __launch_bounds__(kTileThreads)
     product_direct(const T* __restrict__ a, const T* __restrict__ b, Product p, Finish finish,
-                   T* __restrict__ out) {
+                   Out* __restrict__ out) {
   const int64_t i = int64_t(blockIdx.x) * kTileThreads + threadIdx.x;
   if (i >= p.rows * p.columns) return;
   const int64_t row = i / p.columns, column = i - row * p.columns;
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(kTileThreads)
     const T right = b[kDepthMajorB ? column * p.depth + d : d * p.columns + column];
     sum += float(left) * float(right);
   }
-  out[i] = T(finish(sum, int(column), i));
+  out[i] = Out(finish(sum, int(column), i));
 }
 
 struct Unchanged {
@@ -83,18 +83,24 @@ void launch_tiled(const Context& context, const T* a, const T* b, const Product&
         launch, a, b, p, split.depth_per_slice, finish, out);
 }
 
-template <bool kDepthMajorA, bool kDepthMajorB, class T>
+// kLate: the result is a parameter's gradient.
+template <bool kDepthMajorA, bool kDepthMajorB, bool kLate, class T>
 void run_tiled(Context& context, const Tensor& a, const Tensor& b, const Product& p, T, Tensor& out) {
   const DepthSplit split(p.depth, ceil_div(p.rows, kTileRows) * ceil_div(p.columns, kTileColumns));
   if (split.slices == 1) {
-    launch_tiled<T, kDepthMajorA, kDepthMajorB>(context, a.data<T>(), b.data<T>(), p, split, Unchanged{},
-                                                out.data<T>());
+    dispatch_result<T>(out.dtype(), [&](auto result) {
+      launch_tiled<T, kDepthMajorA, kDepthMajorB>(context, a.data<T>(), b.data<T>(), p, split, Unchanged{},
+                                                  out.data<decltype(result)>());
+    });
     return;
   }
   Tensor partial = Tensor::empty({split.slices, p.rows, p.columns}, DType::f32, out.device(), "workspace");
   launch_tiled<T, kDepthMajorA, kDepthMajorB>(context, a.data<T>(), b.data<T>(), p, split, Unchanged{},
                                               partial.data<float>());
-  launch_sum_slices(context, partial.data<float>(), split.slices, p.rows * p.columns, out.data<T>());
+  if (kLate)
+    finish_gradient<T>(context, partial, split.slices, out);
+  else
+    launch_sum_slices(context, partial.data<float>(), split.slices, out.size(), out.data<T>());
 }
 
 void forward_tiled(Context& context, const Tensor& x, const Tensor& w, const Epilogue& epilogue, Tensor& y) {
@@ -111,14 +117,14 @@ void forward_tiled(Context& context, const Tensor& x, const Tensor& w, const Epi
 void backward_input_tiled(Context& context, const Tensor& dy, const Tensor& w, Tensor& dx) {
   if (dx.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
-    run_tiled<true, false>(context, dy, w, {dy.dim(0), w.dim(1), w.dim(0)}, zero, dx);
+    run_tiled<true, false, false>(context, dy, w, {dy.dim(0), w.dim(1), w.dim(0)}, zero, dx);
   });
 }
 
 void backward_weight_tiled(Context& context, const Tensor& x, const Tensor& dy, Tensor& dw) {
   if (dw.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
-    run_tiled<false, false>(context, dy, x, {dy.dim(1), x.dim(1), x.dim(0)}, zero, dw);
+    run_tiled<false, false, true>(context, dy, x, {dy.dim(1), x.dim(1), x.dim(0)}, zero, dw);
   });
 }
 
@@ -130,7 +136,7 @@ void forward_direct(Context& context, const Tensor& x, const Tensor& w, const Ep
   if (y.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    simt::launch<product_direct<T, true, true, EpilogueView<T>>>(
+    simt::launch<product_direct<T, true, true, T, EpilogueView<T>>>(
         thread_per_output(context, y), x.data<T>(), w.data<T>(), Product{x.dim(0), w.dim(0), x.dim(1)},
         EpilogueView<T>(epilogue), y.data<T>());
   });
@@ -140,7 +146,7 @@ void backward_input_direct(Context& context, const Tensor& dy, const Tensor& w, 
   if (dx.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    simt::launch<product_direct<T, true, false, Unchanged>>(
+    simt::launch<product_direct<T, true, false, T, Unchanged>>(
         thread_per_output(context, dx), dy.data<T>(), w.data<T>(), Product{dy.dim(0), w.dim(1), w.dim(0)},
         Unchanged{}, dx.data<T>());
   });
@@ -150,9 +156,12 @@ void backward_weight_direct(Context& context, const Tensor& x, const Tensor& dy,
   if (dw.size() == 0) return;
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    simt::launch<product_direct<T, false, false, Unchanged>>(
-        thread_per_output(context, dw), dy.data<T>(), x.data<T>(), Product{dy.dim(1), x.dim(1), x.dim(0)},
-        Unchanged{}, dw.data<T>());
+    dispatch_result<T>(dw.dtype(), [&](auto result) {
+      using Out = decltype(result);
+      simt::launch<product_direct<T, false, false, Out, Unchanged>>(
+          thread_per_output(context, dw), dy.data<T>(), x.data<T>(), Product{dy.dim(1), x.dim(1), x.dim(0)},
+          Unchanged{}, dw.data<Out>());
+    });
   });
 }
 

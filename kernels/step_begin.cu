@@ -12,7 +12,8 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-using NormTable = TensorTable<double*, 1>;  // params: where the table's first block leaves its sum
+using NormTable =
+    TensorTable<double*, TableEntry<1>>;  // params: where the table's first block leaves its sum
 
 __global__ void __launch_bounds__(kTableThreads) sum_of_squares_table(const NormTable table) {
   static_assert(sizeof(table) <= 4096, "kernel arguments");

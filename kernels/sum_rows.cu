@@ -1,5 +1,5 @@
 // sum_rows: column sums of [rows, channels]. A thread adds up 16 bytes of channels down its rows, a block its
-// threads' sums (row_tiling.h), a second launch the blocks'. The order of the additions depends on the shape
+// threads' sums (row_tiling.h), a second launch the blocks' (partial_sums.cu). The order of the additions depends on the shape
 // alone, so results repeat bit for bit.
 //
 // Bytes: reads x once; the partial sums are at most 1024 rows. One addition per value: the bound is memory
@@ -43,8 +43,7 @@ void run(Context& context, const Tensor& x, Tensor& out) {
           one_pass ? out : Tensor::empty({tiling.slices(), channels}, DType::f32, out.device(), "workspace");
       simt::launch<sum_rows_two_pass<T, kWidth>>(tiling.launch(context), x.data<T>(), rows, int(channels),
                                                  tiling.rows_per_slice, partial.data<float>());
-      if (!one_pass)
-        launch_sum_slices(context, partial.data<float>(), tiling.slices(), channels, out.data<float>());
+      if (!one_pass) finish_sum(context, partial, out);
     });
   });
 }

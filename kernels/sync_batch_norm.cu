@@ -8,24 +8,29 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-template <class T>
-__global__ void __launch_bounds__(kTilingThreads, 1)
-    collect_moments(const Moments* __restrict__ partial, const T* __restrict__ origin, int slices,
-                    int channels, Moments* __restrict__ moments) {
-  const Moments all = merge_slices(partial, origin, slices, channels);
-  const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
-  if (threadIdx.y == 0 && c < channels) moments[c] = all;
-}
+struct StoreMoments {
+  Moments* to;
+  __device__ void operator()(int c, const Moments& all) const { to[c] = all; }
+};
 
 void run_statistics(Context& context, const Tensor& x, Tensor& moments) {
   if (x.size() == 0) return moments.fill_zero();
-  with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
-    using T = decltype(zero);
-    const Tensor partial = launch_statistics<T, decltype(width)::value>(context, x, tiling);
-    simt::launch<collect_moments<T>>(per_channel(context, x.dim(-1)),
-                                     static_cast<const Moments*>(partial.raw()), x.data<T>(), tiling.slices(),
-                                     int(x.dim(-1)), static_cast<Moments*>(moments.raw()));
+  with_tiling(x, [&](auto zero, auto width, const RowTiling&) {
+    launch_statistics<decltype(zero), decltype(width)::value>(
+        context, x, StoreMoments{static_cast<Moments*>(moments.raw())});
   });
+}
+
+// 32 channels of all ranks' moments [ranks, channels] by 8 threads each.
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    merge_moments(const Moments* __restrict__ moments, int ranks, int channels, FinishStatistics finish) {
+  const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
+  Moments mine{0.0f, 0.0f, 0.0f};
+  if (c < channels)
+    for (int rank = int(threadIdx.y); rank < ranks; rank += int(blockDim.y))
+      mine = merge(mine, moments[int64_t(rank) * channels + c]);
+  mine = merge_over_rows_of_block(mine);
+  if (threadIdx.y == 0 && c < channels) finish(c, mine);
 }
 
 void run_merge(Context& context, const Tensor& moments, const BatchNormParams& params, Tensor& count,
@@ -33,10 +38,9 @@ void run_merge(Context& context, const Tensor& moments, const BatchNormParams& p
   if (count.size() == 0) return;
   const Statistics out{mean.data<float>(),        inv_std.data<float>(), running_mean.data<float>(),
                        running_var.data<float>(), var.data<float>(),     count.data<float>()};
-  simt::launch<finish_statistics<float>>(per_channel(context, count.size()),
-                                         static_cast<const Moments*>(moments.raw()),
-                                         static_cast<const float*>(nullptr), int(moments.dim(0)),
-                                         int(count.size()), params.eps, params.momentum, out);
+  const simt::Launch launch{dim3(unsigned(ceil_div(count.size(), 32))), dim3(32, 8), 0, stream_of(context)};
+  simt::launch<merge_moments>(launch, static_cast<const Moments*>(moments.raw()), int(moments.dim(0)),
+                              int(count.size()), FinishStatistics{params.eps, params.momentum, out});
 }
 
 void run_sync_batch_norm_backward_sums(Context& context, const Tensor& x, const Tensor& y, const Tensor& dy,
@@ -48,11 +52,11 @@ void run_sync_batch_norm_backward_sums(Context& context, const Tensor& x, const 
     dbeta.fill_zero();
     return;
   }
-  with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
+  with_tiling(x, [&](auto zero, auto width, const RowTiling&) {
     using T = decltype(zero);
     const auto source = gradient_source<T>(x, y, dy, gamma, beta, mean, inv_std, activation);
-    launch_gradient_sums<T, decltype(width)::value>(context, source, x.size() / x.dim(-1), x.dim(-1), tiling,
-                                                    dgamma, dbeta);
+    launch_gradient_sums<T, decltype(width)::value>(context, source, x.size() / x.dim(-1), x.dim(-1), dgamma,
+                                                    dbeta);
   });
 }
 

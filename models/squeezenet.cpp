@@ -1,7 +1,6 @@
 #include "models/squeezenet.h"
 
 #include "engine/modules/blocks.h"
-#include "engine/ops/cast.h"
 #include "engine/ops/dropout.h"
 #include "engine/ops/fire.h"
 #include "engine/ops/global_avg_pool.h"
@@ -23,14 +22,10 @@ class Fire : public Module {
   }
   Variable forward(const Variable& x) override {
     const Variable s = squeeze_relu_.forward(x);
-    const DType dtype = s.dtype();
-    if (constant_) {
-      auto& [one, three] = *constant_;
-      return fire_expand(s, one.in(dtype), expand1_.bias, three.in(dtype), expand3_.bias, &one.packed,
-                         &three.packed);
-    }
-    return fire_expand(s, cast(expand1_.weight, dtype), expand1_.bias, cast(expand3_.weight, dtype),
-                       expand3_.bias);
+    if (!constant_) return fire_expand(s, expand1_.weight, expand1_.bias, expand3_.weight, expand3_.bias);
+    auto& [one, three] = *constant_;
+    return fire_expand(s, one.in(s.dtype()), expand1_.bias, three.in(s.dtype()), expand3_.bias, &one.packed,
+                       &three.packed);
   }
 
  private:

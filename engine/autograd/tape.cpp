@@ -7,6 +7,7 @@
 #include "engine/core/kernel_slot.h"
 #include "engine/core/scope.h"
 #include "engine/ops/add.h"
+#include "engine/ops/partial_sums.h"
 
 namespace plume {
 
@@ -34,6 +35,8 @@ void accumulate(Tensor& sum, Tensor term) {
     sum = std::move(term);
     return;
   }
+  settle_sums_of(sum);
+  settle_sums_of(term);
   // A tensor that others hold too (add hands the same dy to both inputs) must not be written to.
   Tensor out = sum.unique() ? sum : empty_like(sum);
   add_forward(context(sum.device()), sum, term, out);
@@ -71,7 +74,9 @@ class LeafCountdown {
   }
   void used(Variable& v) {
     if (!complete_ || TapeAccess::node(v)) return;
-    if (--uses_[&v.value()] == 0 && v.requires_grad()) complete_(v);
+    if (--uses_[&v.value()] > 0 || !v.requires_grad()) return;
+    settle_sums();
+    complete_(v);
   }
 
  private:
@@ -107,10 +112,12 @@ void Gradients::add(int i, Tensor gradient) {
   Variable& v = inputs_[size_t(i)];
   PLUME_CHECK(gradient.shape() == v.shape(), "backward: gradient {} for a value of shape {}",
               gradient.shape(), v.shape());
-  if (const auto& node = TapeAccess::node(v))
+  if (const auto& node = TapeAccess::node(v)) {
+    settle_sums_of(gradient);
     accumulate(node->dy, std::move(gradient));
-  else
+  } else {
     accumulate(v.grad(), std::move(gradient));
+  }
 }
 
 Variable record(const char* operation, Tensor value, std::vector<Variable> inputs, GradientRule rule) {
@@ -163,6 +170,7 @@ void backward(const Variable& output, Tensor dy, const LeafHook& complete) {
     dy = one_on(output.device()).reshape(output.shape());
   }
   const NoGrad no_grad;
+  const SumsPutOff put_off;
   const std::shared_ptr<TapeNode> root = TapeAccess::node(output);
   if (!root) {
     Variable leaf = output;
@@ -203,6 +211,7 @@ void backward(const Variable& output, Tensor dy, const LeafHook& complete) {
       if (const auto& next = TapeAccess::node(v); next && queued.insert(next.get()).second) ready.push(next);
     }
   }
+  settle_sums();
 }
 
 }  // namespace plume

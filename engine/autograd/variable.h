@@ -3,6 +3,7 @@
 // Copying a Variable copies the handle. A leaf (parameter, input) that wants a gradient gets one from
 // backward().
 #pragma once
+#include <array>
 #include <memory>
 
 #include "engine/core/context.h"
@@ -11,6 +12,12 @@
 namespace plume {
 
 struct TapeNode;
+
+// A leaf's value in a 16-bit type, beside it (engine/ops/cast.h).
+struct KeptCast {
+  Tensor tensor;
+  uint64_t writes = 0;  // of the value, when this was made from it
+};
 
 class Variable {
  public:
@@ -27,11 +34,14 @@ class Variable {
   Context& context() const { return plume::context(device()); }
 
   bool requires_grad() const { return state_->requires_grad; }
+  bool is_leaf() const { return state_->node == nullptr; }
   void set_requires_grad(bool wanted) { state_->requires_grad = wanted; }
   // Undefined until backward() reached this leaf.
   const Tensor& grad() const { return state_->grad; }
   Tensor& grad() { return state_->grad; }
   void clear_grad() { state_->grad = Tensor(); }
+  // One per type, f16 and bf16: they stay where they are, since a recorded step reads them there.
+  std::array<KeptCast, 2>& kept_casts() const { return state_->casts; }
 
  private:
   friend struct TapeAccess;
@@ -39,6 +49,7 @@ class Variable {
     Tensor value, grad;
     bool requires_grad = false;
     std::shared_ptr<TapeNode> node;  // null for leaves
+    std::array<KeptCast, 2> casts;
   };
   std::shared_ptr<State> state_;
 };

@@ -88,4 +88,10 @@ decltype(auto) dispatch_floating(DType t, F&& f) {
   }
 }
 
+// The same for the result of an operation on values of T, which is of that type or f32.
+template <class T, class F>
+decltype(auto) dispatch_result(DType t, F&& f) {
+  return t == DType::f32 ? f(float{}) : f(T{});
+}
+
 }  // namespace plume

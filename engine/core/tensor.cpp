@@ -73,6 +73,11 @@ void Tensor::copy_from(const Tensor& from) {
 
 void Tensor::fill_zero() { backend(device_).fill(raw(), 0, bytes(), context(device_).stream()); }
 
+void Tensor::count_writes() {
+  static std::atomic<uint64_t> tensors{0};
+  if (!writes_) writes_ = std::make_shared<std::atomic<uint64_t>>(++tensors << 32);
+}
+
 void Tensor::check_read() { refuse_while_recording("read values"); }
 
 float Tensor::item() const {

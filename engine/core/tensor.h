@@ -2,6 +2,7 @@
 //
 // Copying a Tensor copies the handle. Activations are NHWC, filters KRSC.
 #pragma once
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <span>
@@ -43,7 +44,10 @@ class Tensor {
   DType dtype() const { return dtype_; }
   Device device() const { return device_; }
 
-  void* raw() { return storage_.get(); }
+  void* raw() {
+    if (writes_) writes_->fetch_add(1, std::memory_order_relaxed);
+    return storage_.get();
+  }
   const void* raw() const { return storage_.get(); }
   // Throws unless T is the element type.
   template <class T>
@@ -66,6 +70,12 @@ class Tensor {
   bool unique() const { return storage_.use_count() == 1; }
   bool same_storage(const Tensor& other) const { return storage_ == other.storage_; }
 
+  // From here on writes() changes whenever somebody is handed memory to write to, by this handle or by one
+  // that is copied from it from now on: to a number that no other tensor ever has. Parameters count, so that
+  // what is derived from them can be kept as long as it is right. 0: nobody counts.
+  void count_writes();
+  uint64_t writes() const { return writes_ ? writes_->load(std::memory_order_relaxed) : 0; }
+
   // The elements on the host, in order.
   template <class T>
   std::vector<T> to_vector() const {
@@ -83,6 +93,7 @@ class Tensor {
   static void check_read();  // throws while a step is recorded
 
   std::shared_ptr<void> storage_;
+  std::shared_ptr<std::atomic<uint64_t>> writes_;  // null: nobody asks
   Shape shape_;
   DType dtype_ = DType::f32;
   Device device_ = Device::cpu;

@@ -138,32 +138,35 @@ void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T *in = x.data<T>(), *gradient = dy.data<T>();
-    T* out = dw.data<T>();
-    const int64_t tasks = (filters + kFilters - 1) / kFilters;
-    parallel_for(
-        tasks, row_grain(s.out_pixels() * length), [&, in, gradient, out](int64_t begin, int64_t end) {
-          std::vector<float> patch_of(static_cast<size_t>(length)), image_sum(size_t(kFilters * length));
-          std::vector<float> total(image_sum.size());
-          const float* patch = patch_of.data();
-          for (int64_t task = begin; task < end; ++task) {
-            const int64_t first = task * kFilters, count = std::min(kFilters, filters - first);
-            std::fill(total.begin(), total.end(), 0.0f);
-            for (int64_t n = 0; n < s.images; ++n) {
-              std::fill(image_sum.begin(), image_sum.end(), 0.0f);
-              for (int64_t pixel = n * plane; pixel < (n + 1) * plane; ++pixel) {
-                gather_patch(in, s, pixel, patch_of.data());
-                for (int64_t k = 0; k < count; ++k) {
-                  const float g = float(gradient[pixel * filters + first + k]);
-                  float* sum = image_sum.data() + k * length;
-                  PLUME_SIMD
-                  for (int64_t i = 0; i < length; ++i) sum[i] += g * patch[i];
+    dispatch_result<T>(dw.dtype(), [&](auto result) {
+      using Out = decltype(result);
+      Out* out = dw.data<Out>();
+      const int64_t tasks = (filters + kFilters - 1) / kFilters;
+      parallel_for(
+          tasks, row_grain(s.out_pixels() * length), [&, in, gradient, out](int64_t begin, int64_t end) {
+            std::vector<float> patch_of(static_cast<size_t>(length)), image_sum(size_t(kFilters * length));
+            std::vector<float> total(image_sum.size());
+            const float* patch = patch_of.data();
+            for (int64_t task = begin; task < end; ++task) {
+              const int64_t first = task * kFilters, count = std::min(kFilters, filters - first);
+              std::fill(total.begin(), total.end(), 0.0f);
+              for (int64_t n = 0; n < s.images; ++n) {
+                std::fill(image_sum.begin(), image_sum.end(), 0.0f);
+                for (int64_t pixel = n * plane; pixel < (n + 1) * plane; ++pixel) {
+                  gather_patch(in, s, pixel, patch_of.data());
+                  for (int64_t k = 0; k < count; ++k) {
+                    const float g = float(gradient[pixel * filters + first + k]);
+                    float* sum = image_sum.data() + k * length;
+                    PLUME_SIMD
+                    for (int64_t i = 0; i < length; ++i) sum[i] += g * patch[i];
+                  }
                 }
+                for (size_t i = 0; i < total.size(); ++i) total[i] += image_sum[i];
               }
-              for (size_t i = 0; i < total.size(); ++i) total[i] += image_sum[i];
+              for (int64_t i = 0; i < count * length; ++i) out[first * length + i] = Out(total[size_t(i)]);
             }
-            for (int64_t i = 0; i < count * length; ++i) out[first * length + i] = T(total[size_t(i)]);
-          }
-        });
+          });
+    });
   });
 }
 

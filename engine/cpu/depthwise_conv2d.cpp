@@ -108,7 +108,6 @@ void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T *px = x.data<T>(), *pdy = dy.data<T>();
-    T* pdw = dw.data<T>();
     for (int64_t r = 0; r < z.r; ++r)
       for (int64_t s = 0; s < z.s; ++s) {
         const auto sums = rows_sum<1>(rows, z.channels, [=, &z](int64_t first, int64_t last, float* partial) {
@@ -123,8 +122,11 @@ void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv
             for (int64_t c = 0; c < z.channels; ++c) partial[c] += float(in[c]) * float(gradient[c]);
           }
         });
-        for (int64_t c = 0; c < z.channels; ++c)
-          pdw[(r * z.s + s) * z.channels + c] = T(float(sums[size_t(c)]));
+        dispatch_result<T>(dw.dtype(), [&](auto result) {
+          using Out = decltype(result);
+          Out* to = dw.data<Out>() + (r * z.s + s) * z.channels;
+          for (int64_t c = 0; c < z.channels; ++c) to[c] = Out(float(sums[size_t(c)]));
+        });
       }
   });
 }

@@ -26,9 +26,9 @@ void run_forward(Context&, const Tensor& x, const Tensor& w, const Epilogue& epi
 }
 
 // out[row, :] = sum over i of factor[row * row_step + i * term_step] * terms[i, :]
-template <class T>
+template <class T, class Out>
 void weighted_sums(const T* factor, int64_t row_step, int64_t term_step, const T* terms, int64_t count,
-                   int64_t rows, int64_t columns, T* out) {
+                   int64_t rows, int64_t columns, Out* out) {
   parallel_for(rows, row_grain(count * columns), [=](int64_t begin, int64_t end) {
     std::vector<float> sums(static_cast<size_t>(columns));
     float* sum = sums.data();
@@ -40,7 +40,7 @@ void weighted_sums(const T* factor, int64_t row_step, int64_t term_step, const T
         PLUME_SIMD
         for (int64_t c = 0; c < columns; ++c) sum[c] += f * float(term[c]);
       }
-      for (int64_t c = 0; c < columns; ++c) out[row * columns + c] = T(sum[c]);
+      for (int64_t c = 0; c < columns; ++c) out[row * columns + c] = Out(sum[c]);
     }
   });
 }
@@ -57,7 +57,10 @@ void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, Tensor& dw
   const int64_t outputs = dw.dim(0), inputs = dw.dim(1);
   dispatch_floating(dy.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    weighted_sums(dy.data<T>(), 1, outputs, x.data<T>(), x.dim(0), outputs, inputs, dw.data<T>());
+    dispatch_result<T>(dw.dtype(), [&](auto result) {
+      weighted_sums(dy.data<T>(), 1, outputs, x.data<T>(), x.dim(0), outputs, inputs,
+                    dw.data<decltype(result)>());
+    });
   });
 }
 

@@ -1,6 +1,7 @@
 #include "engine/ops/optimizer_step.h"
 
 #include "engine/cpu/parallel.h"
+#include "engine/ops/cast.h"
 
 namespace plume::cpu {
 namespace {
@@ -26,7 +27,7 @@ void update(StepTensor& tensor, const StepControl& control, const Rule& rule) {
 }
 
 template <class Rule, class Params>
-void run(Context&, std::vector<StepTensor>& tensors, const Tensor& control, const Params& params) {
+void run(Context& context, std::vector<StepTensor>& tensors, const Tensor& control, const Params& params) {
   const StepControl c = *control_of(control);
   if (c.skip != 0) return;
   for (StepTensor& t : tensors) {
@@ -36,6 +37,7 @@ void run(Context&, std::vector<StepTensor>& tensors, const Tensor& control, cons
                       : t.second.defined() ? update<false, true, Rule>
                                            : update<false, false, Rule>;
     loop(t, c, rule);
+    if (t.rounded.defined()) cast_forward(context, t.parameter, t.rounded);
   }
 }
 

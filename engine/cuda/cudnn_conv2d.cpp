@@ -112,10 +112,14 @@ bool fits_backward_weight(const Context& context, const Tensor& x, const Tensor&
          find_plan(context, backward_problem(Convolution::backward_weight, x, dw, params, dy));
 }
 
+// cuDNN's engines leave filter gradients in the images' type.
 void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, const Conv2dParams& params,
                          Tensor& dw) {
+  const bool wide = dw.dtype() != dy.dtype();
+  Tensor out = wide ? Tensor::empty(dw.shape(), dy.dtype(), dw.device(), "workspace") : dw;
   find_plan(context, backward_problem(Convolution::backward_weight, x, dw, params, dy))
-      ->run(context, {{kInput, x.raw()}, {kFilter, dw.raw()}, {kOutput, dy.raw()}});
+      ->run(context, {{kInput, x.raw()}, {kFilter, out.raw()}, {kOutput, dy.raw()}});
+  if (wide) cast_forward(context, out, dw);
 }
 
 // ---- depthwise -----------------------------------------------------------------------------------------

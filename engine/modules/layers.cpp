@@ -12,7 +12,9 @@ namespace plume {
 namespace {
 
 Variable parameter(const Shape& shape) {
-  return Variable(Tensor::zeros(shape, DType::f32, Device::cpu, "parameter"), true);
+  Tensor value = Tensor::zeros(shape, DType::f32, Device::cpu, "parameter");
+  value.count_writes();
+  return Variable(value, true);
 }
 
 template <class F>
@@ -79,8 +81,7 @@ Conv2d::Conv2d(int in_channels, int out_channels, int kernel, const Options& opt
 }
 
 Variable Conv2d::forward(const Variable& x) {
-  const Variable filter = cast(weight, x.dtype());
-  return depthwise ? depthwise_conv2d(x, filter, bias, params) : conv2d(x, filter, bias, params);
+  return depthwise ? depthwise_conv2d(x, weight, bias, params) : conv2d(x, weight, bias, params);
 }
 
 Tensor Conv2d::forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue) const {
@@ -141,7 +142,7 @@ Linear::Linear(int in_features, int out_features, Init init)
 
 Variable Linear::forward(const Variable& x) {
   if (constant_) return linear(x, constant_->in(x.dtype()), bias);
-  return linear(x, cast(weight, x.dtype()), bias);
+  return linear(x, weight, bias);
 }
 
 void Linear::fuse_own(bool on) {

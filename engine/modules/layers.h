@@ -1,4 +1,5 @@
-// The layers networks are made of. Parameters are f32 and are cast to the dtype of the input.
+// The layers networks are made of. Parameters are f32; operations round them to the dtype of
+// the input (ops/cast.h).
 #pragma once
 #include <memory>
 

@@ -63,6 +63,7 @@ void Module::to(Device device) {
   for (const NamedParameter& p : parameters()) {
     Variable variable = p.variable;
     variable.value() = variable.value().to(device);
+    variable.value().count_writes();
     variable.clear_grad();
   }
   // Integer buffers count batches on the host.

@@ -1,6 +1,7 @@
 #include "engine/ops/conv2d.h"
 
 #include "engine/autograd/tape.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/sum_rows.h"
 #include "engine/profiler/cost.h"
 
@@ -57,21 +58,23 @@ Tensor conv2d_fused(const Tensor& x, const Tensor& w, const Conv2dParams& p, con
 Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, const Conv2dParams& p) {
   Epilogue epilogue;
   if (bias.defined()) epilogue.shift = bias.value();
-  Tensor y = conv2d_fused(x.value(), w.value(), p, epilogue);
-  return record("conv2d", y, {x, w, bias},
-                [x, w, p](const Tensor& dy, Gradients& g) { conv2d_gradients(g, dy, x, w, p, 1); });
+  const Tensor filter = value_in(w, x.dtype());
+  Tensor y = conv2d_fused(x.value(), filter, p, epilogue);
+  return record("conv2d", y, {x, w, bias}, [x, filter, type = w.dtype(), p](const Tensor& dy, Gradients& g) {
+    conv2d_gradients(g, dy, x, filter, type, p, 1);
+  });
 }
 
-void conv2d_gradients(Gradients& g, const Tensor& dy, const Variable& x, const Variable& w,
+void conv2d_gradients(Gradients& g, const Tensor& dy, const Variable& x, const Tensor& w, DType dw_type,
                       const Conv2dParams& p, int w_place) {
   Context& context = x.context();
   if (g.wants(0)) {
     Tensor dx = empty_like(x.value());
-    conv2d_backward_input(context, dy, w.value(), p, dx);
+    conv2d_backward_input(context, dy, w, p, dx);
     g.add(0, dx);
   }
   if (g.wants(w_place)) {
-    Tensor dw = empty_like(w.value());
+    Tensor dw = Tensor::empty(w.shape(), dw_type, w.device());
     conv2d_backward_weight(context, x.value(), dy, p, dw);
     g.add(w_place, dw);
   }

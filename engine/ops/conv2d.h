@@ -30,21 +30,23 @@ Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dParams& para
 // Multiply-adds of one forward pass.
 int64_t conv2d_macs(const Shape& x, const Shape& weight, const Conv2dParams& params);
 
-// `bias` is f32 [K] or undefined.
+// `bias` is f32 [K] or undefined. A filter that is f32 with a 16-bit x is rounded to it (cast.h), and gets its
+// gradient in f32.
 Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias, const Conv2dParams& params);
 // For evaluation: convolution with everything that follows it. Records nothing.
 Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Conv2dParams& params,
                     const Epilogue& epilogue);
 
 // For operations that contain a convolution: of its output's gradient dy to the places 0 (x), w_place and
-// w_place + 1 (bias), where wanted.
-void conv2d_gradients(Gradients& gradients, const Tensor& dy, const Variable& x, const Variable& weight,
-                      const Conv2dParams& params, int w_place);
+// w_place + 1 (bias), where wanted. `weight` is the filter in x's type, its gradient of type `dw_type`.
+void conv2d_gradients(Gradients& gradients, const Tensor& dy, const Variable& x, const Tensor& weight,
+                      DType dw_type, const Conv2dParams& params, int w_place);
 
 using Conv2dForward = void(Context&, const Tensor& x, const Tensor& w, const Conv2dParams&, const Epilogue&,
                            Tensor& y);
 using Conv2dBackwardInput = void(Context&, const Tensor& dy, const Tensor& w, const Conv2dParams&,
                                  Tensor& dx);
+// dw has the type of x and dy, or is f32.
 using Conv2dBackwardWeight = void(Context&, const Tensor& x, const Tensor& dy, const Conv2dParams&,
                                   Tensor& dw);
 extern KernelSlot<Conv2dForward> conv2d_forward;

@@ -1,6 +1,7 @@
 #include "engine/ops/depthwise_conv2d.h"
 
 #include "engine/autograd/tape.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/sum_rows.h"
 #include "engine/profiler/cost.h"
 
@@ -52,25 +53,27 @@ Tensor depthwise_conv2d_fused(const Tensor& x, const Tensor& w, const Conv2dPara
 Variable depthwise_conv2d(const Variable& x, const Variable& w, const Variable& bias, const Conv2dParams& p) {
   Epilogue epilogue;
   if (bias.defined()) epilogue.shift = bias.value();
-  Tensor y = depthwise_conv2d_fused(x.value(), w.value(), p, epilogue);
-  return record("depthwise_conv2d", y, {x, w, bias}, [x, w, p](const Tensor& dy, Gradients& g) {
-    Context& context = x.context();
-    if (g.wants(0)) {
-      Tensor dx = empty_like(x.value());
-      depthwise_conv2d_backward_input(context, dy, w.value(), p, dx);
-      g.add(0, dx);
-    }
-    if (g.wants(1)) {
-      Tensor dw = empty_like(w.value());
-      depthwise_conv2d_backward_weight(context, x.value(), dy, p, dw);
-      g.add(1, dw);
-    }
-    if (g.wants(2)) {
-      Tensor db = Tensor::empty({dy.dim(3)}, DType::f32, dy.device());
-      sum_rows_forward(context, dy, db);
-      g.add(2, db);
-    }
-  });
+  const Tensor filter = value_in(w, x.dtype());
+  Tensor y = depthwise_conv2d_fused(x.value(), filter, p, epilogue);
+  return record("depthwise_conv2d", y, {x, w, bias},
+                [x, filter, type = w.dtype(), p](const Tensor& dy, Gradients& g) {
+                  Context& context = x.context();
+                  if (g.wants(0)) {
+                    Tensor dx = empty_like(x.value());
+                    depthwise_conv2d_backward_input(context, dy, filter, p, dx);
+                    g.add(0, dx);
+                  }
+                  if (g.wants(1)) {
+                    Tensor dw = Tensor::empty(filter.shape(), type, filter.device());
+                    depthwise_conv2d_backward_weight(context, x.value(), dy, p, dw);
+                    g.add(1, dw);
+                  }
+                  if (g.wants(2)) {
+                    Tensor db = Tensor::empty({dy.dim(3)}, DType::f32, dy.device());
+                    sum_rows_forward(context, dy, db);
+                    g.add(2, db);
+                  }
+                });
 }
 
 }  // namespace plume

@@ -1,6 +1,7 @@
 #include "engine/ops/fire.h"
 
 #include "engine/autograd/tape.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/concat.h"
 #include "engine/ops/relu.h"
 #include "engine/profiler/cost.h"
@@ -58,15 +59,15 @@ Variable fire_expand(const Variable& x, const Variable& w1, const Variable& b1, 
   Tensor y = empty(one.with(-1, one[3] + three[3]), x.value());
   count_macs(Work::pointwise, conv2d_macs(x.shape(), w1.shape(), kOne));
   count_macs(Work::dense, conv2d_macs(x.shape(), w3.shape(), kThree));
-  fire_expand_forward(x.context(), x.value(), w1.value(), b1.value(), w3.value(), b3.value(), packed1,
-                      packed3, y);
+  const Tensor filter1 = value_in(w1, x.dtype()), filter3 = value_in(w3, x.dtype());
+  fire_expand_forward(x.context(), x.value(), filter1, b1.value(), filter3, b3.value(), packed1, packed3, y);
   if (packed1 || packed3) return Variable(y);
   return record("fire_expand", y, {x, w1, b1, w3, b3}, [=](const Tensor& dy, Gradients& g) {
     Tensor dz = empty_like(y), dz1 = empty(one, y), dz3 = empty(three, y);
     relu_backward(x.context(), y, dy, dz);
     concat_backward(x.context(), dz, dz1, dz3);
-    conv2d_gradients(g, dz1, x, w1, kOne, 1);
-    conv2d_gradients(g, dz3, x, w3, kThree, 3);
+    conv2d_gradients(g, dz1, x, filter1, w1.dtype(), kOne, 1);
+    conv2d_gradients(g, dz3, x, filter3, w3.dtype(), kThree, 3);
   });
 }
 

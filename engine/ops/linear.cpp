@@ -1,6 +1,7 @@
 #include "engine/ops/linear.h"
 
 #include "engine/autograd/tape.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/sum_rows.h"
 #include "engine/profiler/cost.h"
 
@@ -31,16 +32,17 @@ Variable linear(const Variable& x, const Variable& w, const Variable& bias) {
   if (bias.defined()) epilogue.shift = bias.value();
   Tensor y = empty({x.dim(0), w.dim(0)}, x.value());
   count_macs(Work::linear, y.size() * x.dim(1));
-  linear_forward(x.context(), x.value(), w.value(), epilogue, y);
-  return record("linear", y, {x, w, bias}, [x, w](const Tensor& dy, Gradients& g) {
+  const Tensor weight = value_in(w, x.dtype());
+  linear_forward(x.context(), x.value(), weight, epilogue, y);
+  return record("linear", y, {x, w, bias}, [x, weight, type = w.dtype()](const Tensor& dy, Gradients& g) {
     Context& context = x.context();
     if (g.wants(0)) {
       Tensor dx = empty_like(x.value());
-      linear_backward_input(context, dy, w.value(), dx);
+      linear_backward_input(context, dy, weight, dx);
       g.add(0, dx);
     }
     if (g.wants(1)) {
-      Tensor dw = empty_like(w.value());
+      Tensor dw = Tensor::empty(weight.shape(), type, weight.device());
       linear_backward_weight(context, x.value(), dy, dw);
       g.add(1, dw);
     }

@@ -3,12 +3,14 @@
 namespace plume {
 namespace {
 
-// The gradient is read, all else read and written.
+// The gradient is read, the rounded copy written, all else both.
 template <class Params>
 CallCost step_cost(const std::vector<StepTensor>& tensors, const Tensor&, const Params&) {
   CallCost cost{CallClass::optimizer, 0, 0};
-  for (const StepTensor& t : tensors)
+  for (const StepTensor& t : tensors) {
     cost.bytes += double(t.parameter.bytes()) * (3 + 2 * t.first.defined() + 2 * t.second.defined());
+    if (t.rounded.defined()) cost.bytes += double(t.rounded.bytes());
+  }
   return cost;
 }
 

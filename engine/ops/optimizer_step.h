@@ -1,5 +1,5 @@
 // sgd_step, adam_step, rmsprop_step: one step of an optimiser for many parameters at once. The formulas are
-// in engine/math/optimizer_rules.h. Everything f32.
+// in engine/math/optimizer_rules.h. Everything f32 but `rounded`.
 #pragma once
 #include <vector>
 
@@ -13,6 +13,8 @@ namespace plume {
 struct StepTensor {
   Tensor parameter, gradient;
   Tensor first, second;  // what the rule keeps; `first` is undefined without momentum, where it is one
+  // The new parameter once more, in f16 or in bf16, for all tensors alike; undefined: nobody wants it.
+  Tensor rounded;
   float rate_factor = 1;
   float weight_decay = 0;
 
@@ -22,6 +24,7 @@ struct StepTensor {
     f(self.gradient);
     f(self.first);
     f(self.second);
+    f(self.rounded);
   }
 };
 

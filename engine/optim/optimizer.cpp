@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/core/context.h"
+#include "engine/ops/cast.h"
 
 namespace plume {
 namespace {
@@ -127,11 +128,13 @@ void Optimizer::prepare(float learning_rate, int passes) {
   PLUME_CHECK(passes > 0, "{}: gradients of {} passes", name(options_.algorithm), passes);
   const float input[2] = {learning_rate, float(passes)};
   to_input_.send(input, sizeof(input), input_);
+  for (const NamedParameter& p : parameters_) refresh_kept_casts(p.variable);
 }
 
 void Optimizer::apply() {
   std::vector<StepTensor> active;
   std::vector<Tensor> gradients;
+  std::vector<std::pair<KeptCast*, const Variable*>> casts;
   active.reserve(entries_.size());
   for (const Entry& entry : entries_) {
     const Tensor& gradient = entry.parameter.variable.grad();
@@ -139,6 +142,11 @@ void Optimizer::apply() {
     active.push_back(entry.step);
     active.back().parameter = entry.parameter.variable.value();
     active.back().gradient = gradient;
+    KeptCast* kept = right_cast(entry.parameter.variable);
+    if (kept && (casts.empty() || kept->tensor.dtype() == casts.front().first->tensor.dtype())) {
+      active.back().rounded = kept->tensor;
+      casts.emplace_back(kept, &entry.parameter.variable);
+    }
     if (norm_.defined()) gradients.push_back(gradient);
   }
   if (active.empty()) return;
@@ -153,16 +161,19 @@ void Optimizer::apply() {
   step_begin(context, input_, norm_, rules, control_);
   switch (o.algorithm) {
     case Algorithm::sgd:
-      return sgd_step(context, active, control_, {o.momentum, o.nesterov});
+      sgd_step(context, active, control_, {o.momentum, o.nesterov});
+      break;
     case Algorithm::adam:
     case Algorithm::adamw:
-      return adam_step(context, active, control_,
-                       {o.beta1, o.beta2, o.epsilon, o.algorithm == Algorithm::adamw});
+      adam_step(context, active, control_, {o.beta1, o.beta2, o.epsilon, o.algorithm == Algorithm::adamw});
+      break;
     case Algorithm::rmsprop:
     case Algorithm::rmsprop_tf:
-      return rmsprop_step(context, active, control_,
-                          {o.alpha, o.epsilon, o.momentum, o.algorithm == Algorithm::rmsprop_tf});
+      rmsprop_step(context, active, control_,
+                   {o.alpha, o.epsilon, o.momentum, o.algorithm == Algorithm::rmsprop_tf});
+      break;
   }
+  for (const auto& [kept, variable] : casts) say_right(*kept, *variable);
 }
 
 void Optimizer::zero_grad() {

@@ -7,6 +7,7 @@
 #pragma once
 #include <algorithm>
 
+#include "engine/ops/partial_sums.h"
 #include "kernels/common/kernel.h"
 #include "kernels/common/vector.h"
 
@@ -19,14 +20,14 @@ struct RowTiling {
   int64_t rows_per_slice;
 
   // `packs` are channels / kWidth. As many slices as keep every multiprocessor busy, but at least four rows
-  // for a thread.
-  RowTiling(int64_t rows, int64_t packs) {
+  // for a thread. Tiles are up to `most_lanes` packs wide.
+  RowTiling(int64_t rows, int64_t packs, unsigned most_lanes = 32, int64_t most_blocks = 1024) {
     unsigned lanes = 1;
-    while (lanes < 32 && lanes < packs) lanes *= 2;
+    while (lanes < most_lanes && lanes < packs) lanes *= 2;
     block = dim3(lanes, kTilingThreads / lanes);
     const int64_t tiles = std::max<int64_t>(ceil_div(packs, lanes), 1);
     const int64_t useful = std::max<int64_t>(ceil_div(rows, 4 * int64_t(block.y)), 1);
-    const int64_t slices = std::min(ceil_div(1024, tiles), useful);
+    const int64_t slices = std::min(ceil_div(most_blocks, tiles), useful);
     rows_per_slice = std::max<int64_t>(ceil_div(rows, slices), 1);
     grid = dim3(unsigned(tiles), unsigned(std::max<int64_t>(ceil_div(rows, rows_per_slice), 1)));
   }
@@ -91,10 +92,10 @@ __device__ __forceinline__ void sum_over_rows_of_block(float (&values)[kCount]) 
 }
 
 // out[i] = sum over slices of partial[slice, i] in a fixed order: the second pass of a reduction that was
-// split over blocks. 32 x 8 threads add 32 neighbouring sums.
+// split over blocks. 32 x 8 threads add 32 neighbouring sums; i: that of the thread.
 template <class T>
-__global__ void sum_slices(const float* __restrict__ partial, int slices, int64_t n, T* __restrict__ out) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+__device__ __forceinline__ void sum_slices_of_block(const float* __restrict__ partial, int slices, int64_t n,
+                                                    int64_t i, T* __restrict__ out) {
   float sum[1] = {0.0f};
   if (i < n)
     for (int slice = int(threadIdx.y); slice < slices; slice += int(blockDim.y))
@@ -104,9 +105,22 @@ __global__ void sum_slices(const float* __restrict__ partial, int slices, int64_
 }
 
 template <class T>
+__global__ void sum_slices(const float* __restrict__ partial, int slices, int64_t n, T* __restrict__ out) {
+  sum_slices_of_block(partial, slices, n, int64_t(blockIdx.x) * blockDim.x + threadIdx.x, out);
+}
+
+template <class T>
 void launch_sum_slices(const Context& context, const float* partial, int slices, int64_t n, T* out) {
   simt::launch<sum_slices<T>>({dim3(unsigned(ceil_div(n, 32))), dim3(32, 8), 0, stream_of(context)}, partial,
                               slices, n, out);
+}
+
+// The same for a parameter's gradient, of an operation on values of T: an f32 one later, with others
+// (engine/ops/partial_sums.h). `partial` f32 [slices, out.size()].
+template <class T>
+void finish_gradient(Context& context, const Tensor& partial, int slices, Tensor& out) {
+  if (out.dtype() == DType::f32) return finish_sum(context, partial, out);
+  launch_sum_slices(context, partial.data<float>(), slices, out.size(), out.data<T>());
 }
 
 }  // namespace plume::PLUME_KERNELS

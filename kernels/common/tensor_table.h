@@ -1,5 +1,5 @@
-// Many tensors in one launch. A block works on 4096 neighbouring values of one tensor, 16-byte vectors per
-// thread. Which tensor, and which part of it, it finds by bisection in a table that travels in the kernel's
+// Many tensors in one launch. A block works on neighbouring values of one tensor: 4096 of them in 16-byte
+// vectors per thread, or fewer. Which tensor, and which part of it, it finds by bisection in a table that travels in the kernel's
 // arguments: nothing is copied to the device first, so a captured graph replays the launch as it is. A table
 // fills the 4 KiB of arguments (80 to 120 tensors); longer lists take a launch for each.
 #pragma once
@@ -19,10 +19,10 @@ struct TableEntry {
   float rate_factor, weight_decay;
 };
 
-// `Params`: what else the kernel is told.
-template <class Params, int kArrays>
+// `Params`: what else the kernel is told. `EntryOf`: a TableEntry, or what adds to it.
+template <class Params, class EntryOf>
 struct TensorTable {
-  using Entry = TableEntry<kArrays>;
+  using Entry = EntryOf;
   static constexpr int kCapacity = int((4096 - sizeof(Params) - 16) / sizeof(Entry));
 
   Params params;
@@ -41,10 +41,29 @@ struct TensorTable {
   }
 };
 
+// A second, 16-bit copy of array kArray; null: none.
+template <class T, int kArray>
+struct RoundedArray {
+  T* to;
+
+  __device__ void store(int64_t i, float value) const {
+    if (to) to[i] = T(value);
+  }
+  template <int kWidth>
+  __device__ void store(int64_t i, const Pack<float, kWidth>& values) const {
+    if (!to) return;
+    Pack<T, kWidth> rounded;
+#pragma unroll
+    for (int k = 0; k < kWidth; ++k) rounded[k] = T(values[k]);
+    rounded.store(to + i);
+  }
+};
+
 // Calls f(values) for each index of the block's part of the entry, values[j] being that of array j (0 where
-// it is absent), and stores those of the arrays whose bit is set in kWritten.
-template <unsigned kWritten, int kArrays, class F>
-__device__ __forceinline__ void for_each_value(const TableEntry<kArrays>& entry, const F& f) {
+// it is absent), and stores those of the arrays whose bit is set in kWritten, and the rounded copy of one.
+template <unsigned kWritten, int kArrays, class F, class T = bf16, int kArray = 0>
+__device__ __forceinline__ void for_each_value(const TableEntry<kArrays>& entry, const F& f,
+                                               const RoundedArray<T, kArray>& rounded = {nullptr}) {
   constexpr int kWidth = 4;
   using Vector = Pack<float, kWidth>;
   const int64_t begin = int64_t(blockIdx.x - entry.first_block) * kTableValues;
@@ -67,6 +86,7 @@ __device__ __forceinline__ void for_each_value(const TableEntry<kArrays>& entry,
 #pragma unroll
     for (int j = 0; j < kArrays; ++j)
       if ((kWritten >> j & 1) && entry.arrays[j]) vectors[j].store(entry.arrays[j] + i);
+    rounded.store(i, vectors[kArray]);
   }
   const int64_t i = vector_end + threadIdx.x;
   if (i < end) {
@@ -77,6 +97,7 @@ __device__ __forceinline__ void for_each_value(const TableEntry<kArrays>& entry,
 #pragma unroll
     for (int j = 0; j < kArrays; ++j)
       if ((kWritten >> j & 1) && entry.arrays[j]) entry.arrays[j][i] = values[j];
+    rounded.store(i, values[kArray]);
   }
 }
 
@@ -84,7 +105,8 @@ __device__ __forceinline__ void for_each_value(const TableEntry<kArrays>& entry,
 // `first_block` left to this function.
 template <class Table, class EntryOf, class LaunchTable>
 void for_each_table(Context& context, const typename std::remove_reference_t<decltype(Table::params)>& params,
-                    size_t count, const EntryOf& entry_of, const LaunchTable& launch) {
+                    size_t count, const EntryOf& entry_of, const LaunchTable& launch,
+                    int64_t values_of_block = kTableValues) {
   Table table{};
   table.params = params;
   const auto flush = [&] {
@@ -99,7 +121,7 @@ void for_each_table(Context& context, const typename std::remove_reference_t<dec
     if (table.count == Table::kCapacity) flush();
     entry.first_block = table.blocks;
     table.entries[table.count++] = entry;
-    table.blocks += unsigned(ceil_div(entry.size, kTableValues));
+    table.blocks += unsigned(ceil_div(entry.size, values_of_block));
   }
   flush();
 }

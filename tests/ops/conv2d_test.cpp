@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/autograd/tape.h"
+#include "engine/ops/cast.h"
 #include "tests/ops/convolution_cases.h"
 #include "tests/ops/reference/convolution.h"
 #include "tests/support/check_op.h"
@@ -150,17 +152,44 @@ TEST(Conv2dTest, BackwardInput) {
              [p = c.params](Arrays& a) { reference::conv2d_backward_input(a["dy"], a["w"], p, a["dx"]); }});
 }
 
+void check_backward_weight(const ConvCase& c, std::optional<DType> result, std::vector<DType> dtypes) {
+  check_op(
+      {.slot = conv2d_backward_weight,
+       .label = c.label(),
+       .inputs = {{"x", c.x}, {"dy", c.y()}},
+       .outputs = {{"dw", c.w(), outliers(), result}},
+       .run = [p = c.params](Context& context,
+                             Tensors& t) { conv2d_backward_weight(context, t["x"], t["dy"], p, t["dw"]); },
+       .reference =
+           [p = c.params](Arrays& a) { reference::conv2d_backward_weight(a["x"], a["dy"], p, a["dw"]); },
+       .dtypes = std::move(dtypes)});
+}
+
 TEST(Conv2dTest, BackwardWeight) {
   for (const ConvCase& c : conv2d_cases())
-    check_op(
-        {.slot = conv2d_backward_weight,
-         .label = c.label(),
-         .inputs = {{"x", c.x}, {"dy", c.y()}},
-         .outputs = {{"dw", c.w()}},
-         .run = [p = c.params](Context& context,
-                               Tensors& t) { conv2d_backward_weight(context, t["x"], t["dy"], p, t["dw"]); },
-         .reference =
-             [p = c.params](Arrays& a) { reference::conv2d_backward_weight(a["x"], a["dy"], p, a["dw"]); }});
+    check_backward_weight(c, {}, {DType::f32, DType::bf16, DType::f16});
+}
+
+TEST(Conv2dTest, BackwardWeightInF32OfShortImages) {
+  for (const ConvCase& c : conv2d_cases()) check_backward_weight(c, DType::f32, {DType::bf16, DType::f16});
+}
+
+// An f32 filter is rounded to the images' type, and its gradient is not.
+TEST(Conv2dTest, F32FilterWithShortImages) {
+  for (const Device device : devices_under_test()) {
+    const std::vector<float> ones(16, 1.0f);
+    const Variable x = cast(Tensor::from(ones, {16, 1, 1, 1}, device), DType::bf16);
+    const Variable w(Tensor::from(std::vector<float>{1.001f}, {1, 1, 1, 1}, device), true);
+    const Variable y = conv2d(x, w, {}, {});
+    EXPECT_EQ(y.dtype(), DType::bf16);
+    EXPECT_EQ(cast(y, DType::f32).value().to_vector<float>()[0], 1.0f);
+    // 1 + 15 / 256: seven bits of mantissa do not hold it.
+    std::vector<float> slopes(16, 1.0f / 256);
+    slopes[0] = 1.0f;
+    backward(y, cast(Tensor::from(slopes, {16, 1, 1, 1}, device), DType::bf16).value());
+    EXPECT_EQ(w.grad().dtype(), DType::f32);
+    EXPECT_EQ(w.grad().item(), 1.0f + 15.0f / 256);
+  }
 }
 
 std::string error_of(const Shape& x, const Shape& w, const Conv2dParams& p) {

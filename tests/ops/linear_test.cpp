@@ -70,14 +70,21 @@ TEST(LinearTest, BackwardInput) {
               .reference = [](Arrays& a) { reference::linear_backward_input(a["dy"], a["w"], a["dx"]); }});
 }
 
+void check_backward_weight(const LinearCase& c, std::optional<DType> result, std::vector<DType> dtypes) {
+  check_op(
+      {.slot = linear_backward_weight,
+       .inputs = {{"x", c.x()}, {"dy", c.y()}},
+       .outputs = {{"dw", c.w(), outliers(), result}},
+       .run = [](Context& context, Tensors& t) { linear_backward_weight(context, t["x"], t["dy"], t["dw"]); },
+       .reference = [](Arrays& a) { reference::linear_backward_weight(a["x"], a["dy"], a["dw"]); },
+       .dtypes = std::move(dtypes)});
+}
+
 TEST(LinearTest, BackwardWeight) {
-  for (const LinearCase& c : kLinearCases)
-    check_op({.slot = linear_backward_weight,
-              .inputs = {{"x", c.x()}, {"dy", c.y()}},
-              .outputs = {{"dw", c.w()}},
-              .run = [](Context& context,
-                        Tensors& t) { linear_backward_weight(context, t["x"], t["dy"], t["dw"]); },
-              .reference = [](Arrays& a) { reference::linear_backward_weight(a["x"], a["dy"], a["dw"]); }});
+  for (const LinearCase& c : kLinearCases) {
+    check_backward_weight(c, {}, {DType::f32, DType::bf16, DType::f16});
+    check_backward_weight(c, DType::f32, {DType::bf16, DType::f16});
+  }
 }
 
 TEST(LinearTest, RefusesUnlikeOperands) {

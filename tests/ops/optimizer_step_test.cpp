@@ -13,6 +13,7 @@ constexpr int64_t kSizes[] = {1, 3, 17, 64, 31, 1025, 7, 4096, 5000};
 constexpr size_t kMany = 130;
 int64_t size_of_tensor(size_t i) { return i < std::size(kSizes) ? kSizes[i] : int64_t(1 + i % 7); }
 float weight_decay(size_t i) { return i % 2 == 0 ? 0.01f : 0.0f; }
+bool has_rounded(size_t i) { return i % 4 != 1; }
 float rate_factor(size_t i) { return i % 3 == 0 ? 0.5f : 1.0f; }
 
 // Names live as long as the operands that point to them.
@@ -30,7 +31,7 @@ using ReferenceStep = std::function<void(double, double, Real, Real&, Real*, Rea
 
 template <class Slot, class Params>
 void check(Slot& slot, const Params& params, const StepControl& control, Kept kept, size_t count,
-           const std::string& label, const ReferenceStep& reference_step) {
+           const std::string& label, const ReferenceStep& reference_step, DType rounded = DType::bf16) {
   std::vector<Operand> gradients, updated;
   for (size_t i = 0; i < count; ++i) {
     const Shape shape{size_of_tensor(i)};
@@ -38,6 +39,7 @@ void check(Slot& slot, const Params& params, const StepControl& control, Kept ke
     updated.push_back({name_of("parameter", i), shape});
     if (kept.first) updated.push_back({name_of("first", i), shape});
     if (kept.second) updated.push_back({name_of("second", i), shape, positive(1e-4, 2)});
+    if (has_rounded(i)) updated.push_back({name_of("rounded", i), shape, outliers(), rounded});
   }
   check_op(
       {.slot = slot,
@@ -50,8 +52,8 @@ void check(Slot& slot, const Params& params, const StepControl& control, Kept ke
              std::vector<StepTensor> tensors;
              for (size_t i = 0; i < count; ++i)
                tensors.push_back({t[name_of("parameter", i)], t[name_of("gradient", i)],
-                                  t[name_of("first", i)], t[name_of("second", i)], rate_factor(i),
-                                  weight_decay(i)});
+                                  t[name_of("first", i)], t[name_of("second", i)], t[name_of("rounded", i)],
+                                  rate_factor(i), weight_decay(i)});
              slot(c, tensors, Tensor::from_bytes(&control, {kStepNumbers}, DType::f32, c.device()), params);
            },
        .reference =
@@ -65,6 +67,8 @@ void check(Slot& slot, const Params& params, const StepControl& control, Kept ke
                  reference_step(rate, double(weight_decay(i)),
                                 reference::transformed(control, a[name_of("gradient", i)][j]), parameter[j],
                                 kept.first ? &first[j] : nullptr, kept.second ? &second[j] : nullptr);
+               if (has_rounded(i))
+                 for (int64_t j = 0; j < parameter.size(); ++j) a[name_of("rounded", i)][j] = parameter[j];
              }
            },
        .dtypes = {DType::f32}});
@@ -75,13 +79,16 @@ constexpr StepControl kPlain{.learning_rate = 0.1f};
 constexpr StepControl kClipped{.learning_rate = 0.1f, .gradient_factor = 0.37f, .gradient_limit = 0.5f};
 constexpr StepControl kSkipped{.learning_rate = 0.1f, .skip = 1};
 
-void check_sgd(const SgdParams& p, const StepControl& control = kPlain, size_t count = std::size(kSizes)) {
-  check(sgd_step, p, control, {p.momentum != 0, false}, count,
-        message("momentum {}, nesterov {}, factor {}, skip {}", p.momentum, p.nesterov,
-                control.gradient_factor, control.skip),
-        [&](double rate, double decay, Real g, Real& parameter, Real* first, Real*) {
-          reference::sgd_step(p, rate, decay, g, parameter, first);
-        });
+void check_sgd(const SgdParams& p, const StepControl& control = kPlain, size_t count = std::size(kSizes),
+               DType rounded = DType::bf16) {
+  check(
+      sgd_step, p, control, {p.momentum != 0, false}, count,
+      message("momentum {}, nesterov {}, factor {}, skip {}", p.momentum, p.nesterov, control.gradient_factor,
+              control.skip),
+      [&](double rate, double decay, Real g, Real& parameter, Real* first, Real*) {
+        reference::sgd_step(p, rate, decay, g, parameter, first);
+      },
+      rounded);
 }
 
 void check_adam(const AdamParams& p, StepControl control, size_t count = std::size(kSizes)) {
@@ -110,6 +117,7 @@ TEST(SgdStepTest, Nesterov) { check_sgd({.momentum = 0.9, .nesterov = true}); }
 TEST(SgdStepTest, OneTensor) { check_sgd({.momentum = 0.9}, kPlain, 1); }
 TEST(SgdStepTest, ManyTensors) { check_sgd({.momentum = 0.9}, kClipped, kMany); }
 TEST(SgdStepTest, Clipped) { check_sgd({.momentum = 0.9}, kClipped); }
+TEST(SgdStepTest, CopiesInF16) { check_sgd({.momentum = 0.9}, kPlain, std::size(kSizes), DType::f16); }
 TEST(SgdStepTest, Skipped) { check_sgd({.momentum = 0.9}, kSkipped); }
 
 TEST(AdamStepTest, Coupled) { check_adam({}, kPlain); }

@@ -5,6 +5,7 @@
 
 #include "engine/core/graph.h"
 #include "engine/modules/layers.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/conv2d.h"
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/optim/ema.h"
@@ -221,6 +222,43 @@ TEST(Optimizer, AReplayedStepReadsWhatWasPrepared) {
   }
   EXPECT_FLOAT_EQ(m.bias.value().item(), 3 + 1 + 2);
   EXPECT_FLOAT_EQ(ema.state()[1].tensor->item(), 0.5f * (0.5f * (3 + 4)) + 0.5f * 6);
+}
+
+// The 16-bit weights that a step writes are those that a cast would give, skipped steps and averages between.
+TEST(Optimizer, WritesTheShortWeightsOfTheNextStep) {
+  const auto train = [](Device device, DType dtype, bool forget) {
+    Conv2d layer(3, 8, 3, {.padding = 1});
+    RandomSequence random(3);
+    layer.initialize(random);
+    layer.to(device);
+    OptimizerOptions options = default_options("adamw");
+    options.loss_scaling = {.enabled = true, .initial = 8};
+    Optimizer optimizer(layer.parameters(), options);
+    Ema ema(layer);
+    const Variable x = cast(Variable(test::random_images(2, 4).to(device)), dtype);
+    std::vector<float> bits;
+    for (int step = 0; step < 4; ++step) {
+      const Variable y = layer(x);
+      optimizer.zero_grad();
+      // An infinite gradient in step 1: that step is skipped.
+      Tensor dy = Tensor::zeros(y.shape(), DType::f32, Device::cpu);
+      dy.data<float>()[7] = step == 1 ? INFINITY : 8.0f;
+      backward(y, cast(dy.to(device), dtype).value());
+      optimizer.step(0.1f);
+      EXPECT_NE(right_cast(layer.weight), nullptr);
+      if (forget) layer.weight.value().raw();
+      ema.update(0.5);
+      const AveragedWeights averaged(ema);
+      for (const float v : cast(layer(x), DType::f32).value().to_vector<float>()) bits.push_back(v);
+    }
+    EXPECT_EQ(optimizer.status().skipped, 1);
+    for (const float v : layer.weight.value().to_vector<float>()) bits.push_back(v);
+    return bits;
+  };
+  for (const Device device : {Device::cpu, Device::simt})
+    for (const DType dtype : {DType::bf16, DType::f16})
+      EXPECT_EQ(train(device, dtype, false), train(device, dtype, true))
+          << name(device) << ' ' << name(dtype);
 }
 
 TEST(FineTuning, FrozenParametersCostNoWork) {

@@ -1,0 +1,95 @@
+// How many kernels a training step launches, on the emulator in bf16: on a GPU each costs some two
+// microseconds, whatever it does. The figures of the table may only fall.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "engine/core/context.h"
+#include "engine/core/kernel_call.h"
+#include "engine/ops/batch_metrics.h"
+#include "engine/ops/cast.h"
+#include "engine/ops/layer_random.h"
+#include "engine/ops/softmax_cross_entropy.h"
+#include "engine/optim/sgd.h"
+#include "engine/profiler/kernel_counts.h"
+#include "models/registry.h"
+#include "tests/support/networks.h"
+
+namespace plume::training_launches_test {
+namespace {
+
+// Launches by slot; those of calls within calls belong to the outer one.
+class LaunchWatch : public LaunchObserver {
+ public:
+  explicit LaunchWatch(Context& context) : context_(context) { context.set_observer(this); }
+  ~LaunchWatch() override { context_.set_observer(nullptr); }
+  LaunchWatch(const LaunchWatch&) = delete;
+  LaunchWatch& operator=(const LaunchWatch&) = delete;
+
+  std::string table() const {
+    std::string text;
+    for (const auto& [slot, launches] : by_slot_) text += message("{} {}\n", slot, launches);
+    return text;
+  }
+
+ private:
+  static uint64_t now() { return kernel_counter(Device::simt).launches(); }
+  void begin(const KernelCall&) override {
+    if (depth_++ == 0) before_ = now();
+  }
+  void end(const KernelCall& call) override {
+    if (--depth_ == 0) by_slot_[call.slot()] += now() - before_;
+  }
+
+  Context& context_;
+  int depth_ = 0;
+  uint64_t before_ = 0;
+  std::map<std::string, uint64_t> by_slot_;
+};
+
+struct Network {
+  const char* name;
+  uint64_t launches;
+};
+void PrintTo(const Network& network, std::ostream* out) { *out << network.name; }
+
+class TrainingLaunches : public testing::TestWithParam<Network> {};
+
+// As tools/training/step.cpp takes it.
+TEST_P(TrainingLaunches, AreNoMoreThanEver) {
+  const Device device = Device::simt;
+  Context& context = plume::context(device);
+  const auto model = make_model(GetParam().name, {.num_classes = 10});
+  model->to(device);
+  Sgd sgd(model->parameters(), {.momentum = 0.9f, .weight_decay = 5e-4f});
+  const Variable images(test::random_images(2, 32).to(device));
+  const Tensor labels = Tensor::from(std::vector<int32_t>{3, 1}, {2}, device);
+  Tensor sums = batch_metrics_sums(device);
+
+  const auto step = [&](int64_t number) {
+    layer_random().begin_step(number);
+    sgd.prepare(0.01f);
+    const Variable logits = (*model)(cast(images, DType::bf16));
+    const Variable loss = softmax_cross_entropy(logits, {labels, {}});
+    batch_metrics(loss.value(), cast(logits, DType::f32).value(), labels, sums);
+    sgd.zero_grad();
+    backward(loss, sgd.loss_scale());
+    sgd.apply();
+  };
+  step(0);  // what is made once
+  const LaunchWatch watch(context);
+  const uint64_t before = kernel_counter(device).launches();
+  step(1);
+  const uint64_t launches = kernel_counter(device).launches() - before;
+  EXPECT_LE(launches, GetParam().launches) << watch.table();
+  EXPECT_GE(launches, GetParam().launches) << "fewer: lower the figure in this file";
+}
+
+INSTANTIATE_TEST_SUITE_P(Networks, TrainingLaunches,
+                         testing::Values(Network{"mobilenet_v3_small", 340}, Network{"resnet18", 164},
+                                         Network{"squeezenet1_1", 158}, Network{"efficientnet_v2_s", 1136},
+                                         Network{"shufflenet_v2_x1_0", 445}),
+                         [](const auto& network) { return std::string(network.param.name); });
+
+}  // namespace
+}  // namespace plume::training_launches_test
