@@ -72,7 +72,8 @@ def rounded(value):
 def shapes_of(row, batch):
     """What is read and what is written, without the batch: [[56, 56, 64], [64, 3, 3, 64]], [[56, 56, 64]]."""
     def without(shape):
-        return shape[1:] if len(shape) > 1 and shape[0] == batch else shape
+        a_filter = len(shape) == 4 and shape[1] == shape[2] <= 5  # whose number may be the batch's
+        return shape[1:] if len(shape) > 1 and shape[0] == batch and not a_filter else shape
     read = [without(o["shape"]) for o in row["operands"] if not o["written"]]
     written = [without(o["shape"]) for o in row["operands"] if o["written"]]
     return read[:4], written[:2]

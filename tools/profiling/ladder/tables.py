@@ -178,12 +178,12 @@ def matching(kept, wanted):
 
 
 def estimate_rows(kept, estimates):
-    rows = [["kernel then", "call", "estimated by hand", "kernel now", "predicted", "range", "why they differ"]]
+    rows = [["kernel then", "call", "estimated by hand", "kernel now", "predicted", "range", *ASKED[:4], "why they differ"]]
     for e in estimates:
         call = matching(kept, e)
         if call is None:
             print(f"ladder: no call like that of the estimate '{e['kernel']}, {e['call']}'", file=sys.stderr)
-            rows.append([e["kernel"], e["call"], e["estimated"], "-", "-", "-", "the network does not make this call"])
+            rows.append([e["kernel"], e["call"], e["estimated"], *["-"] * 7, "the network does not make this call"])
             continue
         if e["unit"] == "us":
             value, low, high = (call[k] * 1e6 for k in ("predicted_seconds", "predicted_seconds_low", "predicted_seconds_high"))
@@ -202,7 +202,7 @@ def estimate_rows(kept, estimates):
                 print(f"ladder: nobody says why '{e['kernel']}, {e['call']}' differs from its estimate", file=sys.stderr)
                 why = "not explained"
         rows.append([e["kernel"], e["call"], e["estimated"], f"`{call['variant']}`", f"{figure(value)} {e['unit']}",
-                     f"{figure(low)} to {figure(high)}", why])
+                     f"{figure(low)} to {figure(high)}", *asked(call)[:4], why])
     return rows
 
 
