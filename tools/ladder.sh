@@ -1,39 +1,15 @@
 #!/usr/bin/env bash
-# A slot's ladder in figures: what each variant asks of memory, and its predicted time, for one call of a
-# network. Wants a build with counters (cmake --preset counters).
+# What the kernels ask of memory and how long they would take on a GPU, as tables that nobody writes by hand.
+# Wants a build with counters (cmake --preset counters && cmake --build --preset counters --target profile).
 #
-# usage: tools/ladder.sh slot [flags of profile]
-#   tools/ladder.sh depthwise_conv2d.forward --model mobilenet_v3_small --batch 8 --shape 14x14x96
-#   PROFILE=...   the program (build/counters/bin/profile)      GPU=...   h100, a100, ... or a file
-# Exit status: 0; 2 wrong usage, or no variant could be shown.
-set -u -o pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
-PROFILE=${PROFILE:-$root/build/counters/bin/profile}
-GPU=${GPU:-h100}
-if [ $# -lt 1 ] || [ ! -x "$PROFILE" ]; then
-  echo "ladder: expected a slot, and $PROFILE" >&2
-  exit 2
-fi
-slot=$1
-shift
-variants=$("$PROFILE" --device simt --list-variants | awk -v slot="$slot" '
-  /^[^ ]/ { here = $1 == slot }
-  here && $1 == "simt" { for (i = 2; i <= NF; ++i) { sub(/\*$/, "", $i); print $i } }')
-if [ -z "$variants" ]; then
-  echo "ladder: $slot has no variant on simt (profile --list-variants)" >&2
-  exit 2
-fi
-
-printf '%-18s %s\n' variant "predicted, then each bound alone, then counts; a block of lines per launch"
-shown=0
-for variant in $variants; do
-  # A variant that does not take some call of the network cannot be forced for all of it: it is left out.
-  if text=$("$PROFILE" --device simt --gpu "$GPU" --variant "$slot=$variant" --kernel "$slot/$variant" "$@" \
-      2>&1); then
-    grep -E '^(predicted for|each bound|sectors)' <<< "$text" | sed "s|^|$(printf '%-18s ' "$variant")|"
-    shown=$((shown + 1))
-  else
-    printf '%-18s left out: %s\n' "$variant" "$(tail -n 1 <<< "$text")"
-  fi
-done
-[ "$shown" -gt 0 ] || exit 2
+# usage: tools/ladder.sh                     all tables again: kernels/README.md, kernels/lessons,
+#                                            bench/results/predictions-h100
+#   tools/ladder.sh --networks | --ladders   only the five networks' passes | only the variants' calls
+#   tools/ladder.sh --tables                 no runs: the tables from the JSON that is there
+#   tools/ladder.sh --lesson coalescing      a lesson's table, and its kernels as pages in out/lessons
+#   tools/ladder.sh slot [flags of profile]  a slot's variants for one call of a network, printed only, e.g.
+#     tools/ladder.sh depthwise_conv2d.forward --mode training --dtype bf16 --batch 8 --shape 14x14x240
+# PROFILE=... the program   GPU=... h100, a100, ... or a file   JOBS=... runs at once   LIMIT=... seconds each
+# PROFILE_FLAGS="..." for every run
+# Exit status: 0; 1 a run failed; 2 wrong usage, no build with counters, or no variant that fits.
+exec python3 "$(dirname "$0")/profiling/ladder/ladder.py" "$@"

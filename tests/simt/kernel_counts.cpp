@@ -399,6 +399,8 @@ TEST_F(Counts, OfASampleAgreeWithTheWhole) {
   EXPECT_EQ(some.counted_blocks, 40u);
   EXPECT_NEAR(some.scaled_counts().loads, all.counts.loads, 0.2 * all.counts.loads);
   EXPECT_EQ(some.scaled_counts().stores, all.counts.stores);
+  EXPECT_EQ(counted(run, {.blocks_of_launch = [](uint64_t n) { return n + 3; }}).counted_blocks, 3u);
+  EXPECT_TRUE(counted(run, {.blocks_of_launch = [](uint64_t n) { return n; }}).places.empty());
 }
 
 TEST_F(Counts, AreNotMadeOutsideOfCounting) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <numeric>
+#include <sstream>
 
 #include "engine/profiler/kernel_counts.h"
 #include "tests/support/test_support.h"
@@ -11,6 +13,7 @@
 #include "tools/profiling/gpus.h"
 #include "tools/profiling/kernel_report.h"
 #include "tools/profiling/prediction.h"
+#include "tools/profiling/sampling.h"
 
 namespace plume::test::prediction_test {
 namespace {
@@ -162,22 +165,72 @@ tools::ProfileRequest small_network(bool training) {
   return request;
 }
 
-// A sample of the blocks against all of them, on kernels of every kind.
+// A sample of the blocks against all of them, on kernels of every kind: launches that repeat an earlier one
+// are not run (ResNet18 has the most), long blocks are few (its filter gradients).
 TEST(ProfileGpu, ASampleAgreesWithTheWhole) {
   if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
-  const tools::ProfileRequest request = small_network(true);
   const GpuDescription gpu = tools::find_gpu("h100");
-  const tools::ProfileReport all = tools::predict_profile(request, gpu, {.blocks = 0}).report;
-  const tools::ProfileReport some = tools::predict_profile(request, gpu, {.blocks = 8}).report;
-  EXPECT_NEAR(some.profile.step_seconds, all.profile.step_seconds, 0.05 * all.profile.step_seconds);
-  ASSERT_EQ(some.predictions.size(), all.predictions.size());
-  KernelCounts sum_of_all, sum_of_some;
-  for (const tools::RowPrediction& row : all.predictions) sum_of_all += row.counts;
-  for (const tools::RowPrediction& row : some.predictions) sum_of_some += row.counts;
-  EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.05 * sum_of_all.sectors);
-  EXPECT_NEAR(sum_of_some.wavefronts, sum_of_all.wavefronts, 0.05 * sum_of_all.wavefronts);
-  EXPECT_NEAR(sum_of_some.mma, sum_of_all.mma, 0.05 * sum_of_all.mma);
-  EXPECT_NEAR(sum_of_some.barriers, sum_of_all.barriers, 0.05 * sum_of_all.barriers);
+  const auto check = [&](const char* model, bool training) {
+    tools::ProfileRequest request = small_network(training);
+    request.model = model;
+    if (request.model != "mobilenet_v3_small") request.workload.size = 32;  // has the least arithmetic
+    const tools::ProfileReport all = tools::predict_profile(request, gpu, {.blocks = 0}).report;
+    const tools::ProfileReport some = tools::predict_profile(request, gpu, {.blocks = 8}).report;
+    EXPECT_NEAR(some.profile.step_seconds, all.profile.step_seconds, 0.05 * all.profile.step_seconds);
+    ASSERT_EQ(some.predictions.size(), all.predictions.size());
+    KernelCounts sum_of_all, sum_of_some;
+    for (size_t i = 0; i < all.predictions.size(); ++i) {
+      sum_of_all += all.predictions[i].counts;
+      sum_of_some += some.predictions[i].counts;
+      // Padding and the last blocks of small images weigh most in a single call.
+      const double seconds = all.profile.rows[i].seconds;
+      EXPECT_NEAR(some.profile.rows[i].seconds, seconds, 0.25 * seconds) << all.profile.rows[i].call.scope;
+    }
+    EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.05 * sum_of_all.sectors);
+    EXPECT_NEAR(sum_of_some.wavefronts, sum_of_all.wavefronts, 0.05 * sum_of_all.wavefronts);
+    EXPECT_NEAR(sum_of_some.mma, sum_of_all.mma, 0.05 * sum_of_all.mma);
+    EXPECT_NEAR(sum_of_some.barriers, sum_of_all.barriers, 0.05 * sum_of_all.barriers);
+  };
+  for (const auto& [model, training] : {std::pair{"mobilenet_v3_small", true},
+                                        {"resnet18", true},
+                                        {"squeezenet1_1", false},
+                                        {"shufflenet_v2_x1_0", false}}) {
+    SCOPED_TRACE(model);
+    check(model, training);
+  }
+}
+
+// Two variants whose kernels differ, by the rows of their slot alone.
+TEST(ProfileGpu, ComparesPredictions) {
+  const std::vector<std::string> network{
+      "--gpu",   "h100", "--model", "mobilenet_v3_small", "--size",   "64", "--batch", "2",
+      "--dtype", "bf16", "--mode",  "training",           "--compare"};
+  auto arguments = network;
+  arguments.push_back("depthwise_conv2d.forward=direct,stream");
+  const ToolResult result = run_tool("profile", arguments);
+  if (!kernel_counter(Device::simt).counts_memory()) {
+    EXPECT_EQ(result.code, 2);
+    EXPECT_THAT(result.err, HasSubstr("cmake --preset counters"));
+    return;
+  }
+  ASSERT_EQ(result.code, 0) << result.err;
+  for (const char* part : {"predicted for NVIDIA H100", "never measured", "features.1.block.0.0", "direct",
+                           "stream", "bounds; ranges", "latency"})
+    EXPECT_THAT(result.out, HasSubstr(part));
+  // A variant that is made of other calls is given their time.
+  arguments = {"--gpu",   "h100", "--model",   "squeezenet1_1",
+               "--size",  "32",   "--batch",   "2",
+               "--dtype", "bf16", "--compare", "fire_expand.forward=in_place,separate"};
+  const ToolResult nested = run_tool("profile", arguments);
+  ASSERT_EQ(nested.code, 0) << nested.err;
+  const size_t total = nested.out.rfind("fire_expand");
+  ASSERT_NE(total, std::string::npos);
+  std::istringstream line(nested.out.substr(total));
+  std::string slot;
+  double fused = 0, separate = 0;
+  line >> slot >> fused >> separate;
+  EXPECT_GT(fused, 0);
+  EXPECT_GT(separate, fused) << nested.out;
 }
 
 // Counts are the same whatever the memory held before.
@@ -203,12 +256,60 @@ TEST(ProfileGpu, CountsRepeat) {
   EXPECT_EQ(sums[0].steps, sums[1].steps);
 }
 
+tools::SamplingPlan plan_of(const std::vector<CountedLaunch>& probes, const ProfileCall& call) {
+  std::vector<ProfileCall> calls(probes.size(), call);
+  std::vector<int64_t> owners(probes.size());
+  std::iota(owners.begin(), owners.end(), 0);
+  return tools::plan_sampling(calls, owners, probes, 8);
+}
+
+TEST(Sampling, RunsWhatDiffersAndLittleOfWhatIsLong) {
+  ProfileCall call;
+  call.slot = "relu.forward", call.variant = "packs";
+  CountedLaunch probe;
+  probe.kernel = "relu";
+  probe.blocks = 100, probe.counted_blocks = 1;
+  probe.counts.steps = 10, probe.counts.step_lanes = 320;
+  CountedLaunch other = probe, longer = probe;
+  other.counts.steps = 11;
+  longer.grid[0] = 2;
+  longer.counts.step_lanes = 4e6;
+  const tools::SamplingPlan plan = plan_of({probe, other, probe, longer, longer}, call);
+  EXPECT_THAT(plan.repeats, testing::ElementsAre(0, 1, 0, 3, 3));
+  EXPECT_THAT(plan.blocks, testing::ElementsAre(8, 8, 0, 2, 0));
+  std::vector<CountedLaunch> launches{probe, other, {}, longer, {}};
+  tools::fill_in(plan, {probe, other, probe, longer, longer}, launches);
+  EXPECT_EQ(launches[2].counts.steps, 10);
+  EXPECT_EQ(launches[4].counts.step_lanes, 4e6);
+  // So long that its probe is enough.
+  longer.counts.step_lanes = 1e9;
+  EXPECT_THAT(plan_of({longer}, call).blocks, testing::ElementsAre(0));
+  longer.grid[2] = 4;  // but one of each layer
+  EXPECT_THAT(plan_of({longer}, call).blocks, testing::ElementsAre(4));
+}
+
+TEST(Sampling, ProbesRepeatsUnlessTheyAreLong) {
+  ProfileCall small, large;
+  small.slot = large.slot = "conv2d.forward", small.variant = large.variant = "direct";
+  small.cost.macs = 1e6, large.cost.macs = 1e12;
+  CountedLaunch launch;
+  launch.kernel = "direct";
+  launch.blocks = 10;
+  EXPECT_THAT(
+      tools::plan_probes({small, small, large, large}, {0, 1, 2, 3}, {launch, launch, launch, launch}),
+      testing::ElementsAre(1, 1, 1, 0));
+}
+
 TEST(ProfileGpu, ShowsAKernelLineByLine) {
   if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
   const TemporaryFolder folder;
-  const std::vector<std::string> network{
-      "--device", "simt", "--gpu",   "h100", "--model", "mobilenet_v3_small",  "--size",  "64",
-      "--batch",  "2",    "--dtype", "bf16", "--html",  folder.file("k.html"), "--kernel"};
+  const std::vector<std::string> network{"--model", "mobilenet_v3_small",
+                                         "--size",  "64",
+                                         "--batch", "2",
+                                         "--dtype", "bf16",
+                                         "--html",  folder.file("k.html"),
+                                         "--json",  folder.file("k.json"),
+                                         "--kernel"};
   auto arguments = network;
   arguments.push_back("depthwise_conv2d.forward/stream");
   const ToolResult result = run_tool("profile", arguments);
@@ -218,6 +319,34 @@ TEST(ProfileGpu, ShowsAKernelLineByLine) {
     EXPECT_THAT(result.out, HasSubstr(part));
   }
   EXPECT_THAT(read_file(folder.file("k.html")), HasSubstr("result.store(y + at)"));
+  const tools::Json call = tools::parse_json_or_null(read_file(folder.file("k.json")));
+  EXPECT_EQ(call["launches"], 1);
+  EXPECT_EQ(call["kernels"].size(), 1u);
+  EXPECT_GT(call["sectors"], 0);
+  EXPECT_GT(call["percent_of_limit"], 0);
+  EXPECT_EQ(call["predicted_seconds"], call["kernels"][0]["predicted_seconds"]);
+  // What is shown alone is what the whole network says of it.
+  const ToolResult whole =
+      run_tool("profile", {"--gpu", "h100", "--model", "mobilenet_v3_small", "--size", "64", "--batch", "2",
+                           "--dtype", "bf16", "--json", folder.file("p.json")});
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  for (const tools::Json& row : tools::parse_json_or_null(read_file(folder.file("p.json")))["rows"])
+    if (row["slot"] == "depthwise_conv2d.forward") {
+      EXPECT_EQ(row["sectors"], call["sectors"]);
+      EXPECT_EQ(row["wavefronts"], call["wavefronts"]);
+      EXPECT_NEAR(row["predicted_seconds"], call["predicted_seconds"],
+                  1e-3 * row["predicted_seconds"].get<double>());
+    }
+  // Another variant is preferred without being forced, and nested calls are shown with it.
+  arguments.back() = "depthwise_conv2d.forward/rows";
+  const ToolResult rows = run_tool("profile", arguments);
+  ASSERT_EQ(rows.code, 0) << rows.err;
+  EXPECT_THAT(rows.out, HasSubstr("kernels/depthwise_conv2d.cu"));
+  arguments.back() = "expand_depthwise.forward/separate";
+  const ToolResult nested = run_tool("profile", arguments);
+  ASSERT_EQ(nested.code, 0) << nested.err;
+  EXPECT_THAT(nested.out, HasSubstr("conv2d_forward_blocks<"));
+  EXPECT_THAT(nested.out, HasSubstr("depthwise_forward_stream<"));
   arguments.back() = "conv3d.forward";
   const ToolResult none = run_tool("profile", arguments);
   EXPECT_EQ(none.code, 2);

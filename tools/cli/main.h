@@ -15,8 +15,8 @@ namespace plume::tools {
 class DeviceFlags {
  public:
   explicit DeviceFlags(Flags& flags);
-  // Opens the device, forces variants and sets the number of threads; says on stderr which device is used
-  // when none was asked for and the program itself wants none (`otherwise`, a name). Throws usage or resource.
+  // Opens the device, forces variants and sets the number of threads. Where no device was asked for, it is
+  // `otherwise`, or without that one that stderr is told of. Throws usage or resource.
   Device open(const std::string& otherwise = "");
 
  private:

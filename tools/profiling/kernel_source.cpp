@@ -165,6 +165,12 @@ std::vector<SourceFile> source_of(const CountedLaunch& launch) {
       file.lines.push_back(
           {line, line >= 1 && size_t(line) <= text.size() ? text[size_t(line) - 1] : "", counts});
   }
+  // The kernel's own file, then what it includes, then what stands nowhere.
+  const auto rank = [](const SourceFile& file) {
+    return file.path.empty() ? 2 : !file.path.ends_with(".cu");
+  };
+  std::stable_sort(sources.begin(), sources.end(),
+                   [&](const SourceFile& a, const SourceFile& b) { return rank(a) < rank(b); });
   return sources;
 }
 

@@ -95,7 +95,9 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
   CountOptions options = count_options(gpu, how.blocks, how.places || machine_code);
   options.blocks_of_launch = [&](uint64_t launch) { return launch < blocks.size() ? blocks[launch] : 0; };
   counter.begin(options);
-  ModelRun run(request.model, request.workload, request.dtype, Device::simt, request.options);
+  ModelRun::Options blank = request.options;
+  blank.blank = true;
+  ModelRun run(request.model, request.workload, request.dtype, Device::simt, blank);
   counter.end();
   const auto count = [&] {
     counter.begin(options);

@@ -22,8 +22,8 @@ struct CountedPass {
   MemoryStatistics memory;
   std::vector<const CountedLaunch*> of_call(size_t call) const;  // without those of nested calls
 };
-// `blocks`: at most so many of each launch, 0 for all; `places`: with the lines of the source; `choose`: of the
-// pass's calls the one whose kernels, and those of calls nested in it, are counted alone (sampling.h says which).
+// `blocks`: at most so many of each launch, 0 for all (sampling.h); `places`: with the lines of the source;
+// `choose`: of the pass's calls the one whose kernels, and those of calls nested in it, are counted alone.
 struct CountRequest {
   uint64_t blocks = 8;
   bool places = false;

@@ -23,6 +23,8 @@ Json prediction_json(const ProfileRow& row, const RowPrediction& p) {
           {"ideal_sectors", c.ideal_sectors},
           {"wavefronts", c.wavefronts},
           {"ideal_wavefronts", c.ideal_wavefronts},
+          {"requests", c.requests()},
+          {"instructions", c.instructions},
           {"l2_bytes", c.l2_bytes},
           {"lanes_per_request", c.lanes_per_request()},
           {"bytes_in_flight", c.bytes_in_flight()},

@@ -12,6 +12,7 @@ namespace {
 
 // Pieces of straight code, summed over lanes, that the blocks of a launch may run: about a second's.
 constexpr double kAffordable = 8e6;
+constexpr uint64_t kFewLayers = 4;
 // Multiply-adds of a block that is long: sixty thousand of each of 256 threads.
 constexpr double kLong = 16e6;
 
@@ -40,9 +41,12 @@ std::string deeds(const KernelCounts& c) {
                  c.instructions);
 }
 
+// A few layers of a grid may be there to do different things (input gradients at stride 2: pixels that one,
+// two or four taps reach). As many blocks as layers are one of each.
 uint64_t blocks_to_run(const CountedLaunch& probe, uint64_t most) {
+  const uint64_t layers = probe.grid[2], fewest = layers <= kFewLayers ? layers : 1;
   const double affordable = kAffordable / std::max(probe.counts.step_lanes, 1.0);
-  return std::max<uint64_t>(uint64_t(std::min(affordable, double(most))), 1);
+  return std::min(std::max<uint64_t>(uint64_t(std::min(affordable, double(most))), fewest), most);
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ namespace plume::tools {
 // same slot, variant, operands and cost, they are the same kernel on the same grid at the same place in the
 // call, and one block of each, the probe, did the very same. It is then not run: its counts are those of the
 // other. Where blocks are long, the probe is left out (what may differ, an activation at the end, is little
-// beside the rest), and fewer blocks are run: each averages over much already.
+// beside the rest), and fewer blocks are run, one at least of each of few layers of the grid: a long block
+// averages over much already.
 struct SamplingPlan {
   std::vector<uint64_t> blocks;  // of each launch; 0: it repeats another one, or its probe is enough
   std::vector<size_t> repeats;   // of each launch, the first one like it, or itself

@@ -66,7 +66,11 @@ ModelRun::ModelRun(const std::string& model, const Workload& workload, DType dty
                                      : 1000) {
   model_ = make_model(model, {.num_classes = classes_, .stem = options.stem});
   model_->to(device);
-  for (uint64_t i = 0; i < kInputs; ++i) inputs_.push_back(random_images(workload, i, dtype, device));
+  if (options.blank)
+    inputs_.push_back(
+        Tensor::zeros({workload.batch, workload.size, workload.size, 3}, dtype, device, "input"));
+  else
+    for (uint64_t i = 0; i < kInputs; ++i) inputs_.push_back(random_images(workload, i, dtype, device));
   input_ = inputs_.front();
   if (workload.training) {
     std::vector<int32_t> labels;

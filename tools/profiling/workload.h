@@ -32,6 +32,7 @@ class ModelRun {
     bool fuse = true;    // inference with batch norms folded and blocks fused
     int classes = 0;     // 0: 10 up to 64x64 images, 1000 above
     Stem stem = Stem::imagenet;
+    bool blank = false;  // one input of zeros: for passes that are counted, not computed
   };
   // Inference: evaluation mode, no gradients. Training: forward, cross-entropy, backward, SGD with momentum
   // and weight decay.
