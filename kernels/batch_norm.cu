@@ -8,12 +8,13 @@
 // merged alike; (2) dx and the residual's gradient.
 //
 // Bytes: forward 3 values per element (read x twice, write y), 4 with a residual; backward 5 (x, dy twice,
-// write dx), with relu y twice more, with a residual one more write. silu and hardswish do not keep
+// write dx), with relu y twice more, with a second dy that twice
+// more (an addition of its own would be three and the sum twice), with a residual one more write. silu and hardswish do not keep
 // their input: it is computed once more from x. About 10 FLOPs per element: the
 // bound is memory bandwidth. Which block is the last makes no difference: results repeat bit for bit.
 //
 // Sources: Welford 1962; Chan, Golub, LeVeque 1983.
-#include "kernels/batch_norm_passes.h"
+#include "kernels/batch_norm_gradients.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
@@ -29,8 +30,9 @@ void launch_normalise(Context& context, const Tensor& x, const Tensor& residual,
 }
 
 void run_batch_norm_forward_train(Context& context, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                                  const Tensor& residual, const BatchNormParams& params, Tensor& y,
-                                  Tensor& mean, Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
+                                  const Tensor& residual, const BatchNormParams& params,
+                                  const SampleDrop& drop, Tensor& y, Tensor& mean, Tensor& inv_std,
+                                  Tensor& running_mean, Tensor& running_var) {
   if (x.size() == 0) return;
   with_tiling(x, [&](auto zero, auto width, const RowTiling&) {
     const Statistics out{mean.data<float>(),
@@ -44,7 +46,7 @@ void run_batch_norm_forward_train(Context& context, const Tensor& x, const Tenso
   });
   launch_normalise(context, x, residual,
                    {gamma.data<float>(), beta.data<float>(), mean.data<float>(), inv_std.data<float>(),
-                    nullptr, params.eps, params.activation},
+                    nullptr, params.eps, params.activation, DropView(drop, x)},
                    y);
 }
 
@@ -54,14 +56,15 @@ void run_batch_norm_forward_eval(Context& context, const Tensor& x, const Tensor
   if (x.size() == 0) return;
   launch_normalise(context, x, residual,
                    {gamma.data<float>(), beta.data<float>(), mean.data<float>(), nullptr, var.data<float>(),
-                    params.eps, params.activation},
+                    params.eps, params.activation, DropView()},
                    y);
 }
 
 void run_batch_norm_backward(Context& context, const Tensor& x, const Tensor& y, const Tensor& dy,
-                             const Tensor& gamma, const Tensor& beta, const Tensor& mean,
-                             const Tensor& inv_std, const BatchNormBackwardParams& params, Tensor& dx,
-                             Tensor& dresidual, Tensor& dgamma, Tensor& dbeta) {
+                             const Tensor& dy_more, const Tensor& gamma, const Tensor& beta,
+                             const Tensor& mean, const Tensor& inv_std, const BatchNormBackwardParams& params,
+                             const SampleDrop& drop, Tensor& dx, Tensor& dresidual, Tensor& dgamma,
+                             Tensor& dbeta) {
   if (x.size() == 0) {
     dgamma.fill_zero();
     dbeta.fill_zero();
@@ -71,7 +74,8 @@ void run_batch_norm_backward(Context& context, const Tensor& x, const Tensor& y,
   with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
     using T = decltype(zero);
     constexpr int kWidth = decltype(width)::value;
-    const auto source = gradient_source<T>(x, y, dy, gamma, beta, mean, inv_std, params.activation);
+    const auto source = gradient_source<T>(x, y, dy, dy_more, gamma, beta, mean, inv_std, params.activation,
+                                           DropView(drop, x));
     launch_gradient_sums<T, kWidth>(context, source, rows, channels, dgamma, dbeta);
     const bool fixed = params.fixed_statistics;
     simt::launch<input_gradient<T, kWidth>>(

@@ -3,6 +3,7 @@
 // bytes.
 #pragma once
 #include "engine/ops/batch_norm.h"
+#include "engine/ops/stochastic_depth.h"
 #include "kernels/common/last_block.h"
 #include "kernels/common/row_tiling.h"
 
@@ -57,6 +58,26 @@ struct TileShare {
   }
 };
 
+// The moments of the thread's channels over its rows, counted from the first row of x.
+template <class T, int kWidth>
+__device__ __forceinline__ void walk_moments(const T* __restrict__ x, int channels,
+                                             const RowWalk<kWidth>& walk, float& count, float (&mean)[kWidth],
+                                             float (&m2)[kWidth]) {
+  if (walk.channel >= channels) return;
+  const auto origin = Pack<T, kWidth>::load(x + walk.channel);
+  for (int64_t row = walk.first; row < walk.last; row += walk.step) {
+    const auto v = Pack<T, kWidth>::load(x + row * channels + walk.channel);
+    count += 1.0f;
+    const float share = 1.0f / count;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float shifted = float(v[i]) - float(origin[i]), delta = shifted - mean[i];
+      mean[i] += delta * share;
+      m2[i] += delta * (shifted - mean[i]);
+    }
+  }
+}
+
 // Calls finish(channel, moments) for every channel.
 template <class T, int kWidth, class Finish>
 __global__ void __launch_bounds__(kTilingThreads, 1)
@@ -64,20 +85,7 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
                      Moments* partial, unsigned* tickets, Finish finish) {
   const RowWalk<kWidth> walk(rows, rows_per_slice);
   float count = 0.0f, mean[kWidth] = {}, m2[kWidth] = {};
-  if (walk.channel < channels) {
-    const auto origin = Pack<T, kWidth>::load(x + walk.channel);
-    for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-      const auto v = Pack<T, kWidth>::load(x + row * channels + walk.channel);
-      count += 1.0f;
-      const float share = 1.0f / count;
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) {
-        const float shifted = float(v[i]) - float(origin[i]), delta = shifted - mean[i];
-        mean[i] += delta * share;
-        m2[i] += delta * (shifted - mean[i]);
-      }
-    }
-  }
+  walk_moments(x, channels, walk, count, mean, m2);
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
     const Moments merged = merge_over_rows_of_block({count, mean[i], m2[i]});
@@ -127,18 +135,46 @@ struct FinishStatistics {
   }
 };
 
+// The scales of samples (SampleDrop), of `plane` rows each; state null: 1. A thread's walk finds each once.
+struct DropView {
+  const int64_t* state;
+  DropoutParams params;
+  int64_t plane;
+
+  DropView() : state(nullptr), plane(1) {}
+  DropView(const SampleDrop& drop, const Tensor& x)
+      : state(drop.state.defined() ? drop.state.data<int64_t>() : nullptr),
+        params(drop.params),
+        plane(x.size() / x.dim(-1) / x.dim(0)) {}
+};
+struct SampleScale {
+  const DropView& drop;
+  int64_t image;
+  float scale;
+
+  __device__ explicit SampleScale(const DropView& view) : drop(view), image(-1), scale(1.0f) {}
+  __device__ float of_row(int64_t row) {
+    if (!drop.state) return 1.0f;
+    if (const int64_t n = row / drop.plane; n != image) {
+      image = n;
+      scale = stochastic_depth_scale(drop.state, drop.params, n);
+    }
+    return scale;
+  }
+};
+
 // The arrays [channels] that pass 2 reads. Evaluation brings var, training inv_std; the other is null.
 struct Normalisation {
   const float *gamma, *beta, *mean, *inv_std, *var;
   float eps;
   Activation activation;
+  DropView drop;
 };
 
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kTilingThreads, 1)
-    normalise(const T* __restrict__ x, const T* __restrict__ residual, int64_t rows, int channels,
-              int64_t rows_per_slice, Normalisation norm, T* __restrict__ y) {
-  const RowWalk<kWidth> walk(rows, rows_per_slice);
+__device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T* __restrict__ residual,
+                                               int channels, const RowWalk<kWidth>& walk,
+                                               const Normalisation& norm, T* __restrict__ y) {
   if (walk.channel >= channels) return;
   float mean[kWidth], scale[kWidth], beta[kWidth];
 #pragma unroll
@@ -148,148 +184,28 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     scale[i] = norm.gamma[c] * (norm.var ? 1.0f / sqrtf(norm.var[c] + norm.eps) : norm.inv_std[c]);
     beta[i] = norm.beta[c];
   }
+  SampleScale samples(norm.drop);
   for (int64_t row = walk.first; row < walk.last; row += walk.step) {
     const int64_t at = row * channels + walk.channel;
     auto v = Pack<T, kWidth>::load(x + at);
     Pack<T, kWidth> extra = Pack<T, kWidth>::filled(T(0.0f));
     if (residual) extra = Pack<T, kWidth>::load(residual + at);
+    const float kept = samples.of_row(row);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      const float z = (float(v[i]) - mean[i]) * scale[i] + beta[i] + float(extra[i]);
-      v[i] = T(activate(norm.activation, z));
+      const float z = (float(v[i]) - mean[i]) * scale[i] + beta[i], shortcut = float(extra[i]);
+      v[i] = T(norm.drop.state ? activate(norm.activation, z) * kept + shortcut
+                               : activate(norm.activation, z + shortcut));
     }
     v.store(y + at);
   }
 }
 
-// What the gradient before the activation is made of. y is null where the slope does not come from it.
-template <class T>
-struct GradientSource {
-  const T *x, *y, *dy;
-  const float *gamma, *beta, *mean, *inv_std;
-  Activation activation;
-};
-
-// A thread's channels of it.
-template <class T, int kWidth>
-struct GradientBefore {
-  const GradientSource<T> from;
-  float scale[kWidth], mean[kWidth], beta[kWidth];
-
-  __device__ GradientBefore(const GradientSource<T>& source, int channel) : from(source) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      mean[i] = from.mean[channel + i];
-      scale[i] = from.gamma[channel + i] * from.inv_std[channel + i];
-      beta[i] = from.beta[channel + i];
-    }
-  }
-  // dz, and the inputs that belong to it
-  __device__ void load(int64_t at, float (&dz)[kWidth], Pack<T, kWidth>& x) const {
-    x = Pack<T, kWidth>::load(from.x + at);
-    const auto g = Pack<T, kWidth>::load(from.dy + at);
-    Pack<T, kWidth> output = x;
-    if (from.y) output = Pack<T, kWidth>::load(from.y + at);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      const float z = (float(x[i]) - mean[i]) * scale[i] + beta[i];
-      dz[i] = through_slope(from.activation, float(g[i]), z, float(output[i]));
-    }
-  }
-};
-
-// dbeta: sums of dz, dgamma: of dz * xhat; partial [slices, 2, channels] of both.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
-    gradient_sums(const GradientSource<T> source, int64_t rows, int channels, int64_t rows_per_slice,
-                  float* partial, unsigned* tickets, float* __restrict__ dbeta, float* __restrict__ dgamma) {
-  const RowWalk<kWidth> walk(rows, rows_per_slice);
-  float sums[2 * kWidth] = {};
-  if (walk.channel < channels) {
-    const GradientBefore<T, kWidth> gradient(source, walk.channel);
-    for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-      float dz[kWidth];
-      Pack<T, kWidth> v;
-      gradient.load(row * channels + walk.channel, dz, v);
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) {
-        sums[i] += dz[i];
-        sums[kWidth + i] += dz[i] * (float(v[i]) - gradient.mean[i]);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) sums[kWidth + i] *= source.inv_std[walk.channel + i];
-  }
-  sum_over_rows_of_block(sums);
-  if (threadIdx.y == 0 && walk.channel < channels) {
-    float* out = partial + int64_t(blockIdx.y) * 2 * channels + walk.channel;
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      out[i] = sums[i];
-      out[channels + i] = sums[kWidth + i];
-    }
-  }
-  if (!is_last_block(tickets + blockIdx.x, gridDim.y)) return;
-  const TileShare share(kWidth);
-  float beta = 0.0f, gamma = 0.0f;
-  if (share.channel < channels) {
-#pragma unroll 4
-    for (int slice = share.first_slice; slice < int(gridDim.y); slice += share.step) {
-      const float* from = partial + int64_t(slice) * 2 * channels + share.channel;
-      beta += from[0];
-      gamma += from[channels];
-    }
-  }
-  SMEM(adding, float[2][kTilingThreads]);
-  const int tile = kTilingThreads / share.step, thread = share.first_slice * tile + share.place;
-  adding[0][thread] = beta;
-  adding[1][thread] = gamma;
-  for (int half = share.step / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (share.first_slice < half) {
-      adding[0][thread] = beta += adding[0][thread + half * tile];
-      adding[1][thread] = gamma += adding[1][thread + half * tile];
-    }
-  }
-  if (share.first_slice != 0 || share.channel >= channels) return;
-  dbeta[share.channel] = beta;
-  dgamma[share.channel] = gamma;
-}
-
-// dbeta and dgamma are null when the statistics are fixed. They are sums over `rows` rows, or, unless null,
-// over count[channel].
-template <class T, int kWidth>
-__global__ void __launch_bounds__(kTilingThreads, 1)
-    input_gradient(const GradientSource<T> source, const float* __restrict__ dbeta,
-                   const float* __restrict__ dgamma, const float* __restrict__ count, int64_t rows,
-                   int channels, int64_t rows_per_slice, T* __restrict__ dx, T* __restrict__ dresidual) {
-  const RowWalk<kWidth> walk(rows, rows_per_slice);
-  if (walk.channel >= channels) return;
-  const GradientBefore<T, kWidth> gradient(source, walk.channel);
-  // dx = scale * dz - constant - linear * (x - mean)
-  float constant[kWidth], linear[kWidth];
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    const int c = walk.channel + i;
-    const float all = count ? count[c] : float(rows);
-    constant[i] = dbeta ? gradient.scale[i] * dbeta[c] / all : 0.0f;
-    linear[i] = dgamma ? gradient.scale[i] * dgamma[c] * source.inv_std[c] / all : 0.0f;
-  }
-  for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-    const int64_t at = row * channels + walk.channel;
-    float dz[kWidth];
-    Pack<T, kWidth> v;
-    gradient.load(at, dz, v);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      v[i] = T(gradient.scale[i] * dz[i] - (constant[i] + linear[i] * (float(v[i]) - gradient.mean[i])));
-    v.store(dx + at);
-    if (!dresidual) continue;
-    Pack<T, kWidth> extra;
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) extra[i] = T(dz[i]);
-    extra.store(dresidual + at);
-  }
+    normalise(const T* __restrict__ x, const T* __restrict__ residual, int64_t rows, int channels,
+              int64_t rows_per_slice, Normalisation norm, T* __restrict__ y) {
+  normalise_rows(x, residual, channels, RowWalk<kWidth>(rows, rows_per_slice), norm, y);
 }
 
 template <class T>
@@ -307,15 +223,7 @@ void with_tiling(const Tensor& x, F&& f) {
   });
 }
 
-template <class T>
-GradientSource<T> gradient_source(const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& gamma,
-                                  const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
-                                  Activation activation) {
-  return {x.data<T>(),        data_or_null<T>(y), dy.data<T>(),          gamma.data<float>(),
-          beta.data<float>(), mean.data<float>(), inv_std.data<float>(), activation};
-}
-
-RowTiling reduction_tiling(int64_t rows, int64_t packs) {
+inline RowTiling reduction_tiling(int64_t rows, int64_t packs) {
   const RowTiling tiling(rows, packs, kReductionLanes, kReductionBlocks);
   PLUME_CHECK(tiling.grid.x <= kTickets, "batch_norm: {} packs of channels are too many", packs);
   return tiling;
@@ -329,16 +237,6 @@ void launch_statistics(Context& context, const Tensor& x, const Finish& finish) 
   simt::launch<batch_statistics<T, kWidth, Finish>>(tiling.launch(context), x.data<T>(), rows, int(channels),
                                                     tiling.rows_per_slice,
                                                     static_cast<Moments*>(partial.raw()), tickets(), finish);
-}
-
-template <class T, int kWidth>
-void launch_gradient_sums(Context& context, const GradientSource<T>& source, int64_t rows, int64_t channels,
-                          Tensor& dgamma, Tensor& dbeta) {
-  const RowTiling tiling = reduction_tiling(rows, channels / kWidth);
-  Tensor partial = Tensor::empty({tiling.slices(), 2, channels}, DType::f32, dgamma.device(), "workspace");
-  simt::launch<gradient_sums<T, kWidth>>(tiling.launch(context), source, rows, int(channels),
-                                         tiling.rows_per_slice, partial.data<float>(), tickets(),
-                                         dbeta.data<float>(), dgamma.data<float>());
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ struct SumEntry {
   float* out;
   unsigned size, first_block;
   int slices;
+  unsigned columns;
 };
 struct Nothing {};
 using SumTable = TensorTable<Nothing, SumEntry>;
@@ -26,7 +27,7 @@ using SumTable = TensorTable<Nothing, SumEntry>;
 __global__ void __launch_bounds__(kTableThreads) sum_slices_table(const SumTable table) {
   static_assert(sizeof(table) <= 4096, "kernel arguments");
   const SumEntry& entry = table.entry_of_block();
-  sum_slices_of_block(entry.partial, entry.slices, int64_t(entry.size),
+  sum_slices_of_block(entry.partial, entry.slices, int64_t(entry.columns), int64_t(entry.size),
                       int64_t(blockIdx.x - entry.first_block) * kColumns + threadIdx.x, entry.out);
 }
 
@@ -35,9 +36,13 @@ void run_partial_sums(Context& context, std::vector<PartialSum>& sums) {
       context, {}, sums.size(),
       [&](size_t i) -> SumEntry {
         PartialSum& sum = sums[i];
-        const int64_t n = sum.out.size();
-        return {sum.partial.data<float>(), sum.out.data<float>(), table_size(sum.out), 0,
-                n ? int(sum.partial.size() / n) : 0};
+        const int64_t slices = sum.partial.dim(0);
+        return {std::as_const(sum).partial.data<float>() + sum.first,
+                sum.out.data<float>(),
+                table_size(sum.out),
+                0,
+                int(slices),
+                slices ? unsigned(sum.partial.size() / slices) : 0};
       },
       [](const SumTable& table, simt::Launch launch) {
         launch.block = dim3(kColumns, kTableThreads / kColumns);

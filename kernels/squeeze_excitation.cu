@@ -4,34 +4,39 @@
 //
 //   pool    An image and a tile of channels per block, 16 bytes of channels per thread: sums over the plane,
 //           of x forwards and of dy x backwards (kernels/common/row_tiling.h).
-//   excite  An image per block. Forwards eight lanes share one output of a product w v; the vectors between
-//           are in shared memory. Backwards the products are with the transposed matrices: neighbouring
-//           threads take neighbouring columns, so that every row of w is read as it lies, and warps share the
-//           rows.
+//   excite  By the image's last block (common/last_block.h). Forwards eight lanes share one output of a
+//           product w v; the vectors between are in shared memory. Backwards the products are with the
+//           transposed matrices: neighbouring threads take neighbouring columns, so that every row of w is
+//           read as it lies, and warps share the rows.
 //   scale   An image and a tile of channels per block: a thread works out its channels' gates (and dpooled)
 //           once and goes down its pixels.
-//   weights One thread per element of dw1, dw2: a sum over the images in order.
+//   weights One thread per element of dw1 and dw2, by blocks of their own beside scale's: a sum over the
+//           images in order.
 //
 // Bytes: forwards x twice and y once, backwards x once, dy twice and dx once; all else is [N, C] or smaller.
-// The bound is memory bandwidth, but for small planes (7x7) the launches.
+// The bound is memory bandwidth, but for small planes (7x7) the launches: two each way.
 #include "engine/ops/mbconv.h"
+#include "kernels/common/last_block.h"
 #include "kernels/common/row_tiling.h"
 #include "kernels/common/warp_reduce.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
 
-constexpr int kExciteThreads = 256, kLanesPerOutput = 8;
+constexpr int kExciteThreads = kTilingThreads, kLanesPerOutput = 8;
 
 struct ExciteSizes {
   int plane, channels, hidden;
 };
 
-// sums[n, c] = factor * sum over the plane of x, or of x dy where there is a dy.
-template <class T, int kWidth>
+// Blocks are of RowTiling's shape here and in a row there.
+__device__ __forceinline__ int thread_of_block() { return int(threadIdx.y * blockDim.x + threadIdx.x); }
+
+// sums[n, c] = factor * sum over the plane of x, or of x dy where there is a dy; then excite(n).
+template <class T, int kWidth, class Excite>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     squeeze_pool(const T* __restrict__ x, const T* __restrict__ dy, int plane, int channels, float factor,
-                 float* __restrict__ sums) {
+                 float* sums, unsigned* tickets, Excite excite) {
   using Vector = Pack<T, kWidth>;
   const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kWidth;
   const int64_t image = blockIdx.x;
@@ -47,17 +52,19 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     }
   }
   sum_over_rows_of_block(sum);
-  if (threadIdx.y != 0 || channel >= channels) return;
+  if (threadIdx.y == 0 && channel < channels) {
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) sums[image * channels + channel + i] = sum[i] * factor;
+    for (int i = 0; i < kWidth; ++i) sums[image * channels + channel + i] = sum[i] * factor;
+  }
+  if (is_last_block(tickets + image, gridDim.y)) excite(image);
 }
 
 // out[i] = bias[i] + sum over j of w[i, j] v[j], kLanesPerOutput lanes per i. All threads of the block must
 // call.
 __device__ void matrix_vector(const float* w, const float* bias, const float* v, int rows, int columns,
                               float* out) {
-  const int lane = int(threadIdx.x) % kLanesPerOutput;
-  const int group = int(threadIdx.x) / kLanesPerOutput, groups = kExciteThreads / kLanesPerOutput;
+  const int lane = thread_of_block() % kLanesPerOutput;
+  const int group = thread_of_block() / kLanesPerOutput, groups = kExciteThreads / kLanesPerOutput;
   for (int first = 0; first < rows; first += groups) {
     const int i = first + group;
     float sum = 0.0f;
@@ -69,79 +76,90 @@ __device__ void matrix_vector(const float* w, const float* bias, const float* v,
 }
 
 // z1 may be null. With `gates` the gates are stored in the place of z2.
-__global__ void __launch_bounds__(kExciteThreads, 1)
-    squeeze_excite(const float* __restrict__ pooled, const float* __restrict__ w1,
-                   const float* __restrict__ b1, const float* __restrict__ w2, const float* __restrict__ b2,
-                   ExciteSizes s, SqueezeExcitationParams params, float* __restrict__ z1, float* z2,
-                   bool gates) {
-  float* mean = simt::dyn_smem<float>();  // [channels]
-  float* hidden = mean + s.channels;      // [hidden]
-  const int64_t image = blockIdx.x;
-  for (int c = int(threadIdx.x); c < s.channels; c += kExciteThreads)
-    mean[c] = pooled[image * s.channels + c];
-  __syncthreads();
-  matrix_vector(w1, b1, mean, s.hidden, s.channels, hidden);
-  __syncthreads();
-  for (int q = int(threadIdx.x); q < s.hidden; q += kExciteThreads) {
-    if (z1) z1[image * s.hidden + q] = hidden[q];
-    hidden[q] = activate(params.inner, hidden[q]);
+struct ExciteForward {
+  const float* pooled;
+  const float *w1, *b1, *w2, *b2;
+  ExciteSizes s;
+  SqueezeExcitationParams params;
+  float *z1, *z2;
+  bool gates;
+
+  __device__ void operator()(int64_t image) const {
+    float* mean = simt::dyn_smem<float>();  // [channels]
+    float* hidden = mean + s.channels;      // [hidden]
+    const int thread = thread_of_block();
+    for (int c = thread; c < s.channels; c += kExciteThreads) mean[c] = pooled[image * s.channels + c];
+    __syncthreads();
+    matrix_vector(w1, b1, mean, s.hidden, s.channels, hidden);
+    __syncthreads();
+    for (int q = thread; q < s.hidden; q += kExciteThreads) {
+      if (z1) z1[image * s.hidden + q] = hidden[q];
+      hidden[q] = activate(params.inner, hidden[q]);
+    }
+    __syncthreads();
+    float* out = z2 + image * s.channels;
+    matrix_vector(w2, b2, hidden, s.channels, s.hidden, out);
+    if (!gates) return;
+    __syncthreads();
+    for (int c = thread; c < s.channels; c += kExciteThreads) out[c] = activate(params.gate, out[c]);
   }
-  __syncthreads();
-  float* out = z2 + image * s.channels;
-  matrix_vector(w2, b2, hidden, s.channels, s.hidden, out);
-  if (!gates) return;
-  __syncthreads();
-  for (int c = int(threadIdx.x); c < s.channels; c += kExciteThreads) out[c] = activate(params.gate, out[c]);
+};
+
+// Where somebody else has pooled: an image per block.
+__global__ void __launch_bounds__(kExciteThreads, 1) squeeze_excite(ExciteForward excite) {
+  excite(blockIdx.x);
 }
 
 // dz2 holds the gates' gradients and becomes dz2.
-__global__ void __launch_bounds__(kExciteThreads, 1)
-    squeeze_excite_backward(const float* __restrict__ z1, const float* __restrict__ z2,
-                            const float* __restrict__ w1, const float* __restrict__ w2, ExciteSizes s,
-                            SqueezeExcitationParams params, float* __restrict__ dz2, float* __restrict__ dz1,
-                            float* __restrict__ hidden, float* __restrict__ dpooled) {
-  constexpr int kWarps = kExciteThreads / kWarpSize;
-  float* d2 = simt::dyn_smem<float>();  // [channels]
-  float* d1 = d2 + s.channels;          // [hidden]
-  SMEM(partial, float[kWarps][kWarpSize]);
-  const int64_t image = blockIdx.x;
-  const int lane = int(threadIdx.x) % kWarpSize, warp = int(threadIdx.x) / kWarpSize;
-  for (int c = int(threadIdx.x); c < s.channels; c += kExciteThreads) {
-    const int64_t at = image * s.channels + c;
-    d2[c] = dz2[at] * slope_from_input(params.gate, z2[at]);
-    dz2[at] = d2[c];
-  }
-  __syncthreads();
-  for (int q0 = 0; q0 < s.hidden; q0 += kWarpSize) {
-    const int q = q0 + lane;
-    float sum = 0.0f;
-    if (q < s.hidden)
-      for (int c = warp; c < s.channels; c += kWarps) sum += d2[c] * w2[int64_t(c) * s.hidden + q];
-    partial[warp][lane] = sum;
-    __syncthreads();
-    if (warp == 0 && q < s.hidden) {
-      float total = 0.0f;
-#pragma unroll
-      for (int i = 0; i < kWarps; ++i) total += partial[i][lane];
-      const int64_t at = image * s.hidden + q;
-      d1[q] = total * slope_from_input(params.inner, z1[at]);
-      dz1[at] = d1[q];
-      hidden[at] = activate(params.inner, z1[at]);
+struct ExciteBackward {
+  const float *z1, *z2, *w1, *w2;
+  ExciteSizes s;
+  SqueezeExcitationParams params;
+  float *dz2, *dz1, *hidden, *dpooled;
+
+  __device__ void operator()(int64_t image) const {
+    constexpr int kWarps = kExciteThreads / kWarpSize;
+    float* d2 = simt::dyn_smem<float>();  // [channels]
+    float* d1 = d2 + s.channels;          // [hidden]
+    SMEM(partial, float[kWarps][kWarpSize]);
+    const int thread = thread_of_block(), lane = thread % kWarpSize, warp = thread / kWarpSize;
+    for (int c = thread; c < s.channels; c += kExciteThreads) {
+      const int64_t at = image * s.channels + c;
+      d2[c] = dz2[at] * slope_from_input(params.gate, z2[at]);
+      dz2[at] = d2[c];
     }
     __syncthreads();
+    for (int q0 = 0; q0 < s.hidden; q0 += kWarpSize) {
+      const int q = q0 + lane;
+      float sum = 0.0f;
+      if (q < s.hidden)
+        for (int c = warp; c < s.channels; c += kWarps) sum += d2[c] * w2[int64_t(c) * s.hidden + q];
+      partial[warp][lane] = sum;
+      __syncthreads();
+      if (warp == 0 && q < s.hidden) {
+        float total = 0.0f;
+#pragma unroll
+        for (int i = 0; i < kWarps; ++i) total += partial[i][lane];
+        const int64_t at = image * s.hidden + q;
+        d1[q] = total * slope_from_input(params.inner, z1[at]);
+        dz1[at] = d1[q];
+        hidden[at] = activate(params.inner, z1[at]);
+      }
+      __syncthreads();
+    }
+    for (int c = thread; c < s.channels; c += kExciteThreads) {
+      float sum = 0.0f;
+      for (int q = 0; q < s.hidden; ++q) sum += d1[q] * w1[int64_t(q) * s.channels + c];
+      dpooled[image * s.channels + c] = sum / float(s.plane);
+    }
   }
-  for (int c = int(threadIdx.x); c < s.channels; c += kExciteThreads) {
-    float sum = 0.0f;
-    for (int q = 0; q < s.hidden; ++q) sum += d1[q] * w1[int64_t(q) * s.channels + c];
-    dpooled[image * s.channels + c] = sum / float(s.plane);
-  }
-}
+};
 
 // out = in * gate(z2) + shift, where there is one.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kTilingThreads, 1)
-    squeeze_scale(const T* __restrict__ in, const float* __restrict__ z2, const float* __restrict__ shift,
-                  Activation gate, int plane, int channels, T* __restrict__ out) {
+__device__ __forceinline__ void scale_image(const T* __restrict__ in, const float* __restrict__ z2,
+                                            const float* __restrict__ shift, Activation gate, int plane,
+                                            int channels, T* __restrict__ out) {
   using Vector = Pack<T, kWidth>;
   const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kWidth;
   const int64_t image = blockIdx.x;
@@ -161,21 +179,70 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
   }
 }
 
-// out[a, b] = sum over n of left[n, a] right[n, b];  sums[a] = sum over n of left[n, a]
-__global__ void squeeze_weights(const float* __restrict__ left, const float* __restrict__ right, int images,
-                                int rows, int columns, float* __restrict__ out, float* __restrict__ sums) {
-  const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= int64_t(rows) * columns) return;
-  const int a = int(i / columns), b = int(i % columns);
-  float sum = 0.0f, plain = 0.0f;
-  for (int n = 0; n < images; ++n) {
-    const float factor = left[int64_t(n) * rows + a];
-    sum += factor * right[int64_t(n) * columns + b];
-    plain += factor;
-  }
-  out[i] = sum;
-  if (b == 0) sums[a] = plain;
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    squeeze_scale(const T* __restrict__ x, const float* __restrict__ z2, Activation gate, int plane,
+                  int channels, T* __restrict__ y) {
+  scale_image<T, kWidth>(x, z2, nullptr, gate, plane, channels, y);
 }
+
+// out[a, b] = sum over n of left[n, a] right[n, b];  sums[a] = sum over n of left[n, a]
+struct WeightGradient {
+  const float *left, *right;
+  int images, rows, columns;
+  float *out, *sums;
+
+  WeightGradient(const Tensor& l, const Tensor& r, Tensor& to, Tensor& bias)
+      : left(l.data<float>()),
+        right(r.data<float>()),
+        images(int(l.dim(0))),
+        rows(int(l.dim(1))),
+        columns(int(r.dim(1))),
+        out(to.data<float>()),
+        sums(bias.data<float>()) {}
+  PLUME_HD unsigned blocks() const { return unsigned(ceil_div(int64_t(rows) * columns, kExciteThreads)); }
+  __device__ void operator()(int64_t i) const {
+    if (i >= int64_t(rows) * columns) return;
+    const int a = int(i / columns), b = int(i % columns);
+    float sum = 0.0f, plain = 0.0f;
+    for (int n = 0; n < images; ++n) {
+      const float factor = left[int64_t(n) * rows + a];
+      sum += factor * right[int64_t(n) * columns + b];
+      plain += factor;
+    }
+    out[i] = sum;
+    if (b == 0) sums[a] = plain;
+  }
+};
+
+struct WeightGradients {
+  WeightGradient first, second;
+
+  unsigned blocks() const { return first.blocks() + second.blocks(); }
+  __device__ void operator()(unsigned block) const {
+    const unsigned own = first.blocks();
+    const WeightGradient& gradient = block < own ? first : second;
+    gradient(int64_t(block < own ? block : block - own) * kExciteThreads + thread_of_block());
+  }
+};
+
+// The rows of blocks behind the images' do the weights.
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    squeeze_scale_backward(const T* __restrict__ dy, const float* __restrict__ z2,
+                           const float* __restrict__ dpooled, Activation gate, int plane, int channels,
+                           T* __restrict__ dx, unsigned images, WeightGradients weights) {
+  if (blockIdx.x < images)
+    scale_image<T, kWidth>(dy, z2, dpooled, gate, plane, channels, dx);
+  else
+    weights((blockIdx.x - images) * gridDim.y + blockIdx.y);
+}
+
+// The numbers of w1 [hidden, channels].
+ExciteSizes excite_sizes(int64_t plane, const Tensor& w1) {
+  return {int(plane), int(w1.dim(1)), int(w1.dim(0))};
+}
+size_t excite_bytes(const ExciteSizes& s) { return sizeof(float) * size_t(s.channels + s.hidden); }
 
 // blockIdx.x counts images, blockIdx.y tiles of channels.
 template <int kWidth>
@@ -184,42 +251,39 @@ simt::Launch per_image(const Context& context, const Tensor& x) {
   return {dim3(unsigned(x.dim(0)), tiling.grid.x), tiling.block, 0, stream_of(context)};
 }
 
-struct Excite {
-  ExciteSizes sizes;
-  simt::Launch launch;
-  // w1 [hidden, channels]
-  Excite(const Context& context, int64_t images, int64_t plane, const Tensor& w1)
-      : sizes{int(plane), int(w1.dim(1)), int(w1.dim(0))},
-        launch{dim3(unsigned(images)), dim3(kExciteThreads),
-               sizeof(float) * size_t(sizes.channels + sizes.hidden), stream_of(context)} {}
-};
+template <class T, int kWidth, class Excite>
+void launch_pool(const Context& context, const Tensor& x, const T* dy, float factor, Tensor& sums,
+                 const Excite& excite) {
+  PLUME_CHECK(x.dim(0) <= kTickets, "squeeze_excitation: {} images, expected at most {}", x.dim(0), kTickets);
+  simt::Launch launch = per_image<kWidth>(context, x);
+  launch.smem = excite_bytes(excite.s);
+  simt::launch<squeeze_pool<T, kWidth, Excite>>(launch, x.data<T>(), dy, excite.s.plane, excite.s.channels,
+                                                factor, sums.data<float>(), tickets(), excite);
+}
 
 void run_squeeze_excitation_forward(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1,
                                     const Tensor& w2, const Tensor& b2, const SqueezeExcitationParams& params,
                                     Tensor& y, Tensor& pooled, Tensor& z1, Tensor& z2) {
   if (x.size() == 0) return;
-  const Excite excite(context, x.dim(0), x.dim(1) * x.dim(2), w1);
-  const ExciteSizes& s = excite.sizes;
+  const ExciteSizes s = excite_sizes(x.dim(1) * x.dim(2), w1);
+  const ExciteForward excite{pooled.data<float>(),
+                             w1.data<float>(),
+                             b1.data<float>(),
+                             w2.data<float>(),
+                             b2.data<float>(),
+                             s,
+                             params,
+                             z1.data<float>(),
+                             z2.data<float>(),
+                             false};
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     with_pack_width<T>(x.dim(3), [&](auto width) {
-      const simt::Launch launch = per_image<width>(context, x);
-      simt::launch<squeeze_pool<T, width>>(launch, x.data<T>(), static_cast<const T*>(nullptr), s.plane,
-                                           s.channels, 1.0f / float(s.plane), pooled.data<float>());
-      simt::launch<squeeze_excite>(excite.launch, pooled.data<float>(), w1.data<float>(), b1.data<float>(),
-                                   w2.data<float>(), b2.data<float>(), s, params, z1.data<float>(),
-                                   z2.data<float>(), false);
-      simt::launch<squeeze_scale<T, width>>(launch, x.data<T>(), z2.data<float>(),
-                                            static_cast<const float*>(nullptr), params.gate, s.plane,
-                                            s.channels, y.data<T>());
+      launch_pool<T, width>(context, x, nullptr, 1.0f / float(s.plane), pooled, excite);
+      simt::launch<squeeze_scale<T, width>>(per_image<width>(context, x), x.data<T>(), z2.data<float>(),
+                                            params.gate, s.plane, s.channels, y.data<T>());
     });
   });
-}
-
-void sum_weights(const Context& context, const Tensor& left, const Tensor& right, Tensor& out, Tensor& sums) {
-  simt::launch<squeeze_weights>({dim3(unsigned(ceil_div(out.size(), 256))), dim3(256), 0, stream_of(context)},
-                                left.data<float>(), right.data<float>(), int(left.dim(0)), int(left.dim(1)),
-                                int(right.dim(1)), out.data<float>(), sums.data<float>());
 }
 
 void run_squeeze_excitation_backward(Context& context, const Tensor& x, const Tensor& dy, const Tensor& w1,
@@ -227,36 +291,37 @@ void run_squeeze_excitation_backward(Context& context, const Tensor& x, const Te
                                      const Tensor& z2, const SqueezeExcitationParams& params, Tensor& dx,
                                      Tensor& dw1, Tensor& db1, Tensor& dw2, Tensor& db2) {
   if (x.size() == 0) return;
-  const Excite excite(context, x.dim(0), x.dim(1) * x.dim(2), w1);
-  const ExciteSizes& s = excite.sizes;
+  const ExciteSizes s = excite_sizes(x.dim(1) * x.dim(2), w1);
   const auto like = [](const Tensor& t) {
     return Tensor::empty(t.shape(), DType::f32, t.device(), "workspace");
   };
   Tensor dz2 = like(z2), dz1 = like(z1), hidden = like(z1), dpooled = like(pooled);
+  const ExciteBackward excite{
+      z1.data<float>(), z2.data<float>(),  w1.data<float>(),  w2.data<float>(),     s,
+      params,           dz2.data<float>(), dz1.data<float>(), hidden.data<float>(), dpooled.data<float>()};
+  const WeightGradients weights{{dz1, pooled, dw1, db1}, {dz2, hidden, dw2, db2}};
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     with_pack_width<T>(x.dim(3), [&](auto width) {
-      const simt::Launch launch = per_image<width>(context, x);
-      simt::launch<squeeze_pool<T, width>>(launch, x.data<T>(), dy.data<T>(), s.plane, s.channels, 1.0f,
-                                           dz2.data<float>());
-      simt::launch<squeeze_excite_backward>(excite.launch, z1.data<float>(), z2.data<float>(),
-                                            w1.data<float>(), w2.data<float>(), s, params, dz2.data<float>(),
-                                            dz1.data<float>(), hidden.data<float>(), dpooled.data<float>());
-      simt::launch<squeeze_scale<T, width>>(launch, dy.data<T>(), z2.data<float>(), dpooled.data<float>(),
-                                            params.gate, s.plane, s.channels, dx.data<T>());
+      launch_pool<T, width>(context, x, dy.data<T>(), 1.0f, dz2, excite);
+      simt::Launch launch = per_image<width>(context, x);
+      const unsigned images = launch.grid.x;
+      launch.grid.x += unsigned(ceil_div(weights.blocks(), launch.grid.y));
+      simt::launch<squeeze_scale_backward<T, width>>(launch, dy.data<T>(), z2.data<float>(),
+                                                     dpooled.data<float>(), params.gate, s.plane, s.channels,
+                                                     dx.data<T>(), images, weights);
     });
   });
-  sum_weights(context, dz2, hidden, dw2, db2);
-  sum_weights(context, dz1, pooled, dw1, db1);
 }
 
 void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
               const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
   if (pooled.size() == 0) return;
-  const Excite excite(context, pooled.dim(0), 1, w1);
-  simt::launch<squeeze_excite>(excite.launch, pooled.data<float>(), w1.data<float>(), b1.data<float>(),
-                               w2.data<float>(), b2.data<float>(), excite.sizes, params,
-                               static_cast<float*>(nullptr), gate.data<float>(), true);
+  const ExciteSizes s = excite_sizes(1, w1);
+  simt::launch<squeeze_excite>(
+      {dim3(unsigned(pooled.dim(0))), dim3(kExciteThreads), excite_bytes(s), stream_of(context)},
+      ExciteForward{pooled.data<float>(), w1.data<float>(), b1.data<float>(), w2.data<float>(),
+                    b2.data<float>(), s, params, nullptr, gate.data<float>(), true});
 }
 
 const bool squeeze_excitation_registered =

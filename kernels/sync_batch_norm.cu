@@ -3,7 +3,7 @@
 // bound (memory bandwidth) are those of batch_norm.cu. merge is a launch of one small block per 32 channels.
 #include "engine/ops/sync_batch_norm.h"
 
-#include "kernels/batch_norm_passes.h"
+#include "kernels/batch_norm_gradients.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
@@ -54,7 +54,7 @@ void run_sync_batch_norm_backward_sums(Context& context, const Tensor& x, const 
   }
   with_tiling(x, [&](auto zero, auto width, const RowTiling&) {
     using T = decltype(zero);
-    const auto source = gradient_source<T>(x, y, dy, gamma, beta, mean, inv_std, activation);
+    const auto source = gradient_source<T>(x, y, dy, Tensor(), gamma, beta, mean, inv_std, activation);
     launch_gradient_sums<T, decltype(width)::value>(context, source, x.size() / x.dim(-1), x.dim(-1), dgamma,
                                                     dbeta);
   });
@@ -68,7 +68,7 @@ void run_sync_batch_norm_backward_input(Context& context, const Tensor& x, const
   const int64_t channels = x.dim(-1);
   with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
     using T = decltype(zero);
-    const auto source = gradient_source<T>(x, y, dy, gamma, beta, mean, inv_std, activation);
+    const auto source = gradient_source<T>(x, y, dy, Tensor(), gamma, beta, mean, inv_std, activation);
     simt::launch<input_gradient<T, decltype(width)::value>>(
         tiling.launch(context), source, sums.data<float>() + channels, sums.data<float>(),
         count.data<float>(), x.size() / channels, int(channels), tiling.rows_per_slice, dx.data<T>(),

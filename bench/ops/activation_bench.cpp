@@ -9,7 +9,7 @@ namespace {
 // Where networks fuse the activation into a batch norm, the slot is timed on what it would have to do alone.
 template <class F>
 void for_each_fused_activation(F&& f) {
-  for (const auto& [x, gamma, beta, residual, params, y, mean, inv_std, running_mean, running_var] :
+  for (const auto& [x, gamma, beta, residual, params, drop, y, mean, inv_std, running_mean, running_var] :
        recorded_calls<batch_norm_forward_train>())
     if (params.activation != Activation::identity && params.activation != Activation::relu)
       f(y, params.activation);

@@ -18,7 +18,7 @@ void derive_statistics(BenchOf<sync_batch_norm_statistics>& bench, Device) {
 }
 
 void derive_merge(BenchOf<sync_batch_norm_merge>& bench, Device) {
-  for (const auto& [x, gamma, beta, residual, params, y, mean, inv_std, running_mean, running_var] :
+  for (const auto& [x, gamma, beta, residual, params, drop, y, mean, inv_std, running_mean, running_var] :
        recorded_calls<batch_norm_forward_train>())
     bench.note({Tensor::zeros({2, gamma.size(), 3}, DType::f32, gamma.device()), params, mean, mean,
                 running_var, inv_std, running_mean, running_var});
@@ -31,13 +31,13 @@ void complete_merge(Context&, Tensor& moments, BatchNormParams&, Tensor&, Tensor
 }
 
 void derive_backward_sums(BenchOf<sync_batch_norm_backward_sums>& bench, Device) {
-  for (const auto& [x, y, dy, gamma, beta, mean, inv_std, params, dx, dresidual, dgamma, dbeta] :
+  for (const auto& [x, y, dy, more, gamma, beta, mean, inv_std, params, drop, dx, dresidual, dgamma, dbeta] :
        recorded_calls<batch_norm_backward>())
     bench.note({x, y, dy, gamma, beta, mean, inv_std, params.activation, dgamma, dbeta});
 }
 
 void derive_backward_input(BenchOf<sync_batch_norm_backward_input>& bench, Device) {
-  for (const auto& [x, y, dy, gamma, beta, mean, inv_std, params, dx, dresidual, dgamma, dbeta] :
+  for (const auto& [x, y, dy, more, gamma, beta, mean, inv_std, params, drop, dx, dresidual, dgamma, dbeta] :
        recorded_calls<batch_norm_backward>())
     bench.note({x, y, dy, gamma, beta, mean, inv_std, inv_std, empty({2, gamma.size()}, gamma),
                 params.activation, dx, dresidual});

@@ -16,9 +16,10 @@ struct TapeNode {
   const char* operation;
   uint64_t sequence;
   std::vector<Variable> inputs;
-  GradientRule rule;  // empty once it has run
-  Tensor dy;          // sum of what arrived so far
-  ScopeState scope;   // where it was recorded
+  JoiningRule rule;  // empty once it has run
+  bool joins;        // whether it takes two gradients, dy and `more`
+  Tensor dy, more;   // their sum is that of what arrived so far
+  ScopeState scope;  // where it was recorded
 };
 
 struct TapeAccess {
@@ -114,21 +115,37 @@ void Gradients::add(int i, Tensor gradient) {
               gradient.shape(), v.shape());
   if (const auto& node = TapeAccess::node(v)) {
     settle_sums_of(gradient);
-    accumulate(node->dy, std::move(gradient));
+    accumulate(node->joins && node->dy.defined() ? node->more : node->dy, std::move(gradient));
   } else {
     accumulate(v.grad(), std::move(gradient));
   }
 }
 
-Variable record(const char* operation, Tensor value, std::vector<Variable> inputs, GradientRule rule) {
+namespace {
+
+Variable record_node(const char* operation, Tensor value, std::vector<Variable> inputs, JoiningRule rule,
+                     bool joins) {
   bool wanted = false;
   for (const Variable& v : inputs) wanted = wanted || (v.defined() && v.requires_grad());
   wanted = wanted && grad_enabled_on_thread;
   Variable output(std::move(value), wanted);
   if (wanted)
-    TapeAccess::node(output) = std::make_shared<TapeNode>(
-        TapeNode{operation, next_sequence++, std::move(inputs), std::move(rule), Tensor(), current_scope()});
+    TapeAccess::node(output) =
+        std::make_shared<TapeNode>(TapeNode{operation, next_sequence++, std::move(inputs), std::move(rule),
+                                            joins, Tensor(), Tensor(), current_scope()});
   return output;
+}
+
+}  // namespace
+
+Variable record(const char* operation, Tensor value, std::vector<Variable> inputs, GradientRule rule) {
+  return record_node(
+      operation, std::move(value), std::move(inputs),
+      [rule = std::move(rule)](const Tensor& dy, const Tensor&, Gradients& g) { rule(dy, g); }, false);
+}
+
+Variable record_joining(const char* operation, Tensor value, std::vector<Variable> inputs, JoiningRule rule) {
+  return record_node(operation, std::move(value), std::move(inputs), std::move(rule), true);
 }
 
 Variable record(const char* operation, Tensor value, std::initializer_list<Variable> inputs,
@@ -193,17 +210,17 @@ void backward(const Variable& output, Tensor dy, const LeafHook& complete) {
     PLUME_CHECK(node->rule,
                 "backward: the tape through '{}' was already used and freed; run the forward pass again",
                 node->operation);
-    const Tensor gradient = std::move(node->dy);
-    node->dy = Tensor();
+    const Tensor gradient = std::move(node->dy), more = std::move(node->more);
+    node->dy = node->more = Tensor();
     // Moved out first: an exception must not leave a half-used tape that looks fresh.
-    const GradientRule rule = std::move(node->rule);
+    const JoiningRule rule = std::move(node->rule);
     std::vector<Variable> inputs = std::move(node->inputs);
     node->rule = nullptr;
     node->inputs.clear();
     if (gradient.defined()) {
       const Scope scope(ScopeState{node->scope.owner, true});
       Gradients gradients(inputs);
-      rule(gradient, gradients);
+      rule(gradient, more, gradients);
     }
     for (Variable& v : inputs) {
       if (!v.defined()) continue;

@@ -5,29 +5,45 @@
 #include <cmath>
 
 #include "engine/cpu/parallel.h"
+#include "engine/ops/stochastic_depth.h"
 
 namespace plume::cpu {
 namespace {
 
-// y = activation((x - mean) * scale + beta + residual) with scale = gamma * inv_std
-template <class T, bool kResidual, Activation kActivation>
+// y = activation((x - mean) * scale + beta + residual) with scale = gamma * inv_std, or with kKept
+// activation((x - mean) * scale + beta) * kept[image] + residual
+template <class T, bool kResidual, bool kKept, Activation kActivation>
 void normalise_rows(const T* x, const T* residual, const float* mean, const float* scale, const float* beta,
-                    int64_t rows, int64_t channels, T* y) {
+                    const std::vector<float>& kept, int64_t rows, int64_t channels, T* y) {
+  const float* factors = kept.data();
+  const int64_t plane = kKept ? rows / int64_t(kept.size()) : 1;
   parallel_for(rows, row_grain(channels), [=](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const int64_t first = row * channels;
+      const float factor = kKept ? factors[row / plane] : 1.0f;
       PLUME_SIMD
       for (int64_t c = 0; c < channels; ++c) {
         float v = (float(x[first + c]) - mean[c]) * scale[c] + beta[c];
-        if constexpr (kResidual) v += float(residual[first + c]);
-        y[first + c] = T(activate(kActivation, v));
+        if constexpr (kResidual && !kKept) v += float(residual[first + c]);
+        v = activate(kActivation, v);
+        if constexpr (kKept) v = v * factor + float(residual[first + c]);
+        y[first + c] = T(v);
       }
     }
   });
 }
 
+// Of every image; nothing where none are dropped.
+std::vector<float> scales_of(const SampleDrop& drop, int64_t images) {
+  std::vector<float> scales;
+  for (int64_t n = 0; drop.state.defined() && n < images; ++n)
+    scales.push_back(stochastic_depth_scale(drop.state.data<int64_t>(), drop.params, n));
+  return scales;
+}
+
 void normalise(const Tensor& x, const Tensor& residual, const float* mean, const float* inv_std,
-               const float* gamma, const float* beta, Activation activation, Tensor& y) {
+               const float* gamma, const float* beta, Activation activation, Tensor& y,
+               const std::vector<float>& kept = {}) {
   const int64_t channels = x.dim(-1);
   std::vector<float> scale(static_cast<size_t>(channels));
   for (int64_t c = 0; c < channels; ++c) scale[size_t(c)] = gamma[c] * inv_std[c];
@@ -35,8 +51,10 @@ void normalise(const Tensor& x, const Tensor& residual, const float* mean, const
     using T = decltype(zero);
     const T* extra = residual.defined() ? residual.data<T>() : nullptr;
     dispatch_activation(activation, [&](auto kind) {
-      const auto run = extra ? normalise_rows<T, true, kind> : normalise_rows<T, false, kind>;
-      run(x.data<T>(), extra, mean, scale.data(), beta, x.size() / channels, channels, y.data<T>());
+      const auto run = !kept.empty() ? normalise_rows<T, true, true, kind>
+                       : extra       ? normalise_rows<T, true, false, kind>
+                                     : normalise_rows<T, false, false, kind>;
+      run(x.data<T>(), extra, mean, scale.data(), beta, kept, x.size() / channels, channels, y.data<T>());
     });
   });
 }
@@ -67,10 +85,11 @@ std::vector<double> shifted_moments(const T* x, const float* shift, int64_t rows
   });
 }
 
-// The gradient before the activation.
-template <class T, Activation kActivation>
+// The gradient before the activation. Dy: T, or float where dy was made of several.
+template <class T, class Dy, Activation kActivation>
 struct GradientBefore {
-  const T *x, *y, *dy;
+  const T *x, *y;
+  const Dy* dy;
   const float *mean, *scale, *beta;  // scale = gamma * inv_std
 
   float operator()(int64_t i, int64_t c) const {
@@ -131,9 +150,12 @@ void with_gradient(const GradientSource& from, const std::vector<float>& scale, 
   dispatch_floating(from.x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     dispatch_activation(from.activation, [&](auto kind) {
-      f(GradientBefore<T, decltype(kind)::value>{
-          from.x.data<T>(), from.y.defined() ? from.y.data<T>() : nullptr, from.dy.data<T>(),
-          from.mean.data<float>(), scale.data(), from.beta.data<float>()});
+      dispatch_result<T>(from.dy.dtype(), [&](auto given) {
+        using Dy = decltype(given);
+        f(GradientBefore<T, Dy, decltype(kind)::value>{
+            from.x.data<T>(), from.y.defined() ? from.y.data<T>() : nullptr, from.dy.data<Dy>(),
+            from.mean.data<float>(), scale.data(), from.beta.data<float>()});
+      });
     });
   });
 }
@@ -198,19 +220,21 @@ void input_gradient(const GradientSource& from, const std::vector<double>& means
     b[c] = float(-slope * means[a.size() + c] * inverse);
     d[c] = float(-slope * means[c]);
   }
-  with_gradient(from, a, [&]<class T, Activation kActivation>(const GradientBefore<T, kActivation>& dz) {
-    T* extra = dresidual.defined() ? dresidual.data<T>() : nullptr;
-    const auto run = extra ? gradient_rows<T, true, GradientBefore<T, kActivation>>
-                           : gradient_rows<T, false, GradientBefore<T, kActivation>>;
-    run(dz.x, dz, dz.mean, a.data(), b.data(), d.data(), from.rows(), from.channels(), dx.data<T>(), extra);
-  });
+  with_gradient(from, a,
+                [&]<class T, class Dy, Activation kActivation>(const GradientBefore<T, Dy, kActivation>& dz) {
+                  T* extra = dresidual.defined() ? dresidual.data<T>() : nullptr;
+                  const auto run = extra ? gradient_rows<T, true, GradientBefore<T, Dy, kActivation>>
+                                         : gradient_rows<T, false, GradientBefore<T, Dy, kActivation>>;
+                  run(dz.x, dz, dz.mean, a.data(), b.data(), d.data(), from.rows(), from.channels(),
+                      dx.data<T>(), extra);
+                });
 }
 
 namespace {
 
 void run_forward_train(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                       const Tensor& residual, const BatchNormParams& params, Tensor& y, Tensor& mean,
-                       Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
+                       const Tensor& residual, const BatchNormParams& params, const SampleDrop& drop,
+                       Tensor& y, Tensor& mean, Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
   if (x.size() == 0) return;
   const int64_t channels = x.dim(-1);
   const ChannelMoments moments = channel_moments(x);
@@ -218,7 +242,7 @@ void run_forward_train(Context&, const Tensor& x, const Tensor& gamma, const Ten
   for (int64_t c = 0; c < channels; ++c)
     statistics.set(c, double(x.size() / channels), moments.mean[size_t(c)], moments.m2[size_t(c)], params);
   normalise(x, residual, mean.data<float>(), inv_std.data<float>(), gamma.data<float>(), beta.data<float>(),
-            params.activation, y);
+            params.activation, y, scales_of(drop, x.dim(0)));
 }
 
 void run_forward_eval(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
@@ -233,20 +257,50 @@ void run_forward_eval(Context&, const Tensor& x, const Tensor& gamma, const Tens
             params.activation, y);
 }
 
-void run_backward(Context&, const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& gamma,
-                  const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
-                  const BatchNormBackwardParams& params, Tensor& dx, Tensor& dresidual, Tensor& dgamma,
-                  Tensor& dbeta) {
+// all = (dy + more) * kept[image], and `sum` without the factor; more and sum may be undefined, kept empty.
+void join(const Tensor& dy, const Tensor& more, const std::vector<float>& kept, Tensor& all, Tensor& sum) {
+  const int64_t image = kept.empty() ? dy.size() : dy.size() / int64_t(kept.size());
+  dispatch_floating(dy.dtype(), [&](auto zero) {
+    using T = decltype(zero);
+    const T *one = dy.data<T>(), *two = more.defined() ? more.data<T>() : nullptr;
+    T* plain = sum.defined() ? sum.data<T>() : nullptr;
+    float* out = all.data<float>();
+    parallel_for(dy.size(), kElementGrain, [=, &kept](int64_t begin, int64_t end) {
+      while (begin < end) {
+        const float factor = kept.empty() ? 1.0f : kept[size_t(begin / image)];
+        const int64_t stop = std::min(end, (begin / image + 1) * image);
+        for (int64_t i = begin; i < stop; ++i) {
+          const float v = float(one[i]) + (two ? float(two[i]) : 0.0f);
+          if (plain) plain[i] = T(v);
+          out[i] = v * factor;
+        }
+        begin = stop;
+      }
+    });
+  });
+}
+
+void run_backward(Context&, const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& dy_more,
+                  const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
+                  const BatchNormBackwardParams& params, const SampleDrop& drop, Tensor& dx,
+                  Tensor& dresidual, Tensor& dgamma, Tensor& dbeta) {
   const size_t channels = size_t(x.dim(-1));
   if (channels == 0) return;
-  const GradientSource source{x, y, dy, gamma, beta, mean, inv_std, params.activation};
+  Tensor none;
+  // In f32, so that nothing is rounded twice.
+  Tensor all = dy;
+  if (dy_more.defined() || drop.state.defined()) {
+    all = Tensor::empty(dy.shape(), DType::f32, Device::cpu, "workspace");
+    join(dy, dy_more, scales_of(drop, x.dim(0)), all, drop.state.defined() ? dresidual : none);
+  }
+  const GradientSource source{x, y, all, gamma, beta, mean, inv_std, params.activation};
   std::vector<double> sums = gradient_sums(source);
   for (size_t c = 0; c < channels; ++c) {
     dbeta.data<float>()[c] = float(sums[c]);
     dgamma.data<float>()[c] = float(sums[channels + c]);
   }
   for (double& sum : sums) sum = params.fixed_statistics ? 0.0 : sum / double(source.rows());
-  input_gradient(source, sums, dx, dresidual);
+  input_gradient(source, sums, dx, drop.state.defined() ? none : dresidual);
 }
 
 void run_inv_std(Context&, const Tensor& var, const float& eps, Tensor& inv_std) {

@@ -32,6 +32,9 @@ class ConvNormAct : public Module {
   Variable forward(const Variable& x) override { return pair_.forward(x); }
   // activation(norm(conv(x)) + residual)
   Variable forward(const Variable& x, const Variable& residual) { return pair_.forward(x, residual); }
+  Variable forward_dropped(const Variable& x, const Variable& residual, float drop) {
+    return pair_.forward_dropped(x, residual, drop);
+  }
   const ConvBn& pair() const { return pair_; }
   void zero_scale() { norm_.zero_scale(); }
 

@@ -6,6 +6,7 @@
 #include "engine/ops/cast.h"
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/stochastic_depth.h"
 #include "engine/ops/sync_batch_norm.h"
 
 namespace plume {
@@ -84,6 +85,10 @@ Variable Conv2d::forward(const Variable& x) {
   return depthwise ? depthwise_conv2d(x, weight, bias, params) : conv2d(x, weight, bias, params);
 }
 
+Variable Conv2d::forward_relu(const Variable& x) const {
+  return conv2d(x, weight, bias, params, Activation::relu);
+}
+
 Tensor Conv2d::forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue) const {
   const Scope scope(*this);
   const Tensor& values = filter.in(x.dtype());
@@ -122,6 +127,16 @@ Variable BatchNorm2d::forward(const Variable& x, const Variable& residual) {
   if (ranks_ && ranks_->size() > 1)
     return sync_batch_norm_train(x, weight, bias, residual, running_mean, running_var, params, *ranks_);
   return batch_norm_train(x, weight, bias, residual, running_mean, running_var, params);
+}
+
+Variable BatchNorm2d::forward_dropped(const Variable& x, const Variable& residual, float drop) {
+  const bool alone = !ranks_ || ranks_->size() == 1;
+  if (!alone || !weight.requires_grad() || !training() || !dropout_enabled())
+    return stochastic_depth_add(forward(x), residual, drop, training());
+  const Scope scope(*this);
+  ++*num_batches_tracked.data<int64_t>();
+  return batch_norm_train(x, weight, bias, residual, running_mean, running_var, params,
+                          {layer_random().state(x.device()), {drop, layer_random().next_call()}});
 }
 
 void BatchNorm2d::initialize_own(RandomSequence&) {
@@ -189,6 +204,9 @@ void ConvBn::fuse(bool on) {
 
 Variable ConvAct::forward(const Variable& x) {
   const Scope scope(conv_);
+  // Whoever hooks into the convolution wants to see its output.
+  const bool one_pass = activation_ == Activation::relu && conv_.bias.defined() && !conv_.depthwise;
+  if (!constant_ && one_pass && !conv_.hooked()) return conv_.forward_relu(x);
   if (!constant_) return activation(conv_(x), activation_);
   Epilogue epilogue;
   if (conv_.bias.defined()) epilogue.shift = conv_.bias.value();

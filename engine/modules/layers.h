@@ -42,6 +42,8 @@ class Conv2d : public Module {
   };
   Conv2d(int in_channels, int out_channels, int kernel, const Options& options);
   Variable forward(const Variable& x) override;
+  // relu(forward(x)), of a dense convolution with a bias.
+  Variable forward_relu(const Variable& x) const;
   // For evaluation, with other weights of the same shape; records nothing.
   Tensor forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue) const;
 
@@ -64,6 +66,9 @@ class BatchNorm2d : public Module {
   // activation(norm(x) + residual). A frozen norm, whose weight wants no gradient, keeps its running
   // statistics and normalises with them in training too.
   Variable forward(const Variable& x, const Variable& residual);
+  // In training: activation(norm(x)) + residual, whole samples of the former left out with probability `drop`
+  // (ops/stochastic_depth.h), above 0.
+  Variable forward_dropped(const Variable& x, const Variable& residual, float drop);
   // In evaluation mode, too: normalises with the batch's statistics and averages them (batch_statistics.h).
   void collect(bool on) { collecting_ = on; }
   void zero_scale();  // gamma becomes 0; on the cpu
@@ -105,6 +110,9 @@ class ConvBn {
  public:
   ConvBn(Conv2d& conv, BatchNorm2d& norm) : conv_(conv), norm_(norm) {}
   Variable forward(const Variable& x, const Variable& residual = {});
+  Variable forward_dropped(const Variable& x, const Variable& residual, float drop) {
+    return norm_.forward_dropped(conv_(x), residual, drop);
+  }
   void fuse(bool on);
 
   // What blocks that fuse further need; only between fuse(true) and fuse(false).
@@ -124,7 +132,7 @@ class ConvBn {
   std::unique_ptr<Folded> folded_;
 };
 
-// A convolution with a bias and the activation after it: one kernel once fused.
+// A convolution with a bias and the activation after it: one kernel once fused, and a ReLU always.
 class ConvAct {
  public:
   ConvAct(Conv2d& conv, Activation activation) : conv_(conv), activation_(activation) {}

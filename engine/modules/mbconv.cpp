@@ -1,7 +1,7 @@
 #include "engine/modules/mbconv.h"
 
+#include "engine/ops/add.h"
 #include "engine/ops/mbconv.h"
-#include "engine/ops/stochastic_depth.h"
 
 namespace plume {
 namespace {
@@ -19,7 +19,7 @@ Epilogue ending(const ConvBn& project, const Tensor& residual) {
 // y + x in training, with whole samples of y dropped; in evaluation part of the projection.
 Variable project_onto(ConvNormAct& project, const Variable& y, const Variable& x, float drop, bool training) {
   if (!training || drop == 0.0f) return project.forward(y, x);
-  return stochastic_depth_add(project(y), x, drop, training);
+  return project.forward_dropped(y, x, drop);
 }
 
 }  // namespace
@@ -86,8 +86,9 @@ FusedMbConv::FusedMbConv(const Options& o)
 
 Variable FusedMbConv::forward(const Variable& x) {
   if (!project_) {
+    if (residual_ && training() && drop_ > 0) return expand_.forward_dropped(x, x, drop_);
     const Variable y = expand_(x);
-    return residual_ ? stochastic_depth_add(y, x, drop_, training()) : y;
+    return residual_ ? add(y, x) : y;
   }
   const ConvBn &expand = expand_.pair(), &project = project_->pair();
   if (expand.fused()) {

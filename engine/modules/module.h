@@ -53,6 +53,7 @@ class Module : public ScopeOwner {
   // or to cut the tape there. An empty function takes it away.
   using ForwardHook = std::function<Variable(const Variable& output)>;
   void set_forward_hook(ForwardHook hook) { hook_ = std::move(hook); }
+  bool hooked() const { return bool(hook_); }
   // The submodule of this name, e.g. "layer4.1"; null when there is none.
   Module* find(std::string_view name);
 

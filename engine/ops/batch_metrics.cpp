@@ -8,7 +8,7 @@ constinit KernelSlot<BatchMetrics> batch_metrics_forward{"batch_metrics", costs<
 
 void batch_metrics(const Tensor& loss, const Tensor& logits, const Tensor& labels, Tensor& sums) {
   PLUME_CHECK(loss.size() == 1 && loss.dtype() == DType::f32, "batch_metrics: the loss is {}", loss);
-  PLUME_CHECK(logits.rank() == 2 && logits.dtype() == DType::f32, "batch_metrics: the logits are {}", logits);
+  PLUME_CHECK(logits.rank() == 2 && is_floating(logits.dtype()), "batch_metrics: the logits are {}", logits);
   PLUME_CHECK(!labels.defined() || (labels.dtype() == DType::i32 && labels.size() == logits.dim(0)),
               "batch_metrics: logits {} need i32 labels [{}], got {}", logits.shape(), logits.dim(0), labels);
   PLUME_CHECK(sums.dtype() == DType::f32 && sums.size() == 2 * kBatchMetrics, "batch_metrics: sums are {}",

@@ -30,25 +30,28 @@ Tensor kept_output(const Tensor& y, Activation activation) {
 
 namespace {
 
-GradientRule gradient_rule(const Variable& x, const Tensor& y, const Variable& gamma, const Variable& beta,
-                           const Tensor& mean, const Tensor& inv_std, BatchNormBackwardParams params) {
-  return [x, y, gamma, beta, mean, inv_std, params](const Tensor& dy, Gradients& g) {
-    Tensor dx = empty_like(x.value());
-    Tensor dgamma = empty_like(mean), dbeta = empty_like(mean);
-    Tensor dresidual;
-    if (g.wants(3)) {
-      if (params.activation == Activation::identity)
-        g.add(3, dy);
-      else
-        dresidual = empty_like(dy);
-    }
-    batch_norm_backward(x.context(), x.value(), y, dy, gamma.value(), beta.value(), mean, inv_std, params, dx,
-                        dresidual, dgamma, dbeta);
-    g.add(0, dx);
-    g.add(1, dgamma);
-    g.add(2, dbeta);
-    if (dresidual.defined()) g.add(3, dresidual);
-  };
+JoiningRule gradient_rule(const Variable& x, const Tensor& y, const Variable& gamma, const Variable& beta,
+                          const Tensor& mean, const Tensor& inv_std, BatchNormBackwardParams params,
+                          const SampleDrop& drop = {}) {
+  return
+      [x, y, gamma, beta, mean, inv_std, params, drop](const Tensor& dy, const Tensor& more, Gradients& g) {
+        Tensor dx = empty_like(x.value());
+        Tensor dgamma = empty_like(mean), dbeta = empty_like(mean);
+        Tensor dresidual;
+        if (g.wants(3)) {
+          const bool same = params.activation == Activation::identity || drop.state.defined();
+          if (same && !more.defined())
+            g.add(3, dy);
+          else
+            dresidual = empty_like(dy);
+        }
+        batch_norm_backward(x.context(), x.value(), y, dy, more, gamma.value(), beta.value(), mean, inv_std,
+                            params, drop, dx, dresidual, dgamma, dbeta);
+        g.add(0, dx);
+        g.add(1, dgamma);
+        g.add(2, dbeta);
+        if (dresidual.defined()) g.add(3, dresidual);
+      };
 }
 
 const Tensor& value_or_undefined(const Variable& v) {
@@ -60,17 +63,22 @@ const Tensor& value_or_undefined(const Variable& v) {
 
 Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
                           const Variable& residual, Tensor& running_mean, Tensor& running_var,
-                          const BatchNormParams& params) {
-  check_batch_norm(x, gamma, beta, residual, params.activation);
+                          const BatchNormParams& params, const SampleDrop& drop) {
+  check_batch_norm(x, gamma, beta, drop.state.defined() ? Variable() : residual, params.activation);
+  PLUME_CHECK(!drop.state.defined() ||
+                  (residual.defined() && residual.shape() == x.shape() && residual.dtype() == x.dtype() &&
+                   !kept_output(x.value(), params.activation).defined()),
+              "batch_norm: samples dropped with {} and residual {}", name(params.activation),
+              to_string(value_or_undefined(residual)));
   PLUME_CHECK(x.value().size() > x.dim(-1),
               "batch_norm: training needs more than one value per channel, got input {}", x.shape());
   Tensor y = empty_like(x.value());
   Tensor mean = empty_like(gamma.value()), inv_std = empty_like(gamma.value());
   batch_norm_forward_train(x.context(), x.value(), gamma.value(), beta.value(), value_or_undefined(residual),
-                           params, y, mean, inv_std, running_mean, running_var);
-  return record("batch_norm", y, {x, gamma, beta, residual},
-                gradient_rule(x, kept_output(y, params.activation), gamma, beta, mean, inv_std,
-                              {params.activation, false}));
+                           params, drop, y, mean, inv_std, running_mean, running_var);
+  return record_joining("batch_norm", y, {x, gamma, beta, residual},
+                        gradient_rule(x, kept_output(y, params.activation), gamma, beta, mean, inv_std,
+                                      {params.activation, false}, drop));
 }
 
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta,
@@ -83,9 +91,9 @@ Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variabl
   if (!needs_grad({x, gamma, beta, residual})) return y;
   Tensor inv_std = empty_like(running_var);
   batch_norm_inv_std(x.context(), running_var, params.eps, inv_std);
-  return record("batch_norm", y, {x, gamma, beta, residual},
-                gradient_rule(x, kept_output(y, params.activation), gamma, beta, running_mean.clone(),
-                              inv_std, {params.activation, true}));
+  return record_joining("batch_norm", y, {x, gamma, beta, residual},
+                        gradient_rule(x, kept_output(y, params.activation), gamma, beta, running_mean.clone(),
+                                      inv_std, {params.activation, true}));
 }
 
 }  // namespace plume

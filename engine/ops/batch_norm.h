@@ -10,6 +10,7 @@
 #include "engine/autograd/variable.h"
 #include "engine/core/kernel_slot.h"
 #include "engine/math/activation.h"
+#include "engine/ops/dropout.h"
 
 namespace plume {
 
@@ -19,11 +20,24 @@ struct BatchNormParams {
   Activation activation = Activation::identity;
 };
 
+// Where `state` is defined, whole samples are left out (stochastic_depth.h): of image n
+//   y = residual + scale[n] * activation( gamma * (x - mean) / sqrt(var + eps) + beta )
+// with a residual, and an activation whose slope does not come from its output.
+struct SampleDrop {
+  Tensor state;
+  DropoutParams params;
+
+  template <class Self, class F>
+  static void for_each_tensor(Self& self, F&& f) {
+    f(self.state);
+  }
+};
+
 // `residual` may be undefined, and must be with an activation whose slope needs its input (sigmoid, silu,
 // hardswish): the gradient computes that input once more from x. The running statistics are changed in place.
 Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
                           const Variable& residual, Tensor& running_mean, Tensor& running_var,
-                          const BatchNormParams& params);
+                          const BatchNormParams& params, const SampleDrop& drop = {});
 // With fixed statistics; differentiable in x, gamma, beta and residual.
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta,
                          const Variable& residual, const Tensor& running_mean, const Tensor& running_var,
@@ -37,8 +51,9 @@ Tensor kept_output(const Tensor& y, Activation activation);
 
 // residual may be undefined. mean and inv_std (1 / sqrt(var + eps)) are outputs, kept for the gradient.
 using BatchNormForwardTrain = void(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
-                                   const Tensor& residual, const BatchNormParams&, Tensor& y, Tensor& mean,
-                                   Tensor& inv_std, Tensor& running_mean, Tensor& running_var);
+                                   const Tensor& residual, const BatchNormParams&, const SampleDrop&,
+                                   Tensor& y, Tensor& mean, Tensor& inv_std, Tensor& running_mean,
+                                   Tensor& running_var);
 using BatchNormForwardEval = void(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
                                   const Tensor& residual, const Tensor& mean, const Tensor& var,
                                   const BatchNormParams&, Tensor& y);
@@ -46,13 +61,15 @@ struct BatchNormBackwardParams {
   Activation activation = Activation::identity;
   bool fixed_statistics = false;  // evaluation: mean and inv_std do not depend on x
 };
-// dz = dy * slope; dbeta = sum dz; dgamma = sum dz * xhat; dx = gamma * inv_std * (dz - dbeta/M - xhat *
-// dgamma/M), without the last two terms for fixed statistics. dresidual = dz, written unless undefined. y is
+// dz = (dy + dy_more) * slope, where dy_more may be undefined; dbeta = sum dz; dgamma = sum dz * xhat; dx = gamma * inv_std * (dz - dbeta/M - xhat *
+// dgamma/M), without the last two terms for fixed statistics. dresidual = dz, or with a drop
+// dy + dy_more, of which dz then has scale[n]; written unless undefined. y is
 // defined only where the activation's slope comes from its output.
 using BatchNormBackward = void(Context&, const Tensor& x, const Tensor& y, const Tensor& dy,
-                               const Tensor& gamma, const Tensor& beta, const Tensor& mean,
-                               const Tensor& inv_std, const BatchNormBackwardParams&, Tensor& dx,
-                               Tensor& dresidual, Tensor& dgamma, Tensor& dbeta);
+                               const Tensor& dy_more, const Tensor& gamma, const Tensor& beta,
+                               const Tensor& mean, const Tensor& inv_std, const BatchNormBackwardParams&,
+                               const SampleDrop&, Tensor& dx, Tensor& dresidual, Tensor& dgamma,
+                               Tensor& dbeta);
 extern KernelSlot<BatchNormForwardTrain> batch_norm_forward_train;
 extern KernelSlot<BatchNormForwardEval> batch_norm_forward_eval;
 // 1 / sqrt(var + eps) of fixed statistics, for the gradient.

@@ -2,6 +2,7 @@
 
 #include "engine/autograd/tape.h"
 #include "engine/ops/cast.h"
+#include "engine/ops/relu_bias.h"
 #include "engine/ops/sum_rows.h"
 #include "engine/profiler/cost.h"
 
@@ -55,14 +56,29 @@ Tensor conv2d_fused(const Tensor& x, const Tensor& w, const Conv2dParams& p, con
   return y;
 }
 
-Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, const Conv2dParams& p) {
+Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, const Conv2dParams& p,
+                Activation activation) {
+  PLUME_CHECK(activation == Activation::identity || (activation == Activation::relu && bias.defined()),
+              "conv2d: {} behind it is not relu behind a bias", name(activation));
   Epilogue epilogue;
   if (bias.defined()) epilogue.shift = bias.value();
+  epilogue.activation = activation;
   const Tensor filter = value_in(w, x.dtype());
   Tensor y = conv2d_fused(x.value(), filter, p, epilogue);
-  return record("conv2d", y, {x, w, bias}, [x, filter, type = w.dtype(), p](const Tensor& dy, Gradients& g) {
-    conv2d_gradients(g, dy, x, filter, type, p, 1);
-  });
+  const DType type = w.dtype();
+  if (activation == Activation::identity)
+    return record("conv2d", y, {x, w, bias}, [x, filter, type, p](const Tensor& dy, Gradients& g) {
+      conv2d_gradients(g, dy, x, filter, type, p, 1);
+      add_bias_gradient(g, 2, dy);
+    });
+  return record_joining("conv2d", y, {x, w, bias},
+                        [x, y, filter, type, p](const Tensor& dy, const Tensor& more, Gradients& g) {
+                          Tensor dz = empty_like(y), none;
+                          Tensor db = Tensor::empty({y.dim(3)}, DType::f32, y.device());
+                          relu_bias_backward(x.context(), y, dy, more, dz, db, none, none);
+                          conv2d_gradients(g, dz, x, filter, type, p, 1);
+                          g.add(2, db);
+                        });
 }
 
 void conv2d_gradients(Gradients& g, const Tensor& dy, const Variable& x, const Tensor& w, DType dw_type,
@@ -77,11 +93,6 @@ void conv2d_gradients(Gradients& g, const Tensor& dy, const Variable& x, const T
     Tensor dw = Tensor::empty(w.shape(), dw_type, w.device());
     conv2d_backward_weight(context, x.value(), dy, p, dw);
     g.add(w_place, dw);
-  }
-  if (g.wants(w_place + 1)) {
-    Tensor db = Tensor::empty({dy.dim(3)}, DType::f32, dy.device());
-    sum_rows_forward(context, dy, db);
-    g.add(w_place + 1, db);
   }
 }
 

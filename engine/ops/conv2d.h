@@ -31,14 +31,15 @@ Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dParams& para
 int64_t conv2d_macs(const Shape& x, const Shape& weight, const Conv2dParams& params);
 
 // `bias` is f32 [K] or undefined. A filter that is f32 with a 16-bit x is rounded to it (cast.h), and gets its
-// gradient in f32.
-Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias, const Conv2dParams& params);
+// gradient in f32. With Activation::relu, the only other one, y = relu(conv + bias) in one pass each way.
+Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias, const Conv2dParams& params,
+                Activation activation = Activation::identity);
 // For evaluation: convolution with everything that follows it. Records nothing.
 Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Conv2dParams& params,
                     const Epilogue& epilogue);
 
-// For operations that contain a convolution: of its output's gradient dy to the places 0 (x), w_place and
-// w_place + 1 (bias), where wanted. `weight` is the filter in x's type, its gradient of type `dw_type`.
+// For operations that contain a convolution: of its output's gradient dy to the places 0 (x) and w_place,
+// where wanted. `weight` is the filter in x's type, its gradient of type `dw_type`.
 void conv2d_gradients(Gradients& gradients, const Tensor& dy, const Variable& x, const Tensor& weight,
                       DType dw_type, const Conv2dParams& params, int w_place);
 

@@ -68,11 +68,7 @@ Variable depthwise_conv2d(const Variable& x, const Variable& w, const Variable& 
                     depthwise_conv2d_backward_weight(context, x.value(), dy, p, dw);
                     g.add(1, dw);
                   }
-                  if (g.wants(2)) {
-                    Tensor db = Tensor::empty({dy.dim(3)}, DType::f32, dy.device());
-                    sum_rows_forward(context, dy, db);
-                    g.add(2, db);
-                  }
+                  add_bias_gradient(g, 2, dy);
                 });
 }
 

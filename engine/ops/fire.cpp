@@ -3,7 +3,7 @@
 #include "engine/autograd/tape.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/concat.h"
-#include "engine/ops/relu.h"
+#include "engine/ops/relu_bias.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
@@ -62,13 +62,16 @@ Variable fire_expand(const Variable& x, const Variable& w1, const Variable& b1, 
   const Tensor filter1 = value_in(w1, x.dtype()), filter3 = value_in(w3, x.dtype());
   fire_expand_forward(x.context(), x.value(), filter1, b1.value(), filter3, b3.value(), packed1, packed3, y);
   if (packed1 || packed3) return Variable(y);
-  return record("fire_expand", y, {x, w1, b1, w3, b3}, [=](const Tensor& dy, Gradients& g) {
-    Tensor dz = empty_like(y), dz1 = empty(one, y), dz3 = empty(three, y);
-    relu_backward(x.context(), y, dy, dz);
-    concat_backward(x.context(), dz, dz1, dz3);
-    conv2d_gradients(g, dz1, x, filter1, w1.dtype(), kOne, 1);
-    conv2d_gradients(g, dz3, x, filter3, w3.dtype(), kThree, 3);
-  });
+  return record_joining("fire_expand", y, {x, w1, b1, w3, b3},
+                        [=](const Tensor& dy, const Tensor& more, Gradients& g) {
+                          Tensor dz1 = empty(one, y), dz3 = empty(three, y);
+                          Tensor db1 = empty_like(b1.value()), db3 = empty_like(b3.value());
+                          relu_bias_backward(x.context(), y, dy, more, dz1, db1, dz3, db3);
+                          conv2d_gradients(g, dz1, x, filter1, w1.dtype(), kOne, 1);
+                          conv2d_gradients(g, dz3, x, filter3, w3.dtype(), kThree, 3);
+                          g.add(2, db1);
+                          g.add(4, db3);
+                        });
 }
 
 }  // namespace plume

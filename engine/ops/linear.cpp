@@ -46,11 +46,7 @@ Variable linear(const Variable& x, const Variable& w, const Variable& bias) {
       linear_backward_weight(context, x.value(), dy, dw);
       g.add(1, dw);
     }
-    if (g.wants(2)) {
-      Tensor db = Tensor::empty({dy.dim(1)}, DType::f32, dy.device());
-      sum_rows_forward(context, dy, db);
-      g.add(2, db);
-    }
+    add_bias_gradient(g, 2, dy);
   });
 }
 

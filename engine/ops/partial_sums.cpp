@@ -19,12 +19,12 @@ thread_local Waiting waiting;
 
 }  // namespace
 
-void finish_sum(Context& context, const Tensor& partial, const Tensor& out) {
+void finish_sum(Context& context, const Tensor& partial, const Tensor& out, int64_t first) {
   if (waiting.scopes == 0) {
-    std::vector<PartialSum> one{{partial, out}};
+    std::vector<PartialSum> one{{partial, out, first}};
     return partial_sums(context, one);
   }
-  waiting.sums.push_back({partial, out});
+  waiting.sums.push_back({partial, out, first});
   waiting.bytes += partial.bytes();
   if (waiting.bytes > kMostBytes) settle_sums();
 }

@@ -1,6 +1,6 @@
 // partial_sums: the second pass of sums that the blocks of a kernel left in parts, for many results at once.
 //
-//   out[i] = sum over slices of partial[slice, i], in a fixed order      partial f32 [slices, n], out f32
+//   out[i] = sum over slices of partial[slice, first + i], in a fixed order    partial f32 [slices, columns]
 //
 // Nobody reads a parameter's gradient before backward() is done, or before ranks add it up. So while sums are
 // put off, kernels that compute such gradients leave their partial sums here, and one launch finishes many.
@@ -14,6 +14,7 @@ namespace plume {
 
 struct PartialSum {
   Tensor partial, out;
+  int64_t first = 0;
 
   template <class Self, class F>
   static void for_each_tensor(Self& self, F&& f) {
@@ -23,7 +24,7 @@ struct PartialSum {
 };
 
 // For kernels: computes out = sum of partial, now or, while sums are put off on this thread, later.
-void finish_sum(Context& context, const Tensor& partial, const Tensor& out);
+void finish_sum(Context& context, const Tensor& partial, const Tensor& out, int64_t first = 0);
 
 // Puts sums off on this thread while alive: until so much memory waits that it would leave a GPU's cache, or
 // somebody wants to read. What is left when it goes without settle() is never computed.

@@ -6,6 +6,11 @@
 
 namespace plume {
 
+class Gradients;
+
+// The gradient of a bias at `place`, where wanted, from that of what it was added to.
+void add_bias_gradient(Gradients& gradients, int place, const Tensor& dy);
+
 using SumRows = void(Context&, const Tensor& x, Tensor& out);
 extern KernelSlot<SumRows> sum_rows_forward;
 

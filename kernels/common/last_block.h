@@ -10,7 +10,7 @@
 
 namespace plume::PLUME_KERNELS {
 
-inline constexpr int64_t kTickets = 4096;  // groups of blocks of one launch
+inline constexpr int64_t kTickets = 65536;  // groups of blocks of one launch
 
 // True in all threads of the last of `blocks` blocks that call this with one ticket, which then sees all that
 // the others wrote before. The ticket is 0 before and after. All threads of a block must call.
@@ -18,7 +18,10 @@ __device__ __forceinline__ bool is_last_block(unsigned* ticket, unsigned blocks)
   SMEM(last, int);
   __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0 && threadIdx.y == 0) last = atomicInc(ticket, blocks - 1) == blocks - 1;
+  if (threadIdx.x == 0 && threadIdx.y == 0) {
+    last = atomicInc(ticket, blocks - 1) == blocks - 1;
+    __threadfence();  // nothing below is read before, or from a cache that was filled before
+  }
   __syncthreads();
   return last != 0;
 }

@@ -91,22 +91,23 @@ __device__ __forceinline__ void sum_over_rows_of_block(float (&values)[kCount]) 
   }
 }
 
-// out[i] = sum over slices of partial[slice, i] in a fixed order: the second pass of a reduction that was
+// out[i] = sum over slices of partial[slice, i] in a fixed order, i < n: the second pass of a reduction that was
 // split over blocks. 32 x 8 threads add 32 neighbouring sums; i: that of the thread.
 template <class T>
-__device__ __forceinline__ void sum_slices_of_block(const float* __restrict__ partial, int slices, int64_t n,
-                                                    int64_t i, T* __restrict__ out) {
+__device__ __forceinline__ void sum_slices_of_block(const float* __restrict__ partial, int slices,
+                                                    int64_t columns, int64_t n, int64_t i,
+                                                    T* __restrict__ out) {
   float sum[1] = {0.0f};
   if (i < n)
     for (int slice = int(threadIdx.y); slice < slices; slice += int(blockDim.y))
-      sum[0] += partial[slice * n + i];
+      sum[0] += partial[slice * columns + i];
   sum_over_rows_of_block(sum);
   if (i < n && threadIdx.y == 0) out[i] = T(sum[0]);
 }
 
 template <class T>
 __global__ void sum_slices(const float* __restrict__ partial, int slices, int64_t n, T* __restrict__ out) {
-  sum_slices_of_block(partial, slices, n, int64_t(blockIdx.x) * blockDim.x + threadIdx.x, out);
+  sum_slices_of_block(partial, slices, n, n, int64_t(blockIdx.x) * blockDim.x + threadIdx.x, out);
 }
 
 template <class T>

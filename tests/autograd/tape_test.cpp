@@ -8,6 +8,7 @@
 
 #include "engine/memory/allocator.h"
 #include "engine/ops/add.h"
+#include "engine/ops/partial_sums.h"
 #include "engine/ops/relu.h"
 
 namespace plume::tape_test {
@@ -60,6 +61,52 @@ TEST(Tape, GradientsReachTheLeavesThatWantThem) {
   backward(sum(relu(add(wanted, constant))));
   EXPECT_THAT(gradient(wanted), ElementsAre(1, 0, 1));
   EXPECT_FALSE(constant.grad().defined());
+}
+
+// A rule that takes two gradients is given what two readers bring, and with a third one their sum.
+TEST(Tape, JoiningRulesAreGivenTwoGradients) {
+  for (int readers = 1; readers <= 4; ++readers) {
+    const Variable x = leaf({1, 2});
+    std::vector<std::vector<float>> seen;
+    const Variable y = record_joining("test_join", x.value().clone(), {x},
+                                      [&](const Tensor& dy, const Tensor& more, Gradients& g) {
+                                        seen = {dy.to_vector<float>()};
+                                        if (more.defined()) seen.push_back(more.to_vector<float>());
+                                        g.add(0, dy);
+                                      });
+    Variable all = scale(y, 10);
+    for (int i = 1; i < readers; ++i) all = add(scale(y, 10.0f * float(i + 1)), all);
+    backward(sum(all));
+    ASSERT_EQ(seen.size(), readers > 1 ? 2u : 1u);
+    float total = 0;
+    for (const auto& one : seen) total += one[1];
+    EXPECT_EQ(total, 10.0f * float(readers * (readers + 1) / 2));
+  }
+}
+
+// y = x, and its gradient is a sum that a kernel puts off.
+Variable late(const Variable& x) {
+  return record("test_late", x.value().clone(), {x}, [](const Tensor& dy, Gradients& g) {
+    const std::vector<float> one = dy.to_vector<float>();
+    std::vector<float> twice = one;
+    twice.insert(twice.end(), one.begin(), one.end());
+    const Tensor dx = Tensor::zeros(dy.shape(), DType::f32, Device::cpu);
+    finish_sum(context(Device::cpu), Tensor::from(twice, {2, dy.size()}), dx);
+    g.add(0, dx);
+  });
+}
+
+TEST(Tape, SumsArePutOffUntilSomebodyReads) {
+  const Variable x = leaf({1, 2});
+  backward(sum(late(late(x))));  // the first one's rule reads what the second one's put off
+  EXPECT_THAT(gradient(x), ElementsAre(4, 4));
+  backward(sum(add(late(x), late(x))));  // both into a gradient that is there
+  EXPECT_THAT(gradient(x), ElementsAre(8, 8));
+
+  const Variable z = leaf({1});
+  std::vector<float> at_hook;
+  backward(sum(late(z)), {}, [&](Variable& v) { at_hook = gradient(v); });
+  EXPECT_THAT(at_hook, ElementsAre(2));
 }
 
 TEST(Tape, RulesAreToldWhatIsWanted) {

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "engine/ops/cast.h"
 #include "tests/support/check_op.h"
 #include "tests/support/coverage.h"
 
@@ -16,10 +17,10 @@ struct BatchSums {
 
 // By every variant of the device; they must agree.
 BatchSums batch_sums(Device device, const std::vector<float>& logits, int64_t classes,
-                     const std::vector<int32_t>& labels, int times = 1) {
+                     const std::vector<int32_t>& labels, int times = 1, DType dtype = DType::f32) {
   const int64_t rows = int64_t(logits.size()) / classes;
   const Tensor loss = Tensor::from(std::vector<float>{1.5f}, {1}, device);
-  const Tensor z = Tensor::from(logits, {rows, classes}, device);
+  const Tensor z = cast(Variable(Tensor::from(logits, {rows, classes}, device)), dtype).value();
   const Tensor l = labels.empty() ? Tensor() : Tensor::from(labels, {rows}, device);
   BatchSums found{};
   for (int i = 0; i < batch_metrics_forward.variant_count(device); ++i) {
@@ -45,7 +46,8 @@ TEST(BatchMetricsTest, TiesNaNAndInfinities) {
                                   -inf, inf, 0,    //
                                   -3,   -2,  -1};
   for (const Device device : devices_under_test()) {
-    EXPECT_EQ(batch_sums(device, logits, 3, {2, 0, 1, 0, 1, 2}).correct, 5) << name(device);
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+      EXPECT_EQ(batch_sums(device, logits, 3, {2, 0, 1, 0, 1, 2}, 1, dtype).correct, 5) << name(device);
     EXPECT_EQ(batch_sums(device, logits, 3, {0, 1, 0, 2, 2, 0}).correct, 0) << name(device);
   }
 }
@@ -90,6 +92,7 @@ TEST(BatchMetricsTest, OddArgumentsAreRefused) {
                logits = Tensor::zeros({2, 3}, DType::f32, Device::cpu);
   EXPECT_THROW(batch_metrics(logits, logits, {}, sums), Error);
   EXPECT_THROW(batch_metrics(loss, loss, {}, sums), Error);
+  EXPECT_THROW(batch_metrics(loss, Tensor::zeros({2, 3}, DType::i32, Device::cpu), {}, sums), Error);
   EXPECT_THROW(batch_metrics(loss, logits, Tensor::zeros({3}, DType::i32, Device::cpu), sums), Error);
   Tensor short_sums = loss.clone();
   EXPECT_THROW(batch_metrics(loss, logits, {}, short_sums), Error);

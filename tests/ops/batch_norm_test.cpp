@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/ops/stochastic_depth.h"
 #include "tests/ops/reference/batch_norm.h"
 #include "tests/support/check_op.h"
 
@@ -48,7 +49,7 @@ void check_train(const Shape& x, const Form& form, const Fill& fill) {
                         {.name = "inv_std", .shape = channels, .dtype = DType::f32}},
             .run =
                 [p](Context& c, Tensors& t) {
-                  batch_norm_forward_train(c, t["x"], t["gamma"], t["beta"], t["residual"], p, t["y"],
+                  batch_norm_forward_train(c, t["x"], t["gamma"], t["beta"], t["residual"], p, {}, t["y"],
                                            t["mean"], t["inv_std"], t["running_mean"], t["running_var"]);
                 },
             .reference =
@@ -103,40 +104,129 @@ TEST(BatchNormTest, ForwardEval) {
     }
 }
 
-TEST(BatchNormTest, Backward) {
-  for (const bool fixed : {false, true})
-    for (const Form& form : kForms)
-      for (const Shape& x : images()) {
+void check_backward(bool fixed, bool joined) {
+  for (const Form& form : kForms)
+    for (const Shape& x : images()) {
+      const Shape channels{x[-1]};
+      const BatchNormBackwardParams p{form.activation, fixed};
+      std::vector<Operand> list{{"x", x},
+                                {"dy", x},
+                                {"gamma", channels, outliers(), DType::f32},
+                                {"beta", channels, outliers(), DType::f32},
+                                {"mean", channels, outliers(), DType::f32},
+                                {"inv_std", channels, positive(0.1, 3), DType::f32}};
+      // Where the gradient does not read y it is not kept.
+      if (form.activation != Activation::identity && !slope_needs_input(form.activation))
+        list.push_back({"y", x});
+      std::vector<Operand> outputs{{"dx", x},
+                                   {.name = "dgamma", .shape = channels, .dtype = DType::f32},
+                                   {.name = "dbeta", .shape = channels, .dtype = DType::f32}};
+      if (form.residual) outputs.push_back({"dresidual", x});
+      if (joined) list.push_back({"more", x});
+      check_op({.slot = batch_norm_backward,
+                .label = label(form) + (fixed ? ", fixed statistics" : "") + (joined ? ", joined" : ""),
+                .inputs = list,
+                .outputs = outputs,
+                .run =
+                    [p](Context& c, Tensors& t) {
+                      batch_norm_backward(c, t["x"], t["y"], t["dy"], t["more"], t["gamma"], t["beta"],
+                                          t["mean"], t["inv_std"], p, {}, t["dx"], t["dresidual"],
+                                          t["dgamma"], t["dbeta"]);
+                    },
+                .reference =
+                    [p](Arrays& a) {
+                      Array dy = a["dy"];
+                      for (int64_t i = 0; i < a["more"].size(); ++i) dy[i] = dy[i] + a["more"][i];
+                      reference::batch_norm_backward(a["x"], a["y"], dy, a["gamma"], a["beta"], a["mean"],
+                                                     a["inv_std"], p, a["dx"], a["dresidual"], a["dgamma"],
+                                                     a["dbeta"]);
+                    }});
+    }
+}
+
+TEST(BatchNormTest, Backward) { check_backward(false, false); }
+TEST(BatchNormTest, BackwardWithFixedStatistics) { check_backward(true, false); }
+TEST(BatchNormTest, BackwardOfTwoGradients) { check_backward(false, true); }
+
+// Whole samples left out: the residual is added after the activation, and has the whole gradient.
+constexpr DropoutParams kDrop{0.4f, 2};
+constexpr int64_t kDropState[] = {11, 4};
+
+Real kept(int64_t row, const Shape& x) {
+  const int64_t n = row / (x.elements() / x[-1] / x[0]);
+  return double(stochastic_depth_scale(kDropState, kDrop, n));
+}
+SampleDrop drop_on(Device device) {
+  return {Tensor::from(std::span<const int64_t>(kDropState), {2}, device), kDrop};
+}
+
+TEST(BatchNormTest, ForwardTrainWithDroppedSamples) {
+  for (const Activation activation : {Activation::identity, Activation::silu})
+    for (const Shape& x : {Shape{9, 7, 7, 17}, Shape{9, 1, 1, 3}, Shape{5, 31, 31, 8}}) {
+      const Shape channels{x[-1]};
+      const BatchNormParams p{.activation = activation};
+      check_op({.slot = batch_norm_forward_train,
+                .label = message("{}, dropped", name(activation)),
+                .inputs = inputs(x, {activation, true}, outliers()),
+                .updated = {{"running_mean", channels, outliers(), DType::f32},
+                            {"running_var", channels, positive(0.1, 10), DType::f32}},
+                .outputs = {{"y", x},
+                            {.name = "mean", .shape = channels, .dtype = DType::f32},
+                            {.name = "inv_std", .shape = channels, .dtype = DType::f32}},
+                .run =
+                    [p](Context& c, Tensors& t) {
+                      batch_norm_forward_train(c, t["x"], t["gamma"], t["beta"], t["residual"], p,
+                                               drop_on(c.device()), t["y"], t["mean"], t["inv_std"],
+                                               t["running_mean"], t["running_var"]);
+                    },
+                .reference =
+                    [p, x](Arrays& a) {
+                      const Array none;
+                      reference::batch_norm_train(a["x"], a["gamma"], a["beta"], none, p, a["y"], a["mean"],
+                                                  a["inv_std"], a["running_mean"], a["running_var"]);
+                      for (int64_t row = 0; row < a["x"].rows(); ++row)
+                        for (int64_t c = 0; c < x[-1]; ++c)
+                          a["y"].at(row, c) = a["y"].at(row, c) * kept(row, x) + a["residual"].at(row, c);
+                    }});
+    }
+}
+
+TEST(BatchNormTest, BackwardWithDroppedSamples) {
+  for (const Activation activation : {Activation::identity, Activation::silu})
+    for (const bool joined : {false, true})
+      for (const Shape& x : {Shape{9, 7, 7, 17}, Shape{9, 1, 1, 3}, Shape{5, 31, 31, 8}}) {
         const Shape channels{x[-1]};
-        const BatchNormBackwardParams p{form.activation, fixed};
+        const BatchNormBackwardParams p{activation, false};
         std::vector<Operand> list{{"x", x},
                                   {"dy", x},
                                   {"gamma", channels, outliers(), DType::f32},
                                   {"beta", channels, outliers(), DType::f32},
                                   {"mean", channels, outliers(), DType::f32},
                                   {"inv_std", channels, positive(0.1, 3), DType::f32}};
-        // Where the gradient does not read y it is not kept.
-        if (form.activation != Activation::identity && !slope_needs_input(form.activation))
-          list.push_back({"y", x});
-        std::vector<Operand> outputs{{"dx", x},
-                                     {.name = "dgamma", .shape = channels, .dtype = DType::f32},
-                                     {.name = "dbeta", .shape = channels, .dtype = DType::f32}};
-        if (form.residual) outputs.push_back({"dresidual", x});
+        if (joined) list.push_back({"more", x});
         check_op({.slot = batch_norm_backward,
-                  .label = label(form) + (fixed ? ", fixed statistics" : ""),
+                  .label = message("{}, dropped{}", name(activation), joined ? ", joined" : ""),
                   .inputs = list,
-                  .outputs = outputs,
+                  .outputs = {{"dx", x},
+                              {"dresidual", x},
+                              {.name = "dgamma", .shape = channels, .dtype = DType::f32},
+                              {.name = "dbeta", .shape = channels, .dtype = DType::f32}},
                   .run =
                       [p](Context& c, Tensors& t) {
-                        batch_norm_backward(c, t["x"], t["y"], t["dy"], t["gamma"], t["beta"], t["mean"],
-                                            t["inv_std"], p, t["dx"], t["dresidual"], t["dgamma"],
-                                            t["dbeta"]);
+                        batch_norm_backward(c, t["x"], Tensor(), t["dy"], t["more"], t["gamma"], t["beta"],
+                                            t["mean"], t["inv_std"], p, drop_on(c.device()), t["dx"],
+                                            t["dresidual"], t["dgamma"], t["dbeta"]);
                       },
                   .reference =
-                      [p](Arrays& a) {
-                        reference::batch_norm_backward(a["x"], a["y"], a["dy"], a["gamma"], a["beta"],
-                                                       a["mean"], a["inv_std"], p, a["dx"], a["dresidual"],
-                                                       a["dgamma"], a["dbeta"]);
+                      [p, x](Arrays& a) {
+                        Array dy = a["dy"], none;
+                        for (int64_t i = 0; i < a["more"].size(); ++i) dy[i] = dy[i] + a["more"][i];
+                        a["dresidual"].values = dy.values;
+                        for (int64_t row = 0; row < dy.rows(); ++row)
+                          for (int64_t c = 0; c < x[-1]; ++c) dy.at(row, c) = dy.at(row, c) * kept(row, x);
+                        reference::batch_norm_backward(a["x"], none, dy, a["gamma"], a["beta"], a["mean"],
+                                                       a["inv_std"], p, a["dx"], none, a["dgamma"],
+                                                       a["dbeta"]);
                       }});
       }
 }

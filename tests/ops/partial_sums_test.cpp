@@ -11,6 +11,10 @@ namespace {
 constexpr int kManySums = 150;
 Shape partial_shape(int i) { return {i == 0 ? 300 : 1 + i % 5, i == 1 ? 1000 : 1 + i % 40}; }
 
+// Some sums are of a part of the columns.
+int64_t first_column(int i) { return i % 3 == 2 ? partial_shape(i)[1] / 3 : 0; }
+int64_t outputs(int i) { return partial_shape(i)[1] - 2 * first_column(i); }
+
 const char* sum_name(const char* word, int i) {
   static std::map<std::string, std::string> all;
   return all.try_emplace(word + std::to_string(i), word + std::to_string(i)).first->second.c_str();
@@ -20,7 +24,7 @@ void check_sums(int count) {
   std::vector<Operand> partials, outs;
   for (int i = 0; i < count; ++i) {
     partials.push_back({sum_name("partial", i), partial_shape(i)});
-    outs.push_back({sum_name("out", i), {partial_shape(i)[1]}});
+    outs.push_back({sum_name("out", i), {outputs(i)}});
   }
   check_op({.slot = partial_sums,
             .label = message("{} sums", count),
@@ -30,7 +34,7 @@ void check_sums(int count) {
                 [count](Context& context, Tensors& t) {
                   std::vector<PartialSum> sums;
                   for (int i = 0; i < count; ++i)
-                    sums.push_back({t[sum_name("partial", i)], t[sum_name("out", i)]});
+                    sums.push_back({t[sum_name("partial", i)], t[sum_name("out", i)], first_column(i)});
                   partial_sums(context, sums);
                 },
             .reference =
@@ -40,7 +44,8 @@ void check_sums(int count) {
                     Array& out = a[sum_name("out", i)];
                     for (int64_t j = 0; j < out.size(); ++j) {
                       Sum sum;
-                      for (int64_t k = j; k < partial.size(); k += out.size()) sum += partial[k];
+                      for (int64_t row = 0; row < partial.dim(0); ++row)
+                        sum += partial.at(row, first_column(i) + j);
                       out[j] = sum;
                     }
                   }

@@ -136,7 +136,7 @@ Variable TrainingStep::forward(Pass& pass, size_t number) {
   const Variable logits = (*learner_.model)(cast(Variable(images), params_.precision));
   const Variable loss = softmax_cross_entropy(logits, targets, loss_params);
   pass.loss = loss.value();
-  pass.logits = cast(logits, DType::f32).value();
+  pass.logits = logits.value();
   return loss;
 }
 
