@@ -105,6 +105,7 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
   CachingAllocator& memory = device_allocator(Device::simt);
   memory.reset_peak();
   pass.launches = count();
+  pass.sampling = in_words(plan, probes, pass.launches);
   if (!probes.empty()) fill_in(plan, probes, pass.launches);
   pass.unknown_registers = set_registers(pass.launches, compiled);
   const size_t seen = pass.profiler->launch_owners().size();
@@ -182,6 +183,7 @@ PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescrip
   report.parameters = counted.parameters;
   report.macs_per_image = forward_macs(request, counted.classes);
   report.memory = counted.memory;
+  report.notes.push_back(counted.sampling);
   report.alone_seconds = pass.seconds;
   counted.profiler->assume(std::move(pass));
   report.profile = counted.profiler->profile();

@@ -16,6 +16,7 @@ struct CountedPass {
   std::unique_ptr<Profiler> profiler;   // knows the calls, and which launch is whose
   std::vector<CountedLaunch> launches;  // in order
   size_t unknown_registers = 0;         // launches that the report of the compiler does not name
+  std::string sampling;                 // how many blocks ran, in words
   int classes = 0;
   int64_t parameters = 0;
   MemoryStatistics memory;
