@@ -125,6 +125,8 @@ TEST(ProfileGpu, PredictsEveryRow) {
   }
   ASSERT_EQ(result.code, 0) << result.err;
   EXPECT_THAT(result.out, HasSubstr("predicted"));
+  EXPECT_THAT(result.out, testing::ContainsRegex(
+                              "note +[0-9]+ of [0-9]+ blocks ran; [0-9]+ of [0-9]+ launches repeat others"));
   const tools::Json report = tools::parse_json_or_null(read_file(folder.file("p.json")));
   EXPECT_EQ(report["times"], "predicted");
   EXPECT_LT(report["prediction"]["step_seconds_low"], report["step_seconds"]);
@@ -165,40 +167,39 @@ tools::ProfileRequest small_network(bool training) {
   return request;
 }
 
-// A sample of the blocks against all of them, on kernels of every kind: launches that repeat an earlier one
-// are not run (ResNet18 has the most), long blocks are few (its filter gradients).
-TEST(ProfileGpu, ASampleAgreesWithTheWhole) {
+// A sample of the blocks against all of them: the pass, and every call.
+void expect_a_sample_agrees(const char* model, bool training, int size, int64_t batch) {
   if (!kernel_counter(Device::simt).counts_memory()) GTEST_SKIP() << "simt is built without counters";
+  tools::ProfileRequest request = small_network(training);
+  request.model = model;
+  request.workload.size = size, request.workload.batch = batch;
   const GpuDescription gpu = tools::find_gpu("h100");
-  const auto check = [&](const char* model, bool training) {
-    tools::ProfileRequest request = small_network(training);
-    request.model = model;
-    if (request.model != "mobilenet_v3_small") request.workload.size = 32;  // has the least arithmetic
-    const tools::ProfileReport all = tools::predict_profile(request, gpu, {.blocks = 0}).report;
-    const tools::ProfileReport some = tools::predict_profile(request, gpu, {.blocks = 8}).report;
-    EXPECT_NEAR(some.profile.step_seconds, all.profile.step_seconds, 0.05 * all.profile.step_seconds);
-    ASSERT_EQ(some.predictions.size(), all.predictions.size());
-    KernelCounts sum_of_all, sum_of_some;
-    for (size_t i = 0; i < all.predictions.size(); ++i) {
-      sum_of_all += all.predictions[i].counts;
-      sum_of_some += some.predictions[i].counts;
-      // Padding and the last blocks of small images weigh most in a single call.
-      const double seconds = all.profile.rows[i].seconds;
-      EXPECT_NEAR(some.profile.rows[i].seconds, seconds, 0.25 * seconds) << all.profile.rows[i].call.scope;
-    }
-    EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.05 * sum_of_all.sectors);
-    EXPECT_NEAR(sum_of_some.wavefronts, sum_of_all.wavefronts, 0.05 * sum_of_all.wavefronts);
-    EXPECT_NEAR(sum_of_some.mma, sum_of_all.mma, 0.05 * sum_of_all.mma);
-    EXPECT_NEAR(sum_of_some.barriers, sum_of_all.barriers, 0.05 * sum_of_all.barriers);
-  };
-  for (const auto& [model, training] : {std::pair{"mobilenet_v3_small", true},
-                                        {"resnet18", true},
-                                        {"squeezenet1_1", false},
-                                        {"shufflenet_v2_x1_0", false}}) {
-    SCOPED_TRACE(model);
-    check(model, training);
+  const tools::ProfileReport all = tools::predict_profile(request, gpu, {.blocks = 0}).report;
+  const tools::ProfileReport some = tools::predict_profile(request, gpu, {.blocks = 8}).report;
+  EXPECT_NEAR(some.profile.step_seconds, all.profile.step_seconds, 0.05 * all.profile.step_seconds);
+  ASSERT_EQ(some.predictions.size(), all.predictions.size());
+  KernelCounts sum_of_all, sum_of_some;
+  for (size_t i = 0; i < all.predictions.size(); ++i) {
+    sum_of_all += all.predictions[i].counts;
+    sum_of_some += some.predictions[i].counts;
+    // Padding and the last blocks of small images weigh most in a single call.
+    const double seconds = all.profile.rows[i].seconds;
+    EXPECT_NEAR(some.profile.rows[i].seconds, seconds, 0.25 * seconds) << all.profile.rows[i].call.scope;
   }
+  EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.05 * sum_of_all.sectors);
+  EXPECT_NEAR(sum_of_some.wavefronts, sum_of_all.wavefronts, 0.05 * sum_of_all.wavefronts);
+  EXPECT_NEAR(sum_of_some.mma, sum_of_all.mma, 0.05 * sum_of_all.mma);
+  EXPECT_NEAR(sum_of_some.barriers, sum_of_all.barriers, 0.05 * sum_of_all.barriers);
 }
+
+TEST(ProfileGpu, ASampleAgreesWithTheWhole) { expect_a_sample_agrees("mobilenet_v3_small", true, 64, 4); }
+// Long blocks, and grids whose layers differ.
+TEST(ProfileGpu, ASampleAgreesWhereBlocksAreLong) { expect_a_sample_agrees("resnet18", true, 32, 2); }
+// Launches that repeat others.
+TEST(ProfileGpu, ASampleAgreesWhereCallsRepeat) {
+  expect_a_sample_agrees("shufflenet_v2_x1_0", false, 64, 4);
+}
+TEST(ProfileGpu, ASampleAgreesWhereBlocksAreFused) { expect_a_sample_agrees("squeezenet1_1", false, 64, 2); }
 
 // Two variants whose kernels differ, by the rows of their slot alone.
 TEST(ProfileGpu, ComparesPredictions) {

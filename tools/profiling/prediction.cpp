@@ -122,6 +122,7 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
   CachingAllocator& memory = device_allocator(Device::simt);
   memory.reset_peak();
   pass.launches = count();
+  pass.sampling = in_words(plan, probes, pass.launches);
   if (!probes.empty()) fill_in(plan, probes, pass.launches);
   set_registers(pass.launches, compiled);
   pass.instructions_from = count_instructions(pass.launches, machine_code.get(), how);
@@ -203,6 +204,7 @@ PredictedProfile predict_profile(const ProfileRequest& request, const GpuDescrip
   report.parameters = counted.parameters;
   report.macs_per_image = forward_macs(request, counted.classes);
   report.memory = counted.memory;
+  report.notes.push_back(counted.sampling);
   report.alone_seconds = pass.seconds;
   counted.profiler->assume(std::move(pass));
   report.profile = counted.profiler->profile();

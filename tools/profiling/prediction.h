@@ -17,6 +17,7 @@ struct CountedPass {
   std::vector<CountedLaunch> launches;  // in order
   size_t unknown_registers = 0;         // launches whose registers neither report nor machine code tells
   std::string instructions_from;        // in words: what the instructions were counted in
+  std::string sampling;                 // how many blocks ran, in words
   int classes = 0;
   int64_t parameters = 0;
   MemoryStatistics memory;

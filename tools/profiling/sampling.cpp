@@ -81,6 +81,18 @@ SamplingPlan plan_sampling(const std::vector<ProfileCall>& calls, const std::vec
   return plan;
 }
 
+std::string in_words(const SamplingPlan& plan, const std::vector<CountedLaunch>& probes,
+                     const std::vector<CountedLaunch>& launches) {
+  uint64_t run = 0, all = 0, repeats = 0;
+  for (const CountedLaunch& probe : probes) run += probe.counted_blocks;
+  for (const CountedLaunch& launch : launches) {
+    run += launch.counted_blocks;
+    all += launch.blocks;
+  }
+  for (size_t i = 0; i < plan.repeats.size(); ++i) repeats += plan.repeats[i] != i;
+  return message("{} of {} blocks ran; {} of {} launches repeat others", run, all, repeats, launches.size());
+}
+
 void fill_in(const SamplingPlan& plan, const std::vector<CountedLaunch>& probes,
              std::vector<CountedLaunch>& launches) {
   if (launches.size() != plan.repeats.size())
