@@ -11,9 +11,9 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-template <class T, int kWidth>
+template <class T, int kWidth, class Out>
 __global__ void __launch_bounds__(kTilingThreads)
-    global_avg_pool_forward_block(const T* __restrict__ x, int plane, int channels, T* __restrict__ y) {
+    global_avg_pool_forward_block(const T* __restrict__ x, int plane, int channels, Out* __restrict__ y) {
   const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kWidth;
   const int64_t image = blockIdx.x;
   float sum[kWidth] = {};
@@ -26,10 +26,14 @@ __global__ void __launch_bounds__(kTilingThreads)
   }
   sum_over_rows_of_block(sum);
   if (threadIdx.y != 0 || channel >= channels) return;
-  Pack<T, kWidth> out;
+  constexpr int kPart = kWidth < kVectorWidth<Out> ? kWidth : kVectorWidth<Out>;
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) out[i] = T(sum[i] / float(plane));
-  out.store(y + image * channels + channel);
+  for (int part = 0; part < kWidth; part += kPart) {
+    Pack<Out, kPart> out;
+#pragma unroll
+    for (int i = 0; i < kPart; ++i) out[i] = Out(sum[part + i] / float(plane));
+    out.store(y + image * channels + channel + part);
+  }
 }
 
 template <class T, int kWidth>
@@ -58,9 +62,12 @@ void run_global_avg_pool_forward(Context& context, const Tensor& x, Tensor& y) {
     using T = decltype(zero);
     with_pack_width<T>(x.dim(3), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
-      simt::launch<global_avg_pool_forward_block<T, kWidth>>(per_image<T, kWidth>(context, x), x.data<T>(),
-                                                             int(x.dim(1) * x.dim(2)), int(x.dim(3)),
-                                                             y.data<T>());
+      dispatch_result<T>(y.dtype(), [&](auto result) {
+        using Out = decltype(result);
+        simt::launch<global_avg_pool_forward_block<T, kWidth, Out>>(per_image<T, kWidth>(context, x),
+                                                                    x.data<T>(), int(x.dim(1) * x.dim(2)),
+                                                                    int(x.dim(3)), y.data<Out>());
+      });
     });
   });
 }

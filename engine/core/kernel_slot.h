@@ -1,7 +1,7 @@
 // A kernel slot: the one thing a device must supply so that an operation runs there.
 //
 // A slot is a function type plus, per device, a ladder of named variants. A call runs the first variant of
-// the context's device that fits, unless one was forced (--variant slot=name, PLUME_VARIANTS). Vendor
+// the context's device that fits and pays, unless one was forced (--variant slot=name, PLUME_VARIANTS). Vendor
 // libraries are variants like any other. Variants register themselves while their library is loaded:
 //
 //   const auto registered = relu_forward.add(Device::cpu, {{"loop", always, run_loop}});
@@ -83,6 +83,9 @@ class KernelSlot<void(Context&, Args...)> : public KernelSlotBase {
     const char* name;
     bool (*fits)(const Context&, Args...);
     void (*run)(Context&, Args...);
+    // False where another variant that fits is faster: this one then runs if it is forced or preferred, or if
+    // no other does. Null: it always pays.
+    bool (*pays)(const Context&, Args...) = nullptr;
   };
   // What a call costs by its arguments.
   using CostRule = CallCost (*)(const std::remove_cvref_t<Args>&...);
@@ -189,9 +192,14 @@ class KernelSlot<void(Context&, Args...)> : public KernelSlotBase {
     const auto& variants = variants_[size_t(device)];
     if (const int i = ladder(device).preferred; i >= first && i < last)
       if (variants[size_t(i)].fits(context, args...)) return i;
-    for (int i = first; i < last; ++i)
-      if (variants[size_t(i)].fits(context, args...)) return i;
-    return -1;
+    int fallback = -1;
+    for (int i = first; i < last; ++i) {
+      const Variant& v = variants[size_t(i)];
+      if (!v.fits(context, args...)) continue;
+      if (!v.pays || v.pays(context, args...)) return i;
+      if (fallback < 0) fallback = i;
+    }
+    return fallback;
   }
 
   CostRule cost_rule_ = nullptr;

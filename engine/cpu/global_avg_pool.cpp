@@ -11,11 +11,13 @@ void run_forward(Context&, const Tensor& x, Tensor& y) {
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const T* in = x.data<T>();
-    T* out = y.data<T>();
-    parallel_for(x.dim(0), row_grain(plane * channels), [=](int64_t begin, int64_t end) {
-      std::vector<double> sums;
-      for (int64_t n = begin; n < end; ++n)
-        mean_of_pixels(in + n * plane * channels, plane, channels, channels, sums, out + n * channels);
+    dispatch_result<T>(y.dtype(), [&](auto result) {
+      auto* out = y.data<decltype(result)>();
+      parallel_for(x.dim(0), row_grain(plane * channels), [=](int64_t begin, int64_t end) {
+        std::vector<double> sums;
+        for (int64_t n = begin; n < end; ++n)
+          mean_of_pixels(in + n * plane * channels, plane, channels, channels, sums, out + n * channels);
+      });
     });
   });
 }

@@ -9,9 +9,9 @@
 namespace plume::cpu {
 
 // `sums`: room for a number per channel; `pitch` values lie from one pixel to the next.
-template <class T>
+template <class T, class Out>
 void mean_of_pixels(const T* image, int64_t pixels, int64_t channels, int64_t pitch,
-                    std::vector<double>& sums, T* mean) {
+                    std::vector<double>& sums, Out* mean) {
   sums.assign(size_t(channels), 0.0);
   double* sum = sums.data();
   for (int64_t i = 0; i < pixels; ++i) {
@@ -19,7 +19,7 @@ void mean_of_pixels(const T* image, int64_t pixels, int64_t channels, int64_t pi
     PLUME_SIMD
     for (int64_t c = 0; c < channels; ++c) sum[c] += double(float(pixel[c]));
   }
-  for (int64_t c = 0; c < channels; ++c) mean[c] = T(float(sum[c] / double(pixels)));
+  for (int64_t c = 0; c < channels; ++c) mean[c] = Out(float(sum[c] / double(pixels)));
 }
 
 }  // namespace plume::cpu

@@ -1,4 +1,4 @@
-// global_avg_pool: the mean of each channel plane. x [N, H, W, C] -> y [N, C].
+// global_avg_pool: the mean of each channel plane. x [N, H, W, C] -> y [N, C], of x's type or, forward, f32.
 #pragma once
 #include "engine/autograd/variable.h"
 #include "engine/core/kernel_slot.h"

@@ -1,6 +1,5 @@
 #include "engine/ops/mbconv.h"
 
-#include "engine/ops/cast.h"
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/global_avg_pool.h"
 #include "engine/profiler/cost.h"
@@ -47,13 +46,7 @@ void run_expand_depthwise(Context& context, const Tensor& x, const Tensor& w1, c
   Tensor expanded = empty(x.shape().with(-1, w1.dim(0)), x);
   conv2d_forward(context, x, w1, {.packed = p.packed}, {.shift = b1, .activation = p.expanded}, expanded);
   depthwise_conv2d_forward(context, expanded, w2, depthwise_params(p), {.shift = b2, .activation = p.out}, d);
-  if (!pooled.defined()) return;
-  Tensor wide = d;
-  if (d.dtype() != DType::f32) {
-    wide = Tensor::empty(d.shape(), DType::f32, d.device(), "workspace");
-    cast_forward(context, d, wide);
-  }
-  global_avg_pool_forward(context, wide, pooled);
+  if (pooled.defined()) global_avg_pool_forward(context, d, pooled);
 }
 
 void run_fused_mbconv(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,

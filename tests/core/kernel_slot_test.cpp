@@ -209,6 +209,31 @@ TEST_F(KernelSlotTest, APreferredVariantGoesFirstWhereItFits) {
   EXPECT_THAT(refusal([] { pick.prefer(Device::cpu, "loop"); }), HasSubstr("no variant 'loop'"));
 }
 
+// In the device's order: `wide` fits always and pays from 10 on, `other` fits up to 20, `last` above 30.
+constinit KernelSlot<void(Context&, int)> paying{"test_paying"};
+void nothing(Context&, int) {}
+const bool paying_registered =
+    paying.add(Device::cpu, {{"wide", always, nothing, [](const Context&, int n) { return n >= 10; }},
+                             {"other", [](const Context&, int n) { return n <= 20; }, nothing},
+                             {"last", [](const Context&, int n) { return n > 30; }, nothing,
+                              [](const Context&, int) { return false; }}});
+
+TEST(KernelSlotPays, AVariantThatDoesNotPayRunsWhereNoOtherFitsOrItMust) {
+  Context& cpu = context(Device::cpu);
+  EXPECT_STREQ(paying.choose(cpu, 5), "other");
+  EXPECT_STREQ(paying.choose(cpu, 12), "wide");
+  EXPECT_STREQ(paying.choose(cpu, 25), "wide");
+  paying.force(Device::cpu, "wide");
+  EXPECT_STREQ(paying.choose(cpu, 5), "wide");
+  paying.force(Device::cpu, "last");
+  EXPECT_STREQ(paying.choose(cpu, 31), "last");
+  EXPECT_EQ(paying.choose(cpu, 5), nullptr);
+  paying.force(Device::cpu, "");
+  paying.prefer(Device::cpu, "wide");
+  EXPECT_STREQ(paying.choose(cpu, 5), "wide");
+  paying.prefer(Device::cpu, "");
+}
+
 // Tensors as arguments, in structs and in lists of them.
 struct Pair {
   Tensor first, second;

@@ -18,6 +18,16 @@ TEST(GlobalAvgPoolTest, Forward) {
               .op = [](Variables& v) { return global_avg_pool(v["x"]); }});
 }
 
+TEST(GlobalAvgPoolTest, MeansOf16BitImagesInF32) {
+  for (const Shape& x : odd_images())
+    check_op({.slot = global_avg_pool_forward,
+              .inputs = {{"x", x}},
+              .outputs = {{"y", {x[0], x[3]}, Fill{}, DType::f32}},
+              .run = [](Context& c, Tensors& t) { global_avg_pool_forward(c, t["x"], t["y"]); },
+              .reference = [](Arrays& a) { reference::global_avg_pool(a["x"], a["y"]); },
+              .dtypes = {DType::bf16, DType::f16}});
+}
+
 TEST(GlobalAvgPoolTest, Backward) {
   for (const Shape& x : odd_images())
     check_op({.slot = global_avg_pool_backward,
