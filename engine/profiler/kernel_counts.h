@@ -101,6 +101,7 @@ struct CountOptions {
   // Runs at most this many blocks of a launch, spread over it; 0: all. What the others would have written is
   // missing then.
   uint64_t blocks_per_launch = 0;
+  bool run_nothing = false;    // no block at all: for what launches leave behind on the host
   bool cold_launches = false;  // the L2 is emptied before every launch
   bool places = true;          // source lines (asks addr2line, where it is installed)
   CacheShape l1{uint64_t{128} << 10, 16};

@@ -100,8 +100,8 @@ void Counter::launch(const Launch& config, const char* pretty_name) {
 bool Counter::wants(uint64_t block, uint64_t blocks) {
   if (!counting_) return true;
   const uint64_t most = options_.blocks_per_launch;
-  bool wanted = true;
-  if (most > 0 && blocks > most) {
+  bool wanted = !options_.run_nothing;
+  if (wanted && most > 0 && blocks > most) {
     const uint64_t part = block * most / blocks;
     const uint64_t first = (part * blocks + most - 1) / most, next = ((part + 1) * blocks + most - 1) / most;
     const uint64_t mixed = (part + 1) * 0x9E3779B97F4A7C15u;

@@ -372,6 +372,9 @@ TEST_F(Counts, OfASampleAgreeWithTheWhole) {
   EXPECT_EQ(some.counted_blocks, 40u);
   EXPECT_NEAR(some.scaled_counts().loads, all.counts.loads, 0.2 * all.counts.loads);
   EXPECT_EQ(some.scaled_counts().stores, all.counts.stores);
+  const CountedLaunch none = counted(run, {.run_nothing = true});
+  EXPECT_EQ(none.counted_blocks, 0u);
+  EXPECT_EQ(none.counts.loads + none.counts.steps, 0);
 }
 
 TEST_F(Counts, AreNotMadeOutsideOfCounting) {

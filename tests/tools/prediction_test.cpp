@@ -7,6 +7,7 @@
 #include "engine/profiler/kernel_counts.h"
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
+#include "tests/tools/compiled_kernels.h"
 #include "tools/cli/json.h"
 #include "tools/profiling/gpus.h"
 #include "tools/profiling/kernel_report.h"
@@ -218,7 +219,21 @@ TEST(ProfileGpu, ShowsAKernelLineByLine) {
     EXPECT_THAT(result.out, HasSubstr(part));
   }
   EXPECT_THAT(read_file(folder.file("k.html")), HasSubstr("result.store(y + at)"));
-  arguments.back() = "conv3d.forward";
+  arguments.back() = "depthwise_conv2d.forward/stream";
+  if (write_machine_code(folder.file("sass"), {PLUME_SOURCE_DIR "/kernels/depthwise_stream.cu"})) {
+    arguments.insert(arguments.begin(), {"--sass", folder.file("sass")});
+    const ToolResult compiled = run_tool("profile", arguments);
+    ASSERT_EQ(compiled.code, 0) << compiled.err;
+    for (const char* part : {"machine code: ", " registers)", "KB an SM; most waits at kernels/"})
+      EXPECT_THAT(compiled.out, HasSubstr(part));
+    EXPECT_THAT(read_file(folder.file("k.html")), HasSubstr("machine code: "));
+    arguments[1] = folder.file("nothing");
+    const ToolResult nothing = run_tool("profile", arguments);
+    EXPECT_EQ(nothing.code, 2);
+    EXPECT_THAT(nothing.err, HasSubstr("--sass: no *.sm_90.sass in '" + folder.file("nothing")));
+  }
+  arguments = network;
+  arguments.push_back("conv3d.forward");
   const ToolResult none = run_tool("profile", arguments);
   EXPECT_EQ(none.code, 2);
   EXPECT_THAT(none.err, HasSubstr("the network does not call conv3d.forward; it calls "));
