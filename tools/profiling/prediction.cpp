@@ -54,7 +54,7 @@ void add(RowPrediction& row, const std::vector<Prediction>& predictions) {
 std::string count_instructions(std::vector<CountedLaunch>& launches, MachineCode* code,
                                const CountRequest& how) {
   if (!code)
-    return "instructions are estimated from the host's code, up to three times off; tools/kernel_report.sh "
+    return "instructions are estimated from the host's code, up to five times off; tools/kernel_report.sh "
            "--sass "
            "build/sass has those of the compiled kernels";
   const CodeCoverage coverage = count_code(launches, *code);
