@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "engine/profiler/kernel_counts.h"
@@ -153,6 +154,24 @@ TEST(ProfileGpu, PredictsEveryRow) {
   EXPECT_NEAR(seconds + report["outside_seconds"].get<double>(), report["step_seconds"].get<double>(), 1e-9);
   EXPECT_GT(tools::parse_json_or_null(read_file(folder.file("t.json")))["traceEvents"].size(), 100u);
   EXPECT_THAT(read_file(folder.file("p-roofline.svg")), HasSubstr("predicted"));
+}
+
+// A build's own library does not count; the one beside it does.
+TEST(ProfileGpu, BeginsAnewWithKernelsThatCount) {
+  if (!std::filesystem::exists(PLUME_BINARY_DIR "/lib/counters/libplume.so"))
+    GTEST_SKIP() << "this build has kernels of one kind";
+  const auto profile = [](const std::string& before) {
+    return run_command("/usr/bin/env", {"-u", "LD_LIBRARY_PATH", before, PLUME_BINARY_DIR "/bin/profile",
+                                        "--device", "simt", "--gpu", "h100", "--model", "squeezenet1_1",
+                                        "--size", "32", "--sample-blocks", "1", "--top", "1"});
+  };
+  const ToolResult anew = profile("PLUME_SIMT_POISON=0");
+  EXPECT_EQ(anew.code, 0) << anew.err;
+  EXPECT_THAT(anew.out, HasSubstr("ms predicted"));
+  EXPECT_THAT(anew.out, HasSubstr("note      instructions are "));
+  const ToolResult as_it_is = profile("PLUME_COUNTED_KERNELS=1");
+  EXPECT_EQ(as_it_is.code, 2);
+  EXPECT_THAT(as_it_is.err, HasSubstr("does not count; what does: its target plume_counted"));
 }
 
 tools::ProfileRequest small_network(bool training) {
