@@ -109,8 +109,7 @@ Prediction predict(const CountedLaunch& launch, const GpuDescription& gpu, const
   const double missing_l2 = all.l2_bytes > 0 ? std::min(1.0, dram / all.l2_bytes) : 0;
   const double load = gpu.l1_latency + missing_l1 * (gpu.l2_latency - gpu.l1_latency) +
                       missing_l1 * missing_l2 * (gpu.dram_latency - gpu.l2_latency);
-  const double waits = launch.compiled.known ? launch.compiled.waits * scale : all.waits;
-  const double chain = (waits * load + all.barriers * kBarrierClocks + all.shuffles * kShuffleClocks +
+  const double chain = (all.waits * load + all.barriers * kBarrierClocks + all.shuffles * kShuffleClocks +
                         all.shared_loads * gpu.l1_latency / 4 + all.instructions * 1.0) /
                        total_warps;
   const double begin_and_end = gpu.dram_latency;  // arguments, code, the last stores

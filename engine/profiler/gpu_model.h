@@ -1,7 +1,10 @@
 // How long a kernel would take on a GPU that is not here: a prediction from what was counted while the kernel
 // ran on the simt device (kernel_counts.h). Nothing in it has been fitted to measurements; every constant
-// says where it is from. Good for finding what holds a kernel up and for comparing two versions of it; two
-// predictions whose ranges overlap say nothing about which is faster.
+// says where it is from. Bytes, sectors, wavefronts and, with the compiled kernel at hand, registers, pipes
+// and what waits for loads are exact for the blocks that ran; how often each instruction ran is fitted to the
+// counts (kernels/simt/README.md); latencies, efficiencies and overlap are averages. Good for finding what
+// holds a kernel up and for comparing two versions of it; two predictions whose ranges overlap say nothing
+// about which is faster.
 #pragma once
 #include <array>
 #include <string>

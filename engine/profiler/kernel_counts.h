@@ -65,6 +65,7 @@ struct CompiledCounts {
   std::string local_line;         // the first of them
   std::array<double, kPipes> instructions{};
   // As in KernelCounts, but in the order of the machine code: an instruction that needs what was loaded.
+  // Loads of one batch that are needed far from each other are several waits: not for sums of latencies.
   double waits = 0, waited_bytes = 0;
   std::string wait_line;  // where most of the waits are
   double bytes_in_flight() const { return waits > 0 ? waited_bytes / waits : 0; }

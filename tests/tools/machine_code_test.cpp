@@ -100,6 +100,13 @@ TEST(MachineCode, AFolderIsSearchedByName) {
   EXPECT_EQ(code.find("second")->chains[1][0].file, "kernels/b.h");
   EXPECT_EQ(code.find("third"), nullptr);
   EXPECT_THROW(tools::MachineCode(folder.path().string(), "80"), Error);
+  EXPECT_FALSE(code.is_older("second", folder.file("nothing.cu")));
+  std::ofstream(folder.file("b.h")) << "\n";
+  const auto written = std::filesystem::last_write_time(folder.file("a.sm_90.sass"));
+  std::filesystem::last_write_time(folder.file("b.h"), written - std::chrono::seconds(1));
+  EXPECT_FALSE(code.is_older("second", folder.file("b.h")));
+  std::filesystem::last_write_time(folder.file("b.h"), written + std::chrono::seconds(1));
+  EXPECT_TRUE(code.is_older("second", folder.file("b.h")));
 }
 
 TEST(CodeFlow, LoopsAndBranches) {

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 #include <numeric>
 #include <sstream>
@@ -9,6 +10,7 @@
 #include "engine/profiler/kernel_counts.h"
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
+#include "tests/tools/compiled_kernels.h"
 #include "tools/cli/json.h"
 #include "tools/profiling/gpus.h"
 #include "tools/profiling/kernel_report.h"
@@ -157,6 +159,24 @@ TEST(ProfileGpu, PredictsEveryRow) {
   EXPECT_NEAR(seconds + report["outside_seconds"].get<double>(), report["step_seconds"].get<double>(), 1e-9);
   EXPECT_GT(tools::parse_json_or_null(read_file(folder.file("t.json")))["traceEvents"].size(), 100u);
   EXPECT_THAT(read_file(folder.file("p-roofline.svg")), HasSubstr("predicted"));
+}
+
+// A build's own library does not count; the one beside it does.
+TEST(ProfileGpu, BeginsAnewWithKernelsThatCount) {
+  if (!std::filesystem::exists(PLUME_BINARY_DIR "/lib/counters/libplume.so"))
+    GTEST_SKIP() << "this build has kernels of one kind";
+  const auto profile = [](const std::string& before) {
+    return run_command("/usr/bin/env", {"-u", "LD_LIBRARY_PATH", before, PLUME_BINARY_DIR "/bin/profile",
+                                        "--device", "simt", "--gpu", "h100", "--model", "squeezenet1_1",
+                                        "--size", "32", "--sample-blocks", "1", "--top", "1"});
+  };
+  const ToolResult anew = profile("PLUME_SIMT_POISON=0");
+  EXPECT_EQ(anew.code, 0) << anew.err;
+  EXPECT_THAT(anew.out, HasSubstr("ms predicted"));
+  EXPECT_THAT(anew.out, HasSubstr("note      instructions are "));
+  const ToolResult as_it_is = profile("PLUME_COUNTED_KERNELS=1");
+  EXPECT_EQ(as_it_is.code, 2);
+  EXPECT_THAT(as_it_is.err, HasSubstr("does not count; what does: its target plume_counted"));
 }
 
 tools::ProfileRequest small_network(bool training) {
@@ -348,6 +368,20 @@ TEST(ProfileGpu, ShowsAKernelLineByLine) {
   ASSERT_EQ(nested.code, 0) << nested.err;
   EXPECT_THAT(nested.out, HasSubstr("conv2d_forward_blocks<"));
   EXPECT_THAT(nested.out, HasSubstr("depthwise_forward_stream<"));
+  arguments.back() = "depthwise_conv2d.forward/stream";
+  if (write_machine_code(folder.file("sass"), {PLUME_SOURCE_DIR "/kernels/depthwise_stream.cu"})) {
+    std::vector<std::string> with_code = arguments;
+    with_code.insert(with_code.begin(), {"--sass", folder.file("sass")});
+    const ToolResult compiled = run_tool("profile", with_code);
+    ASSERT_EQ(compiled.code, 0) << compiled.err;
+    for (const char* part : {"machine code: ", " registers)", "KB an SM; most waits at kernels/"})
+      EXPECT_THAT(compiled.out, HasSubstr(part));
+    EXPECT_THAT(read_file(folder.file("k.html")), HasSubstr("machine code: "));
+    with_code[1] = folder.file("nothing");
+    const ToolResult nothing = run_tool("profile", with_code);
+    EXPECT_EQ(nothing.code, 2);
+    EXPECT_THAT(nothing.err, HasSubstr("--sass: no *.sm_90.sass in '" + folder.file("nothing")));
+  }
   arguments.back() = "conv3d.forward";
   const ToolResult none = run_tool("profile", arguments);
   EXPECT_EQ(none.code, 2);

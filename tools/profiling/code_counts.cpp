@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <optional>
+#include <set>
 #include <tuple>
 
 #include "tools/profiling/kernel_report.h"
@@ -278,24 +279,39 @@ void count_code(CountedLaunch& launch, const AnalysedKernel& kernel) {
   compiled.waited_bytes = waits.waited_bytes;
   const auto line_of = [&](uint32_t i) { return to_text(code.chains[code.instructions[i].chain]); };
   if (waits.waits > 0) compiled.wait_line = line_of(waits.most);
+  const auto ran = [&](uint32_t i) {
+    for (uint32_t b = 0; b < code.blocks.size(); ++b)
+      if (i < code.blocks[b].last) return runs.of_block[b] > 0;
+    return false;
+  };
   for (const EarlyConsumer& e : early_consumers(code, kernel.flow))
-    compiled.early.push_back({line_of(e.load), line_of(e.consumer), e.tensor_before, e.tensor_in_loop});
+    if (ran(e.load))
+      compiled.early.push_back({line_of(e.load), line_of(e.consumer), e.tensor_before, e.tensor_in_loop});
 }
 
-size_t count_code(std::vector<CountedLaunch>& launches, MachineCode& machine_code) {
-  std::map<std::string, AnalysedKernel> kernels;
-  size_t unknown = 0;
+CodeCoverage count_code(std::vector<CountedLaunch>& launches, MachineCode& machine_code) {
+  struct Known : AnalysedKernel {
+    bool older = false;
+  };
+  std::map<std::string, Known> kernels;
+  CodeCoverage coverage;
   for (CountedLaunch& launch : launches) {
     const std::string name = short_kernel_name(launch.kernel);
     auto [known, is_new] = kernels.try_emplace(name);
-    AnalysedKernel& kernel = known->second;
-    if (is_new && (kernel.code = machine_code.find(name))) kernel.flow = analyse_flow(*kernel.code);
-    if (kernel.code)
-      count_code(launch, kernel);
-    else
-      ++unknown;
+    Known& kernel = known->second;
+    if (is_new && (kernel.code = machine_code.find(name))) {
+      kernel.flow = analyse_flow(*kernel.code);
+      std::set<std::string> sources;
+      for (const CountedPlace& place : launch.places) sources.insert(place.file);
+      kernel.older = std::any_of(sources.begin(), sources.end(), [&](const std::string& source) {
+        return machine_code.is_older(name, source);
+      });
+    }
+    if (kernel.code) count_code(launch, kernel);
+    coverage.unknown += !kernel.code;
+    coverage.older += kernel.older;
   }
-  return unknown;
+  return coverage;
 }
 
 }  // namespace plume::tools

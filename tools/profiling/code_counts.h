@@ -31,8 +31,11 @@ struct AnalysedKernel {
 // fills in `compiled` and the registers.
 void count_code(CountedLaunch& launch, const AnalysedKernel& kernel);
 
-// All launches, as far as the folder knows their kernels (by name, of this architecture); returns how many it
-// does not.
-size_t count_code(std::vector<CountedLaunch>& launches, MachineCode& machine_code);
+// All launches, as far as the folder knows their kernels (by name, of this architecture).
+struct CodeCoverage {
+  size_t unknown = 0;  // launches
+  size_t older = 0;    // launches of kernels whose machine code is older than a source with counted lines
+};
+CodeCoverage count_code(std::vector<CountedLaunch>& launches, MachineCode& machine_code);
 
 }  // namespace plume::tools

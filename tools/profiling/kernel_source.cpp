@@ -74,6 +74,8 @@ std::string code_text(const CountedLaunch& launch, const Prediction& p, const Gp
   if (code.spilled_bytes > 0 || code.local_instructions > 0)
     text +=
         fmt::format("local memory: {:.0f} bytes spilled, first at {}\n", code.spilled_bytes, code.local_line);
+  if (code.instructions[size_t(Pipe::tensor)] > 0 && code.early.empty())
+    text += "no load is needed before most of a turn's tensor instructions are issued\n";
   for (const CompiledCounts::EarlyConsumer& e : code.early)
     text += fmt::format("loaded at {}, needed at {} after {} of a turn's {} tensor instructions\n", e.load,
                         e.consumer, e.tensor_before, e.tensor_in_loop);
@@ -175,7 +177,7 @@ std::vector<SourceFile> source_of(const CountedLaunch& launch) {
 }
 
 std::string kernel_text(const CountedPass& pass, size_t call, const GpuDescription& gpu, int64_t batch) {
-  std::string text = title_of(pass.profiler->calls()[call], batch) + "\n";
+  std::string text = title_of(pass.profiler->calls()[call], batch) + "\n" + pass.instructions_from + "\n";
   const auto [launches, predictions] = with_nested(pass, call, gpu);
   for (size_t i = 0; i < launches.size(); ++i) {
     text += "\n" + launch_text(*launches[i], predictions[i], gpu);
@@ -204,7 +206,7 @@ std::string kernel_page(const CountedPass& pass, size_t call, const GpuDescripti
                      "table{border-collapse:collapse}td,th{padding:0 8px;text-align:right;white-space:pre}"
                      "th{color:#6b7280;font-weight:500;font-size:12px}td:last-child{text-align:left}"
                      "td.n{color:#6b7280}tr.gap td{height:10px}</style></head><body><h1>" +
-                     title + "</h1>";
+                     title + "</h1><p>" + escape_xml(pass.instructions_from) + "</p>";
   const auto [launches, predictions] = with_nested(pass, call, gpu);
   for (size_t i = 0; i < launches.size(); ++i) {
     page += "<pre>" + escape_xml(launch_text(*launches[i], predictions[i], gpu)) + "</pre>";

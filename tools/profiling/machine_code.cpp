@@ -303,6 +303,14 @@ const KernelCode* MachineCode::find(const std::string& short_name) {
   return entry.code.get();
 }
 
+bool MachineCode::is_older(const std::string& short_name, const std::string& source) const {
+  const auto found = kernels_.find(short_name);
+  std::error_code missing;
+  const auto changed = std::filesystem::last_write_time(source, missing);
+  if (found == kernels_.end() || missing) return false;
+  return std::filesystem::last_write_time(sources_[found->second.source].path, missing) < changed && !missing;
+}
+
 std::vector<std::string> MachineCode::names() const {
   std::vector<std::string> names;
   for (const auto& [name, entry] : kernels_) names.push_back(name);

@@ -80,6 +80,8 @@ class MachineCode {
   // By short name, or null. Lives as long as this.
   const KernelCode* find(const std::string& short_name);
   std::vector<std::string> names() const;
+  // Is the file that a kernel stands in older than this one?
+  bool is_older(const std::string& short_name, const std::string& source) const;
 
  private:
   struct Source {

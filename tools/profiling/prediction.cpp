@@ -40,12 +40,17 @@ double dram_share(const CallCost& cost, double counted, const GpuDescription& gp
 std::string count_instructions(std::vector<CountedLaunch>& launches, MachineCode* code,
                                const CountRequest& how) {
   if (!code)
-    return "instructions are estimated from the host's code, up to three times off; tools/kernel_report.sh "
+    return "instructions are estimated from the host's code, up to five times off; tools/kernel_report.sh "
            "--sass "
            "build/sass has those of the compiled kernels";
-  const size_t unknown = count_code(launches, *code);
-  return fmt::format("instructions are counted in the machine code in {} (sm_{}), for {} of {} launches",
-                     how.machine_code, how.arch, launches.size() - unknown, launches.size());
+  const CodeCoverage coverage = count_code(launches, *code);
+  std::string text =
+      fmt::format("instructions are counted in the machine code in {} (sm_{}), for {} of {} launches",
+                  how.machine_code, how.arch, launches.size() - coverage.unknown, launches.size());
+  if (coverage.older > 0)
+    text += fmt::format("; for {} it is older than its source: run tools/kernel_report.sh --sass {} again",
+                        coverage.older, how.machine_code);
+  return text;
 }
 
 // One call after the other, its own kernels before those of the calls nested in it.
@@ -78,8 +83,10 @@ std::vector<const CountedLaunch*> CountedPass::of_call(size_t call) const {
 
 CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, const CountRequest& how) {
   const KernelCounter& counter = kernel_counter(Device::simt);
-  PLUME_CHECK(counter.counts_memory(),
-              "--gpu: the simt device of this build does not count; one that does: cmake --preset counters");
+  PLUME_CHECK(
+      counter.counts_memory(),
+      "--gpu: the simt device of this build does not count; what does: its target plume_counted (g++, "
+      "no sanitizers), or cmake --preset counters");
   std::map<std::string, CompiledKernel> compiled;
   if (!how.kernel_report.empty()) compiled = read_kernel_report(how.kernel_report, how.arch);
   std::unique_ptr<MachineCode> machine_code;
