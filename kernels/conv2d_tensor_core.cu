@@ -1,88 +1,120 @@
-// conv2d forward, "tensor_core": implicit matrix product of 16-bit types with everything that follows a
-// convolution in evaluation fused into its end. A block makes 128 output pixels x 64 filters (block_gemm.h).
-// The same kernel with gates is gated_pointwise: the squeeze-excitation's scaling happens to the 16 bytes on
-// their way from global to shared memory, and d * gate is never stored.
+// conv2d forward, "tensor_core": a product on the matrix core, 16-bit types, with everything that follows a
+// convolution in evaluation fused into its end.
 //
-// rows: output pixels,  columns: filters k,  depth: filter taps (r, s), channels of a tap in pieces of 32
+// rows: output pixels,  columns: filters k,  depth: (tap, channel c)
 //
-// A tap with fewer channels than a piece is filled up with zeros, so that a stem's 3 channels waste nine
-// tenths; "direct" and the vendors are better there. Bytes for a 1x1 convolution: x and y once (and the
-// residual), w from L2. FLOPs: 2 N P Q K R S C. With C = 96 inputs and 24 outputs a 1x1 convolution does 2 *
-// 24 * 96 FLOPs for 2 * (96 + 24) bytes, 19 per byte: memory is the limit, at 270 FLOPs per byte on an H100.
-#include "engine/ops/mbconv.h"
-#include "kernels/common/block_gemm.h"
-#include "kernels/conv2d_sizes.h"
+// FLOPs: 2 N P Q K R S C. Bytes: x and y once (and the residual), x again for every further tile of columns
+// and for the taps of a patch, both from the caches; w from L2. With C = 96 inputs and 24 outputs a 1x1
+// convolution does 2 * 24 * 96 FLOPs for 2 * (96 + 24) bytes, 19 per byte: memory is the limit, at 270 FLOPs
+// per byte on an H100; 3x3 filters are limited by arithmetic. Small images have few tiles: depth is then cut
+// into slices, so that every multiprocessor has one.
+// C % 8 == 0: 16-byte copies. Otherwise pairs, or (odd) value by value, which waits for each.
+#include "kernels/common/finish.h"
+#include "kernels/conv2d_patches.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
 
-template <class T, bool kVector, bool kGated>
-__global__ void __launch_bounds__(kGemmThreads, 1)
-    conv2d_forward_blocks(const T* __restrict__ x, const float* __restrict__ gate, const T* __restrict__ w,
-                          const ConvSizes s, EpilogueView<T> finish, T* __restrict__ y) {
-  SMEM(stages, GemmStage<T>[2]);
-  const int64_t first_pixel = int64_t(blockIdx.x) * kGemmRows;
-  const int first_filter = int(blockIdx.y) * kGemmColumns;
-  PatchPixels<T, kVector, kGated> pixels(
-      x, gate, s.height, s.width, s.channels, s.filter_width, s.dilation, [&](int row) -> PatchPlace {
-        const int64_t pixel = first_pixel + row;
-        if (pixel >= s.out_pixels()) return {-1, 0, 0};
-        const Index4 at(pixel, s.out_height, s.out_width, 1);
-        return {at.a, at.h * s.stride - s.padding, at.w * s.stride - s.padding};
-      });
-  FilterRows<T, kVector> filters(w, s.filter_height, s.filter_width, s.channels, first_filter, s.filters);
-  GemmSums<T> sums;
-  block_gemm(pixels, filters, s.filter_height * s.filter_width * steps_per_tap<T>(s.channels), stages, sums);
+// Rows: filters; depth: (tap, channel), channels padded. Where they are not, filters are MatrixRows.
+template <class T, int kRows>
+struct PaddedFilterRows {
+  static constexpr bool kDepthMajor = true;
+  using Plan = CopyPlan<kRows, true>;
+  const T* w;
+  const PatchWalk& walk;
+  int filters;
+  int filter = 0, depth = 0;
 
-  sums.for_each_pair([&](int row, int column, float first, float second) {
-    const int64_t pixel = first_pixel + row;
-    const int k = first_filter + column, valid = s.filters - k;
-    if (pixel < s.out_pixels())
-      finish_pair(finish, first, second, k, valid, pixel * s.filters + k, s.filters % 2 == 0, y);
-  });
+  __device__ PaddedFilterRows(const T* w_, const PatchWalk& walk_, int filters_)
+      : w(w_), walk(walk_), filters(filters_) {}
+  __device__ void begin(int row, int first) {
+    filter = row + Plan::row(0);
+    depth = first + Plan::chunk() * kChunk;
+  }
+  __device__ void fetch(char* tile) {
+    char* const to = Plan::place(tile);
+    const auto tap = walk.tap(depth);
+    const int valid = tap.number < walk.taps() ? walk.channels - tap.channel : 0;
+    const int from = (filter * walk.taps() + tap.number) * walk.channels + tap.channel;
+#pragma unroll
+    for (int pass = 0; pass < Plan::kPasses; ++pass)
+      copy_chunk<false, false>(to + pass * Plan::kPassBytes,
+                               w + (from + pass * Plan::kStep * walk.taps() * walk.channels),
+                               filter + pass * Plan::kStep < filters ? valid : 0, walk.channels % 2 == 0);
+    depth += kCoreDepth;
+  }
+};
+
+// Sums on their way to y [pixels, filters].
+template <class T>
+struct FinishStore {
+  EpilogueView<T> finish;
+  T* y;
+  int filters;
+
+  __device__ void operator()(int row, int column, const float (&sums)[kChunk]) const {
+    finish_chunk(finish, sums, column, int64_t(row) * filters + column, filters, y);
+  }
+};
+
+template <class T, int kColumns, bool kVector, bool kMatrix>
+__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+    conv2d_forward_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
+                        const CorePlan plan, float* __restrict__ partial, const FinishStore<T> store) {
+  const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
+    if (partial) return store_partial(partial, plan, slice, row, column, sums);
+    store(row, column, sums);
+  };
+  const MatrixRows<T, kColumns> filters(w, plan.columns, plan.depth);
+  if constexpr (kMatrix)
+    matrix_core<T, kColumns>(MatrixRows<T, kCoreRows>(x, plan.rows, plan.depth), filters, plan, put);
+  else if constexpr (kVector)
+    matrix_core<T, kColumns>(PatchRows<T, true>(x, walk), filters, plan, put);
+  else
+    matrix_core<T, kColumns>(PatchRows<T, false>(x, walk),
+                             PaddedFilterRows<T, kColumns>(w, walk, plan.columns), plan, put);
 }
 
-template <class T, bool kGated>
-void launch_blocks(const Context& context, const Tensor& x, const float* gate, const Tensor& w,
-                   const Conv2dParams& params, const Epilogue& epilogue, Tensor& y) {
+template <class T>
+void launch_forward(const Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                    const Epilogue& epilogue, Tensor& y) {
   const ConvSizes s(x, w, y, params);
-  const simt::Launch launch{
-      dim3(unsigned(ceil_div(s.out_pixels(), kGemmRows)), unsigned(ceil_div(s.filters, kGemmColumns))),
-      dim3(kGemmThreads), 0, stream_of(context)};
+  const PatchWalk walk = forward_patches(s);
+  const bool vector =
+      s.channels % kChunk == 0 && is_aligned<kChunk>(x.data<T>()) && is_aligned<kChunk>(w.data<T>());
   const EpilogueView<T> finish(epilogue);
-  if (s.channels % kVectorWidth<T> == 0)
-    simt::launch<conv2d_forward_blocks<T, true, kGated>>(launch, x.data<T>(), gate, w.data<T>(), s, finish,
-                                                         y.data<T>());
-  else
-    simt::launch<conv2d_forward_blocks<T, false, kGated>>(launch, x.data<T>(), gate, w.data<T>(), s, finish,
-                                                          y.data<T>());
+  const FinishStore<T> store{finish, y.data<T>(), s.filters};
+  const bool matrix = vector && walk.is_matrix();
+  choose_core(core_columns(walk.pixels(), s.filters), vector, matrix,
+              [&](auto columns, auto is_vector, auto is_matrix) {
+                constexpr int kColumns = columns();
+                const CorePlan plan(walk.pixels(), s.filters, walk.depth(), kColumns, 64);
+                Tensor partial = plan.partial_sums(y.device());
+                float* sums = partial.defined() ? partial.data<float>() : nullptr;
+                simt::launch<conv2d_forward_core<T, kColumns, is_vector(), is_matrix()>>(
+                    {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes,
+                     stream_of(context)},
+                    x.data<T>(), w.data<T>(), walk, plan, sums, store);
+                if (sums) launch_core_slices(context, sums, plan, store);
+              });
 }
 
 void run_tensor_core_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                              const Epilogue& epilogue, Tensor& y) {
   if (x.dtype() == DType::f16)
-    launch_blocks<f16, false>(context, x, nullptr, w, params, epilogue, y);
+    launch_forward<f16>(context, x, w, params, epilogue, y);
   else
-    launch_blocks<bf16, false>(context, x, nullptr, w, params, epilogue, y);
-}
-
-void run_gated(Context& context, const Tensor& x, const Tensor& gate, const Tensor& w, PackedFilter*,
-               const Epilogue& epilogue, Tensor& y) {
-  if (y.size() == 0) return;
-  dispatch_floating(x.dtype(), [&](auto zero) {
-    launch_blocks<decltype(zero), true>(context, x, gate.data<float>(), w, {}, epilogue, y);
-  });
+    launch_forward<bf16>(context, x, w, params, epilogue, y);
 }
 
 bool fits_tensor_core_forward(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&,
                               const Epilogue&, Tensor& y) {
-  return x.dtype() != DType::f32 && x.size() > 0 && w.size() > 0 && y.size() > 0;
+  return fits_core(x, w, y);
 }
 
 const bool conv2d_tensor_core_registered =
     conv2d_forward.add(kThisDevice, {{"tensor_core", fits_tensor_core_forward, run_tensor_core_forward}},
-                       KernelSlotBase::kOwn + 1) &&
-    gated_pointwise_forward.add(kThisDevice, {{"block_gemm", always, run_gated}});
+                       KernelSlotBase::kOwn + 1);
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

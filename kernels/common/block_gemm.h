@@ -271,48 +271,4 @@ struct PatchPixels {
   __device__ void advance() { at.advance(); }
 };
 
-// Writes two neighbouring values, of which `valid` exist; in one access where the row length is even.
-template <class T>
-__device__ __forceinline__ void store_pair(T* out, float first, float second, int valid, bool even) {
-  if (valid >= 2 && even) {
-    Pack<T, 2> pair;
-    pair[0] = T(first);
-    pair[1] = T(second);
-    pair.store(out);
-    return;
-  }
-  if (valid >= 1) out[0] = T(first);
-  if (valid >= 2) out[1] = T(second);
-}
-
-// Reads them likewise; what is not valid is 0.
-template <class T>
-__device__ __forceinline__ Pack<float, 2> load_pair(const T* from, int valid, bool even) {
-  auto pair = Pack<float, 2>::filled(0.0f);
-  if (valid >= 2 && even) {
-    const auto both = Pack<T, 2>::load(from);
-    pair[0] = float(both[0]);
-    pair[1] = float(both[1]);
-    return pair;
-  }
-  if (valid >= 1) pair[0] = float(from[0]);
-  if (valid >= 2) pair[1] = float(from[1]);
-  return pair;
-}
-
-// y[at], y[at + 1] = finish() of the sums of `channel` and the next one, of which `valid` exist; an access
-// for each pair where the row length is even. (finish_pack for these alone would be twice the code.)
-template <class T>
-__device__ __forceinline__ void finish_pair(const EpilogueView<T>& finish, float first, float second,
-                                            int channel, int valid, int64_t at, bool even, T* y) {
-  if (valid <= 0) return;
-  float values[2] = {first, second};
-  finish_values(finish, values, channel, at, [&](const auto* from, float(&to)[2]) {
-    const auto pair = load_pair(from, valid, even);
-    to[0] = pair[0];
-    to[1] = pair[1];
-  });
-  store_pair(y + at, values[0], values[1], valid, even);
-}
-
 }  // namespace plume::PLUME_KERNELS

@@ -57,4 +57,86 @@ __device__ __forceinline__ Pack<T, N> finish_pack(const EpilogueView<T>& finish,
   return result;
 }
 
+// Writes two neighbouring values, of which `valid` exist; in one access where the row length is even.
+template <class T>
+__device__ __forceinline__ void store_pair(T* out, float first, float second, int valid, bool even) {
+  if (valid >= 2 && even) {
+    Pack<T, 2> pair;
+    pair[0] = T(first);
+    pair[1] = T(second);
+    pair.store(out);
+    return;
+  }
+  if (valid >= 1) out[0] = T(first);
+  if (valid >= 2) out[1] = T(second);
+}
+
+// Reads them likewise; what is not valid is 0.
+template <class T>
+__device__ __forceinline__ Pack<float, 2> load_pair(const T* from, int valid, bool even) {
+  auto pair = Pack<float, 2>::filled(0.0f);
+  if (valid >= 2 && even) {
+    const auto both = Pack<T, 2>::load(from);
+    pair[0] = float(both[0]);
+    pair[1] = float(both[1]);
+    return pair;
+  }
+  if (valid >= 1) pair[0] = float(from[0]);
+  if (valid >= 2) pair[1] = float(from[1]);
+  return pair;
+}
+
+// y[at], y[at + 1] = finish() of the sums of `channel` and the next one, of which `valid` exist; an access
+// for each pair where the row length is even. (finish_pack for these alone would be twice the code.)
+template <class T>
+__device__ __forceinline__ void finish_pair(const EpilogueView<T>& finish, float first, float second,
+                                            int channel, int valid, int64_t at, bool even, T* y) {
+  if (valid <= 0) return;
+  float values[2] = {first, second};
+  finish_values(finish, values, channel, at, [&](const auto* from, float(&to)[2]) {
+    const auto pair = load_pair(from, valid, even);
+    to[0] = pair[0];
+    to[1] = pair[1];
+  });
+  store_pair(y + at, values[0], values[1], valid, even);
+}
+
+// Writes eight neighbouring values, of which `valid` exist, of a row of `pitch` values: in one access, in
+// four, or one by one, as its length allows. `to` is a multiple of 8 from the row's beginning.
+template <class T>
+__device__ __forceinline__ void store_chunk(T* to, const float (&values)[8], int valid, int pitch) {
+  Pack<T, 8> pack;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) pack[i] = T(values[i]);
+  if (pitch % 8 == 0) return pack.store(to);
+#pragma unroll
+  for (int i = 0; i < 8; i += 2) store_pair(to + i, values[i], values[i + 1], valid - i, pitch % 2 == 0);
+}
+
+// finish() of eight sums, stored likewise: y[at + i] of channel + i.
+template <class T>
+__device__ __forceinline__ void finish_chunk(const EpilogueView<T>& finish, const float (&sums)[8],
+                                             int channel, int64_t at, int pitch, T* y) {
+  const int valid = pitch - channel;
+  float values[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) values[i] = sums[i];
+  finish_values(finish, values, channel, at, [&](const auto* from, float(&to)[8]) {
+    using Value = std::decay_t<decltype(*from)>;
+    constexpr int kPack = kVectorWidth<Value>;
+    if (pitch % 8 == 0) {
+#pragma unroll
+      for (int part = 0; part < 8; part += kPack) {
+        const auto pack = Pack<Value, kPack>::load(from + part);
+#pragma unroll
+        for (int i = 0; i < kPack; ++i) to[part + i] = float(pack[i]);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) to[i] = i < valid ? float(from[i]) : 0.0f;
+    }
+  });
+  store_chunk(y + at, values, valid, pitch);
+}
+
 }  // namespace plume::PLUME_KERNELS

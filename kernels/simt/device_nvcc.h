@@ -28,6 +28,14 @@ __device__ __forceinline__ T* dyn_smem() {
   return reinterpret_cast<T*>(simt_dynamic_shared_memory);
 }
 
+// Of the current device.
+inline int multiprocessors() {
+  int device = 0, count = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count > 0 ? count : 1;
+}
+
 // See async_copy.h for these three.
 template <int kBytes, bool kCached = kBytes != 16>
 __device__ __forceinline__ void async_copy(void* shared, const void* global, unsigned valid = kBytes) {

@@ -302,6 +302,9 @@ void run_threads(void* packed) {
 
 }  // namespace emu
 
+// A launch is cut up as for an H100.
+constexpr int multiprocessors() { return 132; }
+
 template <class T>
 T* dyn_smem() {
   return reinterpret_cast<T*>(emu::this_block->dynamic_shared());

@@ -1,49 +1,9 @@
 // The counters against answers worked out by hand. Built with the counters by tests/simt/CMakeLists.txt,
 // whatever the rest of the build uses.
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <cstdlib>
-#include <memory>
-
-#include "kernels/simt/count_trace.h"
-#include "tests/simt/counted_kernels.h"
+#include "tests/simt/counted.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
-
-// On the heap, at a multiple of 4 KiB: `offset` bytes after it.
-template <class T>
-struct CountedArray {
-  explicit CountedArray(size_t values)
-      : memory(std::aligned_alloc(4096, (values * sizeof(T) / 4096 + 1) * 4096)) {
-    std::fill_n(static_cast<T*>(memory), values, T(1.0f));
-  }
-  ~CountedArray() { std::free(memory); }
-  CountedArray(const CountedArray&) = delete;
-  CountedArray& operator=(const CountedArray&) = delete;
-  T* get() const { return static_cast<T*>(memory); }
-  const T* in() const { return static_cast<const T*>(memory); }
-  void* memory;
-};
-
-template <class Launch>
-CountedLaunch counted(Launch&& launch, const CountOptions& options = {}) {
-  simt::emu::counter().begin(options);
-  launch();
-  const std::vector<CountedLaunch> launches = simt::emu::counter().end();
-  EXPECT_EQ(launches.size(), 1u);
-  return launches.back();
-}
-template <auto kKernel, class... Args>
-KernelCounts warp_counts(Args... args) {
-  return counted([&] { simt::launch<kKernel>({1, 32, 0, {}}, args...); }).counts;
-}
-
-class Counts : public testing::Test {
- protected:
-  CountedArray<float> in_{1 << 16}, out_{1 << 16};
-};
 
 TEST_F(Counts, OfNeighbouringWords) {
   const KernelCounts c = warp_counts<counted_strided>(in_.in(), 1, 0, out_.get());
@@ -345,33 +305,6 @@ TEST_F(Counts, OfBytesInFlight) {
   const KernelCounts c = warp_counts<counted_in_flight>(in_.in(), out_.get());
   EXPECT_EQ(c.waits, 3);
   EXPECT_EQ(c.waited_bytes, 256 + 128 + 128);
-}
-
-TEST_F(Counts, OfAsyncCopies) {
-  const KernelCounts c = warp_counts<counted_async_copy<false>>(in_.in(), 32u, out_.get());
-  EXPECT_EQ(c.loads, 1);
-  EXPECT_EQ(c.sectors, 16 + 4);
-  EXPECT_EQ(c.global_bytes, 512 + 128);
-  EXPECT_EQ(c.shared_stores, 1);
-  EXPECT_EQ(c.wavefronts, 4 + 4);
-  EXPECT_EQ(c.l2_bytes, 512 + 128);
-  EXPECT_EQ(c.waits, 1);
-  EXPECT_EQ(c.waited_bytes, 512);
-}
-
-TEST_F(Counts, OfAsyncCopiesThatReadNothing) {
-  const KernelCounts c = warp_counts<counted_async_copy<true>>(in_.in(), 8u, out_.get());
-  EXPECT_EQ(c.loads, 1);
-  EXPECT_EQ(c.global_lanes, 8 + 32);
-  EXPECT_EQ(c.sectors, 4 + 4);
-  EXPECT_EQ(c.shared_stores, 1);  // zeros are written together with the rest
-  EXPECT_EQ(c.wavefronts, 4 + 4);
-}
-
-TEST_F(Counts, OfGroupsOnTheirWay) {
-  const KernelCounts c = warp_counts<counted_async_groups>(in_.in(), out_.get());
-  EXPECT_NEAR(c.waits, 1.0 / 3 + 1, 1e-9);
-  EXPECT_NEAR(c.waited_bytes, 3 * 128, 1e-9);  // 128 of 384, then the other 256: not at the barrier
 }
 
 TEST_F(Counts, StandAtTheirLines) {

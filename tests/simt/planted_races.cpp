@@ -6,6 +6,7 @@
 
 #include "tests/simt/kernels_under_test.h"
 #include "tests/simt/planted_kernels.h"
+#include "tests/simt/product_kernels.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
@@ -71,6 +72,40 @@ TEST_P(Race, CopiesOverWhatOthersReadAreFound) {
   EXPECT_EQ(out_[0], 2.0f);
   EXPECT_DEATH(simt::launch<copy_over_what_is_read<false>>({2, 64, 0, {}}, in, out_.data()),
                "copy_over_what_is_read.*: data race .* on shared memory");
+}
+
+// More tiles than blocks, depth in slices, and no dimension that fills its tiles.
+TEST_P(Race, ProductsOnTheMatrixCoreAreSilentAndExact) {
+  constexpr int kRows = 264, kColumns = 72, kDepth = 264;
+  const auto value = [](int row, int depth, int seed) { return float((row * 7 + depth * 3 + seed) % 5 - 2); };
+  const auto matrix = [&](int rows, bool depth_major, int seed) {
+    std::vector<bf16> result(size_t(rows) * kDepth);
+    for (int row = 0; row < rows; ++row)
+      for (int d = 0; d < kDepth; ++d)
+        result[size_t(depth_major ? row * kDepth + d : d * rows + row)] = bf16(value(row, d, seed));
+    return result;
+  };
+  const auto check = [&]<int kTile, bool kADepthMajor, bool kBDepthMajor>() {
+    const std::vector<bf16> a = matrix(kRows, kADepthMajor, 1), b = matrix(kColumns, kBDepthMajor, 2);
+    const CorePlan plan(kRows, kColumns, kDepth, kTile, 16);
+    EXPECT_EQ(plan.slices, 2);
+    std::vector<float> partial(size_t(plan.partial_count()), -1.0f);
+    simt::launch<core_product<kTile, kADepthMajor, kBDepthMajor>>(
+        {4, kCoreThreads, CoreMemory<kTile>::kBytes, {}}, a.data(), b.data(), plan, partial.data());
+    for (int row = 0; row < kRows; ++row)
+      for (int column = 0; column < kColumns; ++column) {
+        float sum = 0.0f;
+        for (int d = 0; d < kDepth; ++d) sum += value(row, d, 1) * value(column, d, 2);
+        const size_t at = size_t(row) * kColumns + size_t(column);
+        ASSERT_EQ(partial[at] + partial[at + kRows * kColumns], sum) << row << ' ' << column;
+      }
+  };
+  check.operator()<32, true, true>();
+  check.operator()<64, true, false>();
+  check.operator()<128, true, false>();
+  check.operator()<64, false, true>();
+  check.operator()<32, false, false>();
+  check.operator()<128, false, false>();
 }
 
 TEST_P(Race, CorrectKernelsAreSilent) {

@@ -1,0 +1,373 @@
+// A product of matrices in 16 bits on tensor cores, sums in float: out[row, column] = sum over depth of
+// A[row, depth] * B[column, depth]. Whose matrices these are is the caller's business: convolutions bring
+// pixels and filters (conv2d_patches.h).
+//
+// A tile of the result is 128 rows x kColumns (32, 64 or 128); 256 threads, 8 warps of 32 x kColumns / 2.
+// Depth passes through shared memory in layers of 64 (128 bytes of a row): three stages, two of them on their
+// way by cp.async while the third is multiplied; one barrier per step. Rows of shared memory have no padding,
+// their 16-byte chunks are permuted (swizzle), so that eight rows' chunks lie in different banks whether they
+// are written, or read by ldmatrix. An operand comes in one of two shapes:
+//   kDepthMajor  [rows][64]: neighbours in memory are neighbours in depth
+//   otherwise    [64][rows]: neighbours in memory are rows; ldmatrix transposes
+//
+// Blocks are persistent: each takes tile after tile, and the copies of the next tile begin before the last
+// one is stored. Where there are fewer tiles than places for blocks, depth is cut into slices; partial sums
+// go to memory, and a second launch adds them in order. Results repeat bit for bit.
+//
+// Per step and warp, 128 columns: 64 mma, 24 ldmatrix, 8 cp.async; wavefronts (24 + 8) * 4 * 8 warps = 1024,
+// beside 512 mma, which take 825 clocks at the 62 % of the peak that mma.sync reaches on an H100.
+//
+// An operand is an object with
+//   static constexpr bool kDepthMajor;
+//   void begin(int row, int depth);   // of a tile; depth is a multiple of 64
+//   void fetch(char* tile);           // starts the thread's copies of the next 64 layers, zeros outside
+#pragma once
+#include <algorithm>
+
+#include "engine/core/tensor.h"
+#include "kernels/common/kernel.h"
+#include "kernels/common/mma.h"
+#include "kernels/common/vector.h"
+
+namespace plume::PLUME_KERNELS {
+
+inline constexpr int kCoreThreads = 256, kCoreRows = 128, kCoreDepth = 64, kCoreStages = 3;
+inline constexpr int kCoreBlocks = 2;  // on a multiprocessor
+inline constexpr int kChunk = 8;       // values in 16 bytes
+
+// Keeps what follows from x out of registers while the loop before runs: the compiler would compute it ahead.
+__device__ __forceinline__ int computed_here(int x) {
+#if !SIMT_EMU
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
+
+// Where a chunk lies in a tile with kChunks of them in a row, in bytes.
+template <int kChunks>
+__device__ __forceinline__ int swizzled(int row, int chunk) {
+  static_assert(kChunks >= 4);
+  const int turn = kChunks >= 8 ? row & 7 : row >> 1 & 3;
+  return (row * kChunks + (chunk ^ turn)) * 16;
+}
+
+// The chunks of a tile that a thread copies: one column of chunks, every kStep-th row.
+template <int kRows, bool kDepthMajor>
+struct CopyPlan {
+  static constexpr int kChunks = kDepthMajor ? kCoreDepth / kChunk : kRows / kChunk;  // in a row
+  static constexpr int kStep = kCoreThreads / kChunks;
+  static constexpr int kPasses = (kDepthMajor ? kRows : kCoreDepth) / kStep;
+
+  static constexpr int kPassBytes = kStep * kChunks * 16;
+  static_assert(kStep % 8 == 0, "the next pass permutes chunks likewise");
+
+  __device__ static int chunk() { return int(threadIdx.x) % kChunks; }
+  __device__ static int row(int pass) { return int(threadIdx.x) / kChunks + pass * kStep; }
+  // Of the first pass; the next one is kPassBytes on.
+  __device__ static char* place(char* tile) {
+    const int me = computed_here(int(threadIdx.x));
+    return tile + swizzled<kChunks>(me / kChunks, me % kChunks);
+  }
+};
+
+template <int kColumns>
+struct CoreMemory {
+  static constexpr int kA = kCoreRows * kCoreDepth * 2, kB = kColumns * kCoreDepth * 2, kStage = kA + kB;
+  static constexpr int kSums = 8 * 1024;  // 8 warps x 8 rows x 32 floats
+  static constexpr int kBytes = kCoreStages * kStage + kSums;
+};
+
+// Division by a number that is known before the launch, of 0 <= n < 2^31.
+struct FastDivide {
+  unsigned divisor, factor = 0, shift = 0;
+
+  explicit FastDivide(int d) : divisor(unsigned(d)) {
+    while ((uint64_t{1} << shift) < divisor) ++shift;
+    factor = unsigned(((uint64_t{1} << 32) * ((uint64_t{1} << shift) - divisor)) / divisor + 1);
+  }
+  __device__ __forceinline__ int operator()(int n) const {
+    return int((__umulhi(unsigned(n), factor) + unsigned(n)) >> shift);
+  }
+};
+
+// How a product is cut up. Tiles are numbered columns first, so that blocks side by side share rows.
+struct CorePlan {
+  int rows, columns, depth;
+  int row_tiles, column_tiles, slices, steps, steps_per_slice;
+  FastDivide by_row_tiles, by_column_tiles;
+
+  // `most_slices`: 1 where partial sums have nowhere to go. A slice has at least two steps.
+  CorePlan(int64_t rows_, int64_t columns_, int64_t depth_, int columns_of_tile, int64_t most_slices)
+      : rows(int(rows_)),
+        columns(int(columns_)),
+        depth(int(depth_)),
+        row_tiles(int(ceil_div(rows_, kCoreRows))),
+        column_tiles(int(ceil_div(columns_, columns_of_tile))),
+        steps(int(ceil_div(depth_, kCoreDepth))),
+        by_row_tiles(row_tiles),
+        by_column_tiles(column_tiles) {
+    const int64_t places = int64_t(kCoreBlocks) * simt::multiprocessors();
+    const int64_t wanted = places / std::max<int64_t>(int64_t(row_tiles) * column_tiles, 1);
+    slices = int(std::clamp<int64_t>(std::min<int64_t>(wanted, steps / 2), 1, most_slices));
+    steps_per_slice = int(ceil_div(steps, slices));
+    if (steps > 0) slices = int(ceil_div(steps, steps_per_slice));
+  }
+  int tiles() const { return row_tiles * column_tiles * slices; }
+  int blocks() const {
+    return int(std::min<int64_t>(tiles(), int64_t(kCoreBlocks) * simt::multiprocessors()));
+  }
+  int64_t partial_count() const { return int64_t(slices) * rows * padded_columns(); }
+  // Undefined where depth is not cut.
+  Tensor partial_sums(Device device) const {
+    return slices > 1 ? Tensor::empty({partial_count()}, DType::f32, device, "workspace") : Tensor();
+  }
+  struct Tile {
+    int slice, row, column;  // in tiles
+  };
+  __device__ __forceinline__ Tile tile(int number) const {
+    const int rest = by_column_tiles(number), slice = by_row_tiles(rest);
+    return {slice, rest - slice * row_tiles, number - rest * column_tiles};
+  }
+  __device__ __forceinline__ int steps_of(int slice) const {
+    return min(steps - slice * steps_per_slice, steps_per_slice);
+  }
+  PLUME_HD int padded_columns() const { return (columns + kChunk - 1) / kChunk * kChunk; }
+};
+
+// The columns of a tile that waste least.
+constexpr int core_columns(int64_t columns) {
+  return columns <= 32 ? 32 : columns <= 64 || (columns + 63) / 64 % 2 != 0 ? 64 : 128;
+}
+// Narrower ones where there are few rows, so that more blocks have a tile.
+constexpr int core_columns(int64_t rows, int64_t columns) {
+  constexpr int64_t kFewRows = 1024;
+  return rows > kFewRows ? core_columns(columns) : columns <= 32 ? 32 : 64;
+}
+
+// A warp's 32 x kColumns / 2 sums.
+template <int kColumns>
+struct CoreSums {
+  static constexpr int kTiles = kColumns / 16;  // of 8 columns
+  float values[2][kTiles][4];
+
+  __device__ void clear() {
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) values[m][n][i] = 0.0f;
+  }
+};
+
+namespace core {
+
+__device__ __forceinline__ int lane() { return int(threadIdx.x) % 32; }
+__device__ __forceinline__ int warp_row() { return int(threadIdx.x) / 32 % 4 * 32; }
+template <int kColumns>
+__device__ __forceinline__ int warp_column() {
+  return int(threadIdx.x) / 128 * (kColumns / 2);
+}
+
+// Fragments of 16 rows, of either operand: matrices in the order rows 0-7, 8-15 at depth d, then at d + 8
+// (kRowsFirst), or rows 0-7 at depth d, d + 8, then rows 8-15. Where the lane's row of them lies in the tile:
+// begin() for the warp's first row, at() for the i-th 16 rows at depth d. Of the permuted chunk number a step
+// flips bits that are 0 for the first.
+template <int kRows, bool kDepthMajor, bool kRowsFirst>
+struct Fragments {
+  __device__ static int begin(int row) {
+    const int low = lane() % 8, inner = lane() / 8 % 2, outer = lane() / 16;
+    const int row_half = kRowsFirst ? inner : outer, depth_half = kRowsFirst ? outer : inner;
+    return kDepthMajor ? swizzled<kCoreDepth / kChunk>(row + row_half * 8 + low, depth_half)
+                       : swizzled<kRows / kChunk>(depth_half * 8 + low, row / 8 + row_half);
+  }
+  __device__ static int at(int begin, int i, int d) {
+    return kDepthMajor ? (begin ^ 2 * d) + i * 16 * 2 * kCoreDepth : (begin ^ 32 * i) + d * 2 * kRows;
+  }
+  __device__ static void load(uint32_t (&r)[4], const char* from) {
+    if constexpr (kDepthMajor)
+      ldmatrix_x4(r, from);
+    else
+      ldmatrix_x4_trans(r, from);
+  }
+};
+
+// sums += the product over 16 layers.
+template <class T, int kColumns, class Left, class Right>
+__device__ __forceinline__ void multiply_16(const char* stage, int a, int b, int d,
+                                            CoreSums<kColumns>& sums) {
+  uint32_t left[2][4];
+#pragma unroll
+  for (int m = 0; m < 2; ++m) Left::load(left[m], stage + Left::at(a, m, d));
+#pragma unroll
+  for (int n = 0; n < CoreSums<kColumns>::kTiles / 2; ++n) {
+    uint32_t right[4];
+    Right::load(right, stage + CoreMemory<kColumns>::kA + Right::at(b, n, d));
+#pragma unroll
+    for (int m = 0; m < 2; ++m)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const uint32_t fragment[2] = {right[2 * i], right[2 * i + 1]};
+        mma_m16n8k16(T{}, sums.values[m][2 * n + i], left[m], fragment);
+      }
+  }
+}
+
+// Where a row's 16 bytes of sums lie in the warp's 8 rows of 32 floats: pairs are written and 16 bytes read
+// without bank conflicts.
+__device__ __forceinline__ int sums_unit(int row, int unit) {
+  return row * 32 + (unit ^ ((row & 3) << 1 ^ (row & 1))) * 4;
+}
+
+// Calls store(row, column, eight sums of neighbouring columns) for the warp's part, lanes side by side in
+// memory. `buffers`: 256 floats for each warp.
+template <int kColumns, class Store>
+__device__ __forceinline__ void store_sums(const CoreSums<kColumns>& sums, char* buffers, int first_row,
+                                           int first_column, const CorePlan& plan, Store&& store) {
+  constexpr int kSpan = kColumns < 64 ? kColumns / 2 : 32;  // columns at once
+  constexpr int kTilesAtOnce = kSpan / 8;
+  const int thread = computed_here(int(threadIdx.x)), me = thread % 32, group = me / 4, pair = me % 4;
+  float* const buffer = reinterpret_cast<float*>(buffers) + thread / 32 * 256;
+  const int row = me / kTilesAtOnce, chunk = me % kTilesAtOnce;
+#pragma unroll
+  for (int m = 0; m < 2; ++m)
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+#pragma unroll
+      for (int part = 0; part < kColumns / 2 / kSpan; ++part) {
+        __syncwarp();
+#pragma unroll
+        for (int n = 0; n < kTilesAtOnce; ++n) {
+          const float(&from)[4] = sums.values[m][part * kTilesAtOnce + n];
+          Pack<float, 2> two;
+          two[0] = from[2 * half];
+          two[1] = from[2 * half + 1];
+          two.store(buffer + sums_unit(group, 2 * n + pair / 2) + pair % 2 * 2);
+        }
+        __syncwarp();
+        const int to_row = first_row + warp_row() + 16 * m + 8 * half + row;
+        const int to_column = first_column + warp_column<kColumns>() + part * kSpan + chunk * 8;
+        if (row < 8 && to_row < plan.rows && to_column < plan.columns) {
+          const auto low = Pack<float, 4>::load(buffer + sums_unit(row, 2 * chunk)),
+                     high = Pack<float, 4>::load(buffer + sums_unit(row, 2 * chunk + 1));
+          const float eight[8] = {low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]};
+          store(to_row, to_column, eight);
+        }
+      }
+}
+
+}  // namespace core
+
+// Where a slice's sums wait for the others.
+__device__ __forceinline__ void store_partial(float* partial, const CorePlan& plan, int slice, int row,
+                                              int column, const float (&sums)[kChunk]) {
+  float* to = partial + (int64_t(slice) * plan.rows + row) * plan.padded_columns() + column;
+#pragma unroll
+  for (int part = 0; part < kChunk; part += 4) {
+    Pack<float, 4> pack;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) pack[i] = sums[part + i];
+    pack.store(to + part);
+  }
+}
+
+// The block's tiles, each to store(slice, row, column, sums of eight neighbouring columns).
+template <class T, int kColumns, class A, class B, class Store>
+__device__ __forceinline__ void matrix_core(A a, B b, const CorePlan& plan, Store&& store) {
+  using Memory = CoreMemory<kColumns>;
+  char* const stages = simt::dyn_smem<char>();
+  const int tiles = plan.row_tiles * plan.column_tiles * plan.slices;
+  int next = int(blockIdx.x), steps_left = 0;
+  const auto begin = [&] {
+    if (next >= tiles) return;
+    const CorePlan::Tile tile = plan.tile(next);
+    const int depth = tile.slice * plan.steps_per_slice * kCoreDepth;
+    a.begin(tile.row * kCoreRows, depth);
+    b.begin(tile.column * kColumns, depth);
+    steps_left = plan.steps_of(tile.slice);
+  };
+  const auto fetch = [&](char* stage) {
+    if (steps_left > 0) {
+      a.fetch(stage);
+      b.fetch(stage + Memory::kA);
+      if (--steps_left == 0) {
+        next += int(gridDim.x);
+        begin();
+      }
+    }
+    simt::async_commit();
+  };
+  begin();
+#pragma unroll 1
+  for (int i = 0; i < kCoreStages - 1; ++i) fetch(stages + i * Memory::kStage);
+
+  using Left = core::Fragments<kCoreRows, A::kDepthMajor, true>;
+  using Right = core::Fragments<kColumns, B::kDepthMajor, false>;
+  const int left = Left::begin(core::warp_row()), right = Right::begin(core::warp_column<kColumns>());
+  int read = 0;  // the stage that is multiplied; the copies go to the one before
+  for (int number = int(blockIdx.x); number < tiles; number += int(gridDim.x)) {
+    const CorePlan::Tile tile = plan.tile(number);
+    const bool mine = tile.row * kCoreRows + core::warp_row() < plan.rows &&
+                      tile.column * kColumns + core::warp_column<kColumns>() < plan.columns;
+    CoreSums<kColumns> sums;
+    sums.clear();
+    int layers = plan.depth - tile.slice * plan.steps_per_slice * kCoreDepth;
+    for (int steps = plan.steps_of(tile.slice); steps > 0; --steps, layers -= kCoreDepth) {
+      simt::async_wait<kCoreStages - 2>();
+      __syncthreads();  // the stage is in place for all, and nobody reads the one before any more
+      fetch(stages + (read == 0 ? kCoreStages - 1 : read - 1) * Memory::kStage);
+      const char* const stage = stages + read * Memory::kStage;
+      read = read + 1 == kCoreStages ? 0 : read + 1;
+      if (!mine) continue;
+      const int from_a = computed_here(left), from_b = computed_here(right);
+      if (!A::kDepthMajor || layers > kCoreDepth - 16) {
+#pragma unroll
+        for (int d = 0; d < kCoreDepth; d += 16)
+          core::multiply_16<T, kColumns, Left, Right>(stage, from_a, from_b, d, sums);
+      } else {
+#pragma unroll 1
+        for (int d = 0; d < layers; d += 16)
+          core::multiply_16<T, kColumns, Left, Right>(stage, from_a, from_b, d, sums);
+      }
+    }
+    if (!mine) continue;
+    const CorePlan::Tile done = plan.tile(computed_here(number));
+    core::store_sums(sums, stages + kCoreStages * Memory::kStage, done.row * kCoreRows,
+                     done.column * kColumns, plan,
+                     [&](int row, int column, const auto& eight) { store(done.slice, row, column, eight); });
+  }
+  simt::async_wait<0>();
+}
+
+// Second launch where depth was cut: adds the slices in order. A thread takes eight neighbouring columns.
+template <class Store>
+__global__ void __launch_bounds__(kCoreThreads)
+    matrix_core_slices(const float* __restrict__ partial, const CorePlan plan, Store store) {
+  const int chunks = plan.padded_columns() / kChunk;
+  const int64_t at = int64_t(blockIdx.x) * kCoreThreads + threadIdx.x;
+  if (at >= int64_t(plan.rows) * chunks) return;
+  const int row = int(at / chunks), column = int(at - int64_t(row) * chunks) * kChunk;
+  const int64_t slice = int64_t(plan.rows) * plan.padded_columns();
+  const float* from = partial + at * kChunk;
+  float sums[kChunk] = {};
+  for (int s = 0; s < plan.slices; ++s, from += slice) {
+    const auto low = Pack<float, 4>::load(from), high = Pack<float, 4>::load(from + 4);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      sums[i] += low[i];
+      sums[4 + i] += high[i];
+    }
+  }
+  store(row, column, sums);
+}
+
+template <class Store>
+void launch_core_slices(const Context& context, const float* partial, const CorePlan& plan,
+                        const Store& store) {
+  const int64_t threads = int64_t(plan.rows) * plan.padded_columns() / kChunk;
+  simt::launch<matrix_core_slices<Store>>(
+      {dim3(unsigned(ceil_div(threads, kCoreThreads))), dim3(kCoreThreads), 0, stream_of(context)}, partial,
+      plan, store);
+}
+
+}  // namespace plume::PLUME_KERNELS

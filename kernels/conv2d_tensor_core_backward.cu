@@ -1,0 +1,238 @@
+// conv2d backward, "tensor_core": both gradients of 16-bit types as products on the matrix core.
+//
+// backward_input   rows: input pixels of one residue (h, w) mod stride, columns: channels c,
+//                  depth: (tap, filter k), the taps that reach those pixels
+// backward_weight  rows: (tap, channel c), columns: filters k, depth: output pixels, cut into slices; a
+//                  second launch adds them in order and turns [(tap, c), k] into w's [k, (tap, c)]
+//
+// FLOPs: 2 N P Q K R S C each. Bytes: dy and dx, or x and dy, once from memory (as often as there are tiles
+// of columns, or of rows, from L2); the taps of a patch overlap in L1. 1x1 filters are limited by memory
+// below some 270 channels, 3x3 filters by arithmetic.
+// C % 8 == 0 and K % 8 == 0: 16-byte copies. Otherwise pairs, or (odd) value by value, which waits for each.
+#include <numeric>
+
+#include "kernels/common/finish.h"
+#include "kernels/conv2d_patches.h"
+
+namespace plume::PLUME_KERNELS {
+namespace {
+
+// The pixels of dx at one residue, and the taps that reach them: r = first_r + i * step, i < taps_down, reads
+// dy's row i0 - i * (dilation / g), where h = residue + i0 * stride and g = gcd(stride, dilation).
+struct InputClass {
+  PatchWalk walk;
+  int first_r, first_t, step;  // taps of w
+  int residue_h, residue_w;
+
+  InputClass(const ConvSizes& s, int number)
+      : walk(s.images, s.out_height, s.out_width, s.filters, count(s.height, number / s.stride, s.stride),
+             count(s.width, number % s.stride, s.stride)),
+        residue_h(number / s.stride),
+        residue_w(number % s.stride) {
+    const int g = std::gcd(s.stride, s.dilation);
+    step = s.stride / g;
+    first_r = first_tap(s, residue_h);
+    first_t = first_tap(s, residue_w);
+    walk.set_taps(count(s.filter_height, first_r, step), count(s.filter_width, first_t, step));
+    if (walk.taps() == 0) walk.set_taps(0, 0);
+    walk.down = walk.right = -s.dilation / g;
+    walk.top = (residue_h + s.padding - first_r * s.dilation) / s.stride;
+    walk.left = (residue_w + s.padding - first_t * s.dilation) / s.stride;
+  }
+
+  // Of first, first + step, ... below end.
+  static int count(int end, int first, int step) { return std::max(0, (end - first + step - 1) / step); }
+  // Within the first `step` taps, or none: then a number past them all.
+  int first_tap(const ConvSizes& s, int residue) const {
+    for (int r = 0; r < step; ++r)
+      if ((residue + s.padding - r * s.dilation) % s.stride == 0) return r;
+    return std::max(s.filter_height, s.filter_width);
+  }
+};
+
+// Rows: channels c; depth: (tap, filter k) of an input class.
+template <class T, int kRows, bool kVector>
+struct FilterLayers {
+  static constexpr bool kDepthMajor = false;
+  using Plan = CopyPlan<kRows, false>;
+  const T* w;
+  const InputClass& taps;
+  int filter_width, channels, patch;  // of w
+  int rows_left = 0, channel = 0, depth = 0;
+
+  __device__ FilterLayers(const T* w_, const InputClass& taps_, const ConvSizes& s)
+      : w(w_), taps(taps_), filter_width(s.filter_width), channels(s.channels), patch(s.patch()) {}
+
+  __device__ void begin(int row, int first) {
+    channel = row + Plan::chunk() * kChunk;
+    rows_left = channels - channel;
+    depth = first + Plan::row(0);
+  }
+  __device__ void fetch(char* tile) {
+    char* const to = Plan::place(tile);
+#pragma unroll
+    for (int pass = 0; pass < Plan::kPasses; ++pass) {
+      const auto tap = taps.walk.tap(depth + pass * Plan::kStep);
+      const int r = taps.first_r + tap.down * taps.step, t = taps.first_t + tap.right * taps.step;
+      const bool in = tap.number < taps.walk.taps() && tap.channel < taps.walk.channels;
+      const int from = tap.channel * patch + (r * filter_width + t) * channels + channel;
+      copy_chunk<kVector, false>(to + pass * Plan::kPassBytes, w + from, in ? rows_left : 0,
+                                 channels % 2 == 0);
+    }
+    depth += kCoreDepth;
+  }
+};
+
+template <class T>
+struct InputGradientStore {
+  T* dx;
+  ConvSizes s;
+  InputClass at;
+
+  __device__ void operator()(int row, int column, const float (&sums)[kChunk]) const {
+    const int line = at.walk.by_columns(row), n = at.walk.by_rows(line);
+    const int h = at.residue_h + (line - n * at.walk.rows) * s.stride;
+    const int w = at.residue_w + (row - line * at.walk.columns) * s.stride;
+    store_chunk(dx + s.x_offset(n, h, w, column), sums, s.channels - column, s.channels);
+  }
+};
+
+template <class T, int kColumns, bool kVector, bool kMatrix>
+__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+    conv2d_backward_input_core(const T* __restrict__ dy, const T* __restrict__ w, const CorePlan plan,
+                               float* __restrict__ partial, const InputGradientStore<T> store) {
+  const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
+    if (partial) return store_partial(partial, plan, slice, row, column, sums);
+    store(row, column, sums);
+  };
+  if constexpr (kMatrix) {
+    const int filters = store.s.filters;
+    matrix_core<T, kColumns>(MatrixRows<T, kCoreRows>(dy, plan.rows, filters),
+                             MatrixLayers<T, kColumns, true>(w, plan.columns, filters, true), plan, put);
+  } else {
+    matrix_core<T, kColumns>(PatchRows<T, kVector>(dy, store.at.walk),
+                             FilterLayers<T, kColumns, kVector>(w, store.at, store.s), plan, put);
+  }
+}
+
+// Always into partial sums. With 128 columns of gradients beside patches two blocks would spill registers.
+template <class T, int kColumns, bool kVector, bool kMatrix>
+__global__ void __launch_bounds__(kCoreThreads, kMatrix || kColumns < 128 ? kCoreBlocks : 1)
+    conv2d_backward_weight_core(const T* __restrict__ x, const T* __restrict__ dy, const PatchWalk walk,
+                                const CorePlan plan, float* __restrict__ partial) {
+  const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
+    store_partial(partial, plan, slice, row, column, sums);
+  };
+  const MatrixLayers<T, kColumns, kVector> gradients(dy, plan.columns, plan.depth, plan.columns % 2 == 0);
+  if constexpr (kMatrix)
+    matrix_core<T, kColumns>(MatrixLayers<T, kCoreRows, true>(x, plan.rows, plan.depth, true), gradients,
+                             plan, put);
+  else
+    matrix_core<T, kColumns>(PatchLayers<T, kVector>(x, walk), gradients, plan, put);
+}
+
+// dw[k, tap, c] = sum over slices of partial[slice, (tap, c), k]. A thread takes eight channels of a filter.
+template <class T>
+__global__ void __launch_bounds__(kCoreThreads)
+    conv2d_backward_weight_slices(const float* __restrict__ partial, const CorePlan plan, int channels,
+                                  int taps, T* __restrict__ dw) {
+  const int k = int(blockIdx.x * 32 + threadIdx.x), chunk = int(blockIdx.y * blockDim.y + threadIdx.y);
+  if (k >= plan.columns || chunk * kChunk >= plan.rows) return;
+  const int pitch = plan.padded_columns();
+  float sums[kChunk] = {};
+  const float* from = partial + int64_t(chunk) * kChunk * pitch + k;
+  for (int s = 0; s < plan.slices; ++s, from += int64_t(plan.rows) * pitch)
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) sums[i] += from[int64_t(i) * pitch];
+  const int chunks = plan.rows / kChunk / taps, tap = chunk / chunks, c = (chunk - tap * chunks) * kChunk;
+  store_chunk(dw + (int64_t(k) * taps + tap) * channels + c, sums, channels - c, channels);
+}
+
+template <class T>
+bool copies_chunks(const ConvSizes& s, const T* a, const T* b, const T* out) {
+  return s.channels % kChunk == 0 && s.filters % kChunk == 0 && is_aligned<kChunk>(a) &&
+         is_aligned<kChunk>(b) && is_aligned<kChunk>(out);
+}
+
+template <class T>
+void launch_backward_input(const Context& context, const Tensor& dy, const Tensor& w, const ConvSizes& s,
+                           int number, Tensor& dx) {
+  const InputGradientStore<T> store{dx.data<T>(), s, InputClass(s, number)};
+  const PatchWalk& walk = store.at.walk;
+  if (walk.pixels() == 0) return;
+  const bool vector = copies_chunks(s, dy.data<T>(), w.data<T>(), dx.data<T>());
+  const bool matrix = vector && walk.is_matrix() && s.filter_height * s.filter_width == 1;
+  choose_core<64>(core_columns(walk.pixels(), s.channels), vector, matrix,
+                  [&](auto columns, auto is_vector, auto is_matrix) {
+                    constexpr int kColumns = columns();
+                    const CorePlan plan(walk.pixels(), s.channels, walk.depth(), kColumns, 64);
+                    Tensor partial = plan.partial_sums(dx.device());
+                    float* sums = partial.defined() ? partial.data<float>() : nullptr;
+                    simt::launch<conv2d_backward_input_core<T, kColumns, is_vector(), is_matrix()>>(
+                        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes,
+                         stream_of(context)},
+                        dy.data<T>(), w.data<T>(), plan, sums, store);
+                    if (sums) launch_core_slices(context, sums, plan, store);
+                  });
+}
+
+template <class T>
+void launch_backward_weight(const Context& context, const Tensor& x, const Tensor& dy, const ConvSizes& s,
+                            Tensor& dw) {
+  const PatchWalk walk = forward_patches(s);
+  const bool vector = copies_chunks(s, x.data<T>(), dy.data<T>(), dw.data<T>());
+  const bool matrix = vector && walk.is_matrix();
+  choose_core(core_columns(s.filters), vector, matrix, [&](auto columns, auto is_vector, auto is_matrix) {
+    constexpr int kColumns = columns(), kChunksOfBlock = 8;
+    const CorePlan plan(walk.depth(), s.filters, walk.pixels(), kColumns, 1 << 16);
+    Tensor partial = Tensor::empty({plan.partial_count()}, DType::f32, dw.device(), "workspace");
+    simt::launch<conv2d_backward_weight_core<T, kColumns, is_vector(), is_matrix()>>(
+        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
+        x.data<T>(), dy.data<T>(), walk, plan, partial.data<float>());
+    const dim3 grid(unsigned(ceil_div(s.filters, 32)),
+                    unsigned(ceil_div(plan.rows / kChunk, kChunksOfBlock)));
+    simt::launch<conv2d_backward_weight_slices<T>>({grid, dim3(32, kChunksOfBlock), 0, stream_of(context)},
+                                                   partial.data<float>(), plan, s.channels, walk.taps(),
+                                                   dw.data<T>());
+  });
+}
+
+void run_tensor_core_backward_input(Context& context, const Tensor& dy, const Tensor& w,
+                                    const Conv2dParams& params, Tensor& dx) {
+  const ConvSizes s(dx, w, dy, params);
+  for (int number = 0; number < s.stride * s.stride; ++number) {
+    if (dy.dtype() == DType::f16)
+      launch_backward_input<f16>(context, dy, w, s, number, dx);
+    else
+      launch_backward_input<bf16>(context, dy, w, s, number, dx);
+  }
+}
+
+void run_tensor_core_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
+                                     const Conv2dParams& params, Tensor& dw) {
+  const ConvSizes s(x, dw, dy, params);
+  if (x.dtype() == DType::f16)
+    launch_backward_weight<f16>(context, x, dy, s, dw);
+  else
+    launch_backward_weight<bf16>(context, x, dy, s, dw);
+}
+
+bool fits_tensor_core_input(const Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
+                            Tensor& dx) {
+  return params.stride <= 2 && fits_core(dx, w, dy);
+}
+bool fits_tensor_core_weight(const Context&, const Tensor& x, const Tensor& dy, const Conv2dParams&,
+                             Tensor& dw) {
+  return fits_core(x, dw, dy);
+}
+
+const bool conv2d_tensor_core_backward_registered =
+    conv2d_backward_input.add(kThisDevice,
+                              {{"tensor_core", fits_tensor_core_input, run_tensor_core_backward_input}},
+                              KernelSlotBase::kOwn + 1) &&
+    conv2d_backward_weight.add(kThisDevice,
+                               {{"tensor_core", fits_tensor_core_weight, run_tensor_core_backward_weight}},
+                               KernelSlotBase::kOwn + 1);
+
+}  // namespace
+}  // namespace plume::PLUME_KERNELS
