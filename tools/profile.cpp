@@ -176,6 +176,7 @@ int run(tools::Flags& flags) {
   request.device = device.open();
   PLUME_CHECK(gpu.empty() || request.device == Device::simt, "--gpu: predictions are made on --device simt");
   PLUME_CHECK(gpu.empty() || comparison.empty(), "--gpu and --compare exclude each other");
+  PLUME_CHECK(gpu.empty() || graph != "on", "--gpu and --graph on exclude each other: calls are predicted");
   for (const char* flag : {"--shape", "--html"})
     PLUME_CHECK(!kernel.kernel.empty() || !flags.given(flag), "{} goes with --kernel", flag);
   PLUME_CHECK(kernel.kernel.empty() || !gpu.empty(), "--kernel: choose a GPU with --gpu");
