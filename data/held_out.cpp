@@ -63,7 +63,7 @@ HeldOutBounds held_out_bounds(const Dataset& set, int64_t limit) {
 std::vector<int64_t> held_out(const Dataset& set, int64_t limit, int64_t count, uint64_t seed) {
   std::vector<std::vector<int64_t>> classes = images_by_class(set, limit);
   const HeldOutBounds bounds = bounds_of(classes);
-  if (count < bounds.least || count > bounds.most || count < 1)
+  if (!bounds.allow(count))
     fail(ErrorKind::bad_input,
          "data set {}: {} images cannot be held out of {}: each of {} classes gives at least one and keeps "
          "one, that is {} to {}",

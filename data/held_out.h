@@ -16,6 +16,7 @@ std::vector<int64_t> held_out(const Dataset& set, int64_t limit, int64_t count, 
 // How few and how many images held_out() can choose.
 struct HeldOutBounds {
   int64_t least = 0, most = 0;
+  bool allow(int64_t count) const { return count >= 1 && count >= least && count <= most; }
 };
 HeldOutBounds held_out_bounds(const Dataset& set, int64_t limit);
 

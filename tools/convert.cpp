@@ -232,8 +232,8 @@ std::map<std::string, std::string> provenance(const Request& r, const Weights& w
   return m;
 }
 
-// What weights say about images and classes goes with them; of a new head there are no names yet. For those
-// that say nothing it is known where they are torchvision's own.
+// What weights say about images and classes goes with them; a new head knows no classes and no data set. For
+// those that say nothing it is known where they are torchvision's own.
 std::map<std::string, std::string> described(const Request& r, const Weights& read, const Weights& written,
                                              Report& report) {
   if (!read.metadata.contains("plume.format") && !tools::describes_images(read.metadata)) {
@@ -244,7 +244,7 @@ std::map<std::string, std::string> described(const Request& r, const Weights& re
     if (bias == nullptr || bias->shape != std::vector<uint64_t>{imagenet}) return {};
   }
   tools::NetworkDescription network = tools::describe_weights(read, r.model);
-  if (r.new_head) network.class_names.clear();
+  if (r.new_head) network.class_names.clear(), network.data.clear();
   report.line("images", to_line(network));
   return tools::to_metadata(network);
 }

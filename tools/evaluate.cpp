@@ -172,10 +172,8 @@ Subject open_subject(Request& r, const FitOptions& fit) {
   }
   const std::vector<NamedParameter> parameters = s.model->parameters();
   s.classes = parameters.back().variable.value().dim(0);
-  std::vector<std::string>& names = s.network.class_names;
-  if (!r.labels.empty()) names = tools::read_labels(r.labels, s.classes);
-  if (!names.empty() && int64_t(names.size()) != s.classes)
-    fail(ErrorKind::bad_input, "{}: names {} classes and has {}", r.source(), names.size(), s.classes);
+  if (!r.labels.empty()) s.network.class_names = tools::read_labels(r.labels, s.classes);
+  tools::check_class_names(r.source(), s.network, s.classes);
   return s;
 }
 

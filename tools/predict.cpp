@@ -91,9 +91,8 @@ Subject open_subject(Request& r, const tools::Flags& flags, const FitOptions& fi
               "--data: {} says itself how its images are prepared", r.weights);
   s.model = tools::model_from_weights(r.model, parse_stem(r.stem), weights, fit);
   s.classes = s.model->parameters().back().variable.value().dim(0);
+  tools::check_class_names(r.weights, s.network, s.classes);
   s.labels = s.network.class_names;
-  if (!s.labels.empty() && int64_t(s.labels.size()) != s.classes)
-    fail(ErrorKind::bad_input, "{}: names {} classes and has {}", r.weights, s.labels.size(), s.classes);
   if (!r.labels.empty()) s.labels = tools::read_labels(r.labels, s.classes);
   const auto imagenet = data::imagenet_labels();
   if (s.labels.empty() && s.classes == int64_t(imagenet.size()))

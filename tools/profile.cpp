@@ -199,6 +199,7 @@ int run(tools::Flags& flags) {
   request.device = device.open(gpu.empty() ? "" : "simt");
   PLUME_CHECK(gpu.empty() || request.device == Device::simt, "--gpu: predictions are made on --device simt");
   PLUME_CHECK(kernel.kernel.empty() || comparison.empty(), "--kernel and --compare exclude each other");
+  PLUME_CHECK(gpu.empty() || graph != "on", "--gpu and --graph on exclude each other: calls are predicted");
   for (const char* flag : {"--shape", "--html"})
     PLUME_CHECK(!kernel.kernel.empty() || !flags.given(flag), "{} goes with --kernel", flag);
   PLUME_CHECK(kernel.kernel.empty() || (out.csv.empty() && out.trace.empty() && out.svg.empty()),

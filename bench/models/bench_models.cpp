@@ -2,6 +2,8 @@
 // batch) and training steps, each pass synchronised.
 #include <benchmark/benchmark.h>
 
+#include <memory>
+
 #include "models/registry.h"
 #include "tools/cli/main.h"
 #include "tools/profiling/workload.h"
@@ -30,12 +32,24 @@ std::vector<std::string> over_batches(const std::string& mode_and_size, int64_t 
 
 int failures = 0;
 
-void time_passes(benchmark::State& state, const std::string& model, const tools::Workload& workload,
-                 DType dtype, Device device, bool graph) {
+// The library comes again and again with more iterations: the network stays until the next benchmark's.
+struct KeptRun {
+  std::string label;
+  std::unique_ptr<tools::ModelRun> run;
+};
+
+void time_passes(benchmark::State& state, KeptRun& kept, const std::string& label, const std::string& model,
+                 const tools::Workload& workload, DType dtype, Device device, bool graph) {
   try {
-    tools::ModelRun run(model, workload, dtype, device, {.graph = graph});
-    constexpr int kWarmUp = 4;
-    for (int i = 0; i < kWarmUp; ++i) run.pass();
+    if (kept.label != label) {
+      kept = {};
+      kept.run = std::make_unique<tools::ModelRun>(model, workload, dtype, device,
+                                                   tools::ModelRun::Options{.graph = graph});
+      constexpr int kWarmUp = 4;
+      for (int i = 0; i < kWarmUp; ++i) kept.run->pass();
+      kept.label = label;
+    }
+    tools::ModelRun& run = *kept.run;
     run.synchronize();
     for ([[maybe_unused]] auto _ : state) {
       run.pass();
@@ -71,6 +85,7 @@ int run(tools::Flags& flags) {
         device == Device::cuda ? std::vector<std::string>{"f32", "bf16"} : std::vector<std::string>{"f32"};
 
   benchmark::AddCustomContext("device", backend(device).describe());
+  KeptRun kept;
   for (const std::string& model : models)
     for (const std::string& text : workloads)
       for (const DType dtype : tools::parse_dtypes(dtype_names))
@@ -79,9 +94,11 @@ int run(tools::Flags& flags) {
           const tools::Workload workload = tools::parse_workload(text);
           const std::string label =
               message("{}/{}/{}{}", model, to_string(workload), dtype, graph ? "/graph" : "");
-          benchmark::RegisterBenchmark(
-              label.c_str(),
-              [=](benchmark::State& state) { time_passes(state, model, workload, dtype, device, graph); })
+          benchmark::RegisterBenchmark(label.c_str(),
+                                       [=, &kept](benchmark::State& state) {
+                                         time_passes(state, kept, label, model, workload, dtype, device,
+                                                     graph);
+                                       })
               ->UseRealTime()
               ->Unit(benchmark::kMillisecond);
         }

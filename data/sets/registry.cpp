@@ -32,9 +32,10 @@ DatasetInfo dataset_traits(std::string_view name) {
   check_name(name);
   for (const CifarFormat* format : {&cifar10_format(), &cifar100_format()})
     if (name == format->name) return cifar_traits(*format);
-  return name == "synthetic"       ? synthetic_traits()
-         : name == "tiny-imagenet" ? tiny_imagenet_traits()
-                                   : image_folder_traits();
+  if (name == "synthetic") return synthetic_traits();
+  if (name == "tiny-imagenet") return tiny_imagenet_traits();
+  if (name == "imagefolder") return image_folder_traits();
+  fail(ErrorKind::internal, "data set {}: has no traits", name);
 }
 
 std::vector<Split> splits_of(std::string_view name, const std::string& dir) {

@@ -1,11 +1,34 @@
 #include "engine/core/graph.h"
 
 #include <utility>
+#include <vector>
 
 #include "engine/core/error.h"
 #include "engine/core/recording.h"
 
 namespace plume {
+namespace {
+
+// Of a graph that went while a step was recorded, when nobody may wait for its last replay.
+struct Remains {
+  Context* context;
+  void* recorded;
+  std::shared_ptr<void> memory;
+};
+thread_local std::vector<Remains>* remains = nullptr;  // a graph may outlive the thread's other variables
+
+void destroy(Context& context, void* recorded) {
+  context.synchronize();  // a replay may still be running on the memory that goes back
+  backend(context.device()).destroy(recorded);
+}
+
+void destroy_remains() {
+  if (!remains) return;
+  const std::unique_ptr<std::vector<Remains>> all(std::exchange(remains, nullptr));
+  for (const Remains& r : *all) destroy(*r.context, r.recorded);
+}
+
+}  // namespace
 
 void StepGraph::capture(Context& context, std::function<void()> step) {
   refuse_while_recording("record another step");
@@ -36,9 +59,15 @@ void StepGraph::capture(Context& context, std::function<void()> step) {
   device.end_hold();
   memory_ = std::move(memory);
   context_ = &context;
+  destroy_remains();
 }
 
 StepGraph::~StepGraph() {
+  if (recorded_ && is_recording()) {
+    if (!remains) remains = new std::vector<Remains>;
+    remains->push_back({context_, recorded_, std::move(memory_)});
+    return;
+  }
   try {
     clear();
   } catch (const Error&) {  // the device is lost or the process ends: nothing is left to give back
@@ -53,10 +82,8 @@ void StepGraph::replay() {
 }
 
 void StepGraph::clear() {
-  if (recorded_) {
-    context_->synchronize();  // a replay may still be running on the memory that goes back
-    backend(context_->device()).destroy(recorded_);
-  }
+  destroy_remains();
+  if (recorded_) destroy(*context_, recorded_);
   recorded_ = nullptr;
   memory_.reset();
   step_ = nullptr;

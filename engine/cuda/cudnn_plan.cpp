@@ -217,7 +217,7 @@ void Plan::run(const Context& context, Pointers pointers) {
     ids_.push_back(id);
     addresses_.push_back(address);
   }
-  if (!chosen_ && engines_.size() > 1 && !is_recording()) choose(context);
+  if (choices_left_ > 0 && engines_.size() > 1 && !is_recording()) choose(context);
   for (size_t i = 0; i < engines_.size(); ++i) {
     try {
       const Scratch scratch(engines_[i].workspace);
@@ -252,6 +252,7 @@ void Plan::choose(const Context& context) {
   const Timer timer;
   float best = std::numeric_limits<float>::infinity();
   size_t fastest = 0, smallest = 0;
+  bool all = true;
   for (size_t i = 0; i < engines_.size(); ++i) {
     if (engines_[i].workspace < engines_[smallest].workspace) smallest = i;
     try {
@@ -262,13 +263,20 @@ void Plan::choose(const Context& context) {
         if (time < best) best = time, fastest = i;
       }
     } catch (const OutOfScratch&) {
+      all = false;
     }
+  }
+  --choices_left_;
+  if (!all && choices_left_ > 0) {  // memory may be had later; until then the fastest of the others
+    std::rotate(engines_.begin(), engines_.begin() + std::ptrdiff_t(fastest),
+                engines_.begin() + std::ptrdiff_t(fastest) + 1);
+    return;
   }
   std::vector<PlannedEngine> kept;
   kept.push_back(std::move(engines_[fastest]));
   if (smallest != fastest) kept.push_back(std::move(engines_[smallest]));
   engines_ = std::move(kept);
-  chosen_ = true;
+  choices_left_ = 0;
 }
 
 }  // namespace plume::cuda

@@ -43,7 +43,8 @@ class Plan {
 
   // One pointer for each tensor that is not inner, and always in the same order; null ones are left out. The
   // first run outside a recording times the engines on these very operands and keeps the fastest, and behind
-  // it the one with the least scratch memory, for when its own cannot be had. Throws when neither can run.
+  // it the one with the least scratch memory, for when its own cannot be had. Where memory is too short to
+  // time them all, later runs try again, twice at most. Throws when none can run.
   void run(const Context& context, Pointers pointers);
 
   // Of the engine in use.
@@ -57,7 +58,7 @@ class Plan {
   void execute(const Context& context, const PlannedEngine& engine, const Scratch& scratch);
 
   std::vector<PlannedEngine> engines_;  // the one in use first, then others to choose from or to fall back on
-  bool chosen_ = false;
+  int choices_left_ = 3;
   std::vector<int64_t> ids_;  // of this run
   std::vector<const void*> addresses_;
   Descriptor pack_;  // of the last one, with these addresses; the scratch memory's is the last

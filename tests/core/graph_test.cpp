@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <stdexcept>
 
 #include "engine/core/error.h"
 #include "engine/core/tensor.h"
+#include "engine/memory/allocator.h"
 #include "engine/ops/add.h"
 #include "engine/ops/relu.h"
 
@@ -70,6 +72,35 @@ TEST_P(GraphTest, ReplayBeforeCaptureThrows) {
   graph.clear();
   EXPECT_FALSE(graph.captured());
   EXPECT_THROW(graph.replay(), Error);
+}
+
+// The memory of a graph that goes while another step is recorded stays its own until it can be waited for.
+TEST_P(GraphTest, GoesWhileAnotherStepIsRecorded) {
+  if (!backend(GetParam()).begin_capture) GTEST_SKIP() << "nothing is recorded here";
+  const Tensor x = Tensor::from(std::vector<float>{1, 2}, {2}, GetParam());
+  Tensor y = empty_like(x);
+  const auto step = [&] {
+    const Tensor twice = empty_like(x);
+    Tensor written = twice;
+    add_forward(context(), x, x, written);
+    relu_forward(context(), written, y);
+  };
+  const auto held = [&] { return device_allocator(GetParam()).statistics().held; };
+  const size_t before = held();
+  auto first = std::make_unique<StepGraph>();
+  first->capture(context(), step);
+  first->replay();
+  const size_t of_first = held();
+  EXPECT_GT(of_first, before);
+  StepGraph second;
+  second.capture(context(), [&] {
+    first.reset();
+    EXPECT_EQ(held(), of_first) << "a replay may still be running";
+    relu_forward(context(), x, y);
+  });
+  EXPECT_EQ(held(), before);
+  second.replay();
+  EXPECT_EQ(y.to_vector<float>(), (std::vector<float>{1, 2}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, GraphTest, testing::Values(Device::cpu, Device::simt, Device::cuda),

@@ -11,44 +11,34 @@
 namespace plume::test::recorded_training_test {
 namespace {
 
-// Three steps an epoch of which the last is a short one.
-Words stand_in_run(const std::string& model, const std::string& out, const Words& more) {
-  return joined({"--device",
-                 "cuda",
-                 "--model",
-                 model,
-                 "--data",
-                 "synthetic",
-                 "--epochs",
-                 "2",
-                 "--limit-train",
-                 "10",
-                 "--limit-test",
-                 "4",
-                 "--batch",
-                 "2",
-                 "--accumulate",
-                 "2",
-                 "--image-size",
-                 "32",
-                 "--lr",
-                 "0.01",
-                 "--workers",
-                 "0",
-                 "--optimizer",
-                 "adam",
-                 "--threads",
-                 "1",
-                 "--checkpoint-steps",
-                 "2",
-                 "--keep-last",
-                 "9",
-                 "--out",
-                 out},
-                more);
+// Steps that are all skipped would leave all weights equal: where the last layer or the ends of the branches
+// begin at zero, gradients fit one of the first loss scales. SqueezeNet's fit anyway.
+const char* zero_init_of(const std::string& model) {
+  if (model == "squeezenet1_1") return "none";
+  return model.starts_with("shufflenet") ? "head" : "both";
+}
+
+// Steps of two passes of two images, of which the last of an epoch is a short one. A large network has one
+// epoch of four steps, others two of three.
+Words stand_in_run(const std::string& model, const std::string& out, const Words& more, bool large = false) {
+  Words words;
+  const std::initializer_list<Words> settings{{"--device", "cuda", "--model", model, "--data", "synthetic"},
+                                              {"--epochs", large ? "1" : "2"},
+                                              {"--limit-train", large ? "14" : "10"},
+                                              {"--validation", "0", "--limit-test", "2", "--batch", "2"},
+                                              {"--accumulate", "2", "--image-size", "32", "--lr", "0.001"},
+                                              {"--zero-init", zero_init_of(model), "--optimizer", "adam"},
+                                              {"--workers", "0", "--threads", "1"},
+                                              {"--checkpoint-steps", "2", "--keep-last", "9", "--out", out}};
+  for (const Words& some : settings) words = joined(words, some);
+  return joined(words, more);
 }
 const Words kEverything{"--precision", "f16",         "--mixup", "0.2",         "--cutmix",
                         "1",           "--ema-decay", "0.9",     "--clip-norm", "1"};
+// The emulator is slow at matrix instructions on planes of one pixel.
+const Words kWithoutTensorCores{"--variant", "conv2d.forward=implicit_gemm",
+                                "--variant", "expand_depthwise.forward=separate",
+                                "--variant", "fused_mbconv.forward=separate"};
 
 std::vector<double> losses_of(const std::string& out) {
   std::vector<double> losses;
@@ -57,13 +47,14 @@ std::vector<double> losses_of(const std::string& out) {
     const json epoch = json::parse(line);
     losses.push_back(epoch["train_loss"].get<double>());
     losses.push_back(epoch["test_loss"].get<double>());
+    EXPECT_LT(epoch.value("skipped_steps", 0), epoch["step"].get<int>()) << "all weights are as they were";
   }
   return losses;
 }
 
 void expect_same_run(const std::string& a, const std::string& b) {
   EXPECT_EQ(losses_of(a), losses_of(b));
-  EXPECT_EQ(losses_of(a).size(), 4u);
+  EXPECT_GE(losses_of(a).size(), 2u);
   expect_same_tensors(a + "/last.safetensors", b + "/last.safetensors");
   expect_same_tensors(newest_checkpoint(a), newest_checkpoint(b));
 }
@@ -72,23 +63,25 @@ class RecordedTraining : public testing::TestWithParam<const char*> {};
 
 TEST_P(RecordedTraining, EqualsStepsRunCallByCallAndGoesOnFromTheMiddle) {
   const TemporaryFolder folder;
-  const std::string graph = folder.file("graph"), plain = folder.file("plain"),
+  const std::string model = GetParam(), graph = folder.file("graph"), plain = folder.file("plain"),
                     resumed = folder.file("resumed");
-  expect_clean_training(run_tool("train", stand_in_run(GetParam(), graph, kEverything)));
+  const bool large = model == "resnet18" || model == "efficientnet_v2_s";
+  const Words variants = large ? kWithoutTensorCores : Words{}, settings = joined(kEverything, variants);
+  expect_clean_training(run_tool("train", stand_in_run(model, graph, settings, large)));
   expect_clean_training(
-      run_tool("train", stand_in_run(GetParam(), plain, joined(kEverything, {"--no-graph"}))));
+      run_tool("train", stand_in_run(model, plain, joined(settings, {"--no-graph"}), large)));
   expect_same_run(graph, plain);
 
-  // From before the short step: the first one of the process.
+  // Small ones from before the short step, which is the first of the process.
   copy_from_second_step(graph, resumed);
-  expect_clean_training(
-      run_tool("train", {"--device", "cuda", "--threads", "1", "--out", resumed, "--resume"}));
+  expect_clean_training(run_tool(
+      "train", joined({"--device", "cuda", "--threads", "1", "--out", resumed, "--resume"}, variants)));
   expect_same_run(graph, resumed);
 }
 
-// The large ones take minutes on the emulator; model_run_test records their steps as well.
 INSTANTIATE_TEST_SUITE_P(Networks, RecordedTraining,
-                         testing::Values("mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5"));
+                         testing::Values("mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2_x0_5",
+                                         "resnet18", "efficientnet_v2_s"));
 
 TEST(RecordedTrainingOptions, MemoryIsFreedAtOnce) {
   const TemporaryFolder folder;

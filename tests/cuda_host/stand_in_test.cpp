@@ -8,6 +8,7 @@
 #include "engine/core/tensor.h"
 #include "engine/memory/staging.h"
 #include "engine/ops/add.h"
+#include "engine/ops/linear.h"
 #include "engine/ops/relu.h"
 #include "tests/cuda_host/on_stand_in.h"
 
@@ -122,6 +123,21 @@ TEST_F(StandInTest, ReplaysRunWhatWasRecorded) {
   graph.replay();
   EXPECT_EQ(y.to_vector<float>(), (std::vector<float>{2, 4}));
   EXPECT_EQ(counts().replays, 1u);
+}
+
+TEST_F(StandInTest, ARecordingRefusesToMakeAPlan) {
+  const Tensor x = Tensor::zeros({3, 24}, DType::f32, Device::cuda),
+               w = Tensor::zeros({8, 24}, DType::f32, Device::cuda);
+  Tensor y = Tensor::empty({3, 8}, DType::f32, Device::cuda);
+  const auto step = [&] { linear_forward(ctx(), x, w, {}, y); };
+  StepGraph graph;
+  const CaughtError refused = caught([&] { graph.capture(ctx(), step); });
+  EXPECT_EQ(refused.kind, ErrorKind::internal);
+  EXPECT_THAT(refused.text, HasSubstr("a recorded step must not make a plan"));
+  step();
+  graph.capture(ctx(), step);
+  graph.replay();
+  EXPECT_EQ(y.to_vector<float>(), std::vector<float>(24, 0.0f));
 }
 
 TEST_F(StandInTest, ARecordedCopyOfPageableMemoryIsRemarkedOn) {

@@ -111,6 +111,27 @@ TEST_F(CudnnChoice, LittleMemoryLeavesAnEngineThatNeedsLittle) {
   EXPECT_NE(executions().back().plan, first.plan);
 }
 
+TEST_F(CudnnChoice, AnEngineIsNotLostToAShortageThatPasses) {
+  const Tensor x = Tensor::empty({31, 224, 224, 3}, DType::f32, Device::cuda);
+  const Tensor dy = Tensor::empty({31, 112, 112, 64}, DType::f32, Device::cuda);
+  Tensor dw = Tensor::empty({64, 7, 7, 3}, DType::f32, Device::cuda);
+  const auto run = [&] { conv2d_backward_weight(context_, x, dy, {2, 3, 1}, dw); };
+  conv2d_backward_weight.choose(context_, x, dy, {2, 3, 1}, dw);
+  const size_t largest = last_plan().plan->workspace();
+  ASSERT_GT(largest, size_t(1) << 20) << "or this test shows nothing";
+  device_allocator(Device::cuda).release_cached();
+  stand_in_device().largest_block = size_t(1) << 20;
+  run();
+  EXPECT_LT(last_plan().plan->workspace(), largest);
+  stand_in_device().largest_block = SIZE_MAX;
+  const size_t before = executions().size();
+  run();
+  EXPECT_GT(executions().size(), before + 4) << "all are timed again";
+  const size_t after = executions().size();
+  run();
+  EXPECT_EQ(executions().size(), after + 1);
+}
+
 TEST_F(CudnnChoice, ScratchMemoryStaysBelowItsLimit) {
   const Shape x{256, 224, 224, 3}, w{64, 7, 7, 3}, y{256, 112, 112, 64};
   const cuda::Plan* plan = cuda::find_plan(

@@ -18,15 +18,33 @@ namespace {
 
 constexpr int kCores = 2, kLoopsPerCore = 2;
 
-// Confines this process, and all it starts, to two cores: the load is then known whatever the machine.
-bool confine_to_two_cores() {
-  cpu_set_t allowed, two;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return false;
-  CPU_ZERO(&two);
-  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&two) < kCores; ++cpu)
-    if (CPU_ISSET(cpu, &allowed)) CPU_SET(cpu, &two);
-  return CPU_COUNT(&two) == kCores && sched_setaffinity(0, sizeof two, &two) == 0;
+cpu_set_t allowed_cores() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  sched_getaffinity(0, sizeof allowed, &allowed);
+  return allowed;
 }
+
+// While alive confines this thread, and all it starts, to two cores: the load is then known whatever the
+// machine.
+class OnTwoCores {
+ public:
+  OnTwoCores() : before_(allowed_cores()) {
+    cpu_set_t two;
+    CPU_ZERO(&two);
+    for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&two) < kCores; ++cpu)
+      if (CPU_ISSET(cpu, &before_)) CPU_SET(cpu, &two);
+    done_ = CPU_COUNT(&two) == kCores && sched_setaffinity(0, sizeof two, &two) == 0;
+  }
+  ~OnTwoCores() { sched_setaffinity(0, sizeof before_, &before_); }
+  OnTwoCores(const OnTwoCores&) = delete;
+  OnTwoCores& operator=(const OnTwoCores&) = delete;
+  bool done() const { return done_; }
+
+ private:
+  cpu_set_t before_;
+  bool done_ = false;
+};
 
 // Processes that never sleep, and end with this one at the latest.
 class BusyLoops {
@@ -84,8 +102,17 @@ void expect_two_threads_no_slower(const F& f) {
   EXPECT_LE(two, 2 * one);
 }
 
+TEST(BusyMachineTest, OtherTestsGetTheirCoresBack) {
+  const cpu_set_t before = allowed_cores();
+  if (CPU_COUNT(&before) < kCores) GTEST_SKIP() << "fewer than two cores";
+  { const OnTwoCores confined; }
+  const cpu_set_t after = allowed_cores();
+  EXPECT_TRUE(CPU_EQUAL(&before, &after));
+}
+
 TEST(BusyMachineTest, TwoThreadsAreNoSlowerThanOne) {
-  if (!confine_to_two_cores()) GTEST_SKIP() << "fewer than two cores";
+  const OnTwoCores confined;
+  if (!confined.done()) GTEST_SKIP() << "fewer than two cores";
   const BusyLoops loops(kCores * kLoopsPerCore);
   ASSERT_EQ(loops.count(), kCores * kLoopsPerCore);
 

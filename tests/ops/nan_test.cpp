@@ -1,5 +1,5 @@
-// A NaN is not swallowed by a relu, alone or fused: a loss that is not finite must be seen. On a GPU the
-// vendors' fused ones have rules of their own.
+// A NaN is not swallowed by a relu, alone or fused: a loss that is not finite must be seen. The fused ones of
+// cuDNN and cuBLASLt are asked where a GPU answers: nothing documents what they do.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -23,7 +23,6 @@ void expect_nan_passes(Slot& slot, Device device, int64_t place, const Call& cal
   int ran = 0;
   for (int i = 0; i < slot.variant_count(device); ++i) {
     const std::string variant = slot.variant_name(device, i);
-    if (variant.starts_with("cudnn") || variant.starts_with("cublaslt")) continue;
     slot.force(device, variant);
     const std::string where = message("{} {} on {}", slot.name(), variant, device);
     try {

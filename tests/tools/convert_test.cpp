@@ -142,6 +142,23 @@ TEST_F(ConvertTest, NewHead) {
   load_state(after, *fresh);  // fits
 }
 
+// How images are prepared stays as it was; what the last layer had learnt does not.
+TEST_F(ConvertTest, ANewHeadKnowsNoDataSet) {
+  const std::string in = folder_.file("named.safetensors");
+  std::string labels;
+  for (int c = 0; c < 10; ++c) labels += message("class {}\n", c);
+  save_state(in, *make_model("resnet18", {.num_classes = 10}),
+             {{"format", "pt"}, {"resize", "36"}, {"crop", "32"}, {"data", "cifar10"}, {"labels", labels}});
+  ASSERT_EQ(convert(in, {"--model", "resnet18"}).code, 0);
+  EXPECT_EQ(SafetensorsFile(out_).metadata().at("data"), "cifar10");
+  std::filesystem::remove(out_);
+  ASSERT_EQ(convert(in, {"--model", "resnet18", "--classes", "7"}).code, 0);
+  const SafetensorsFile file(out_);
+  EXPECT_EQ(file.metadata().at("crop"), "32");
+  EXPECT_FALSE(file.metadata().contains("labels"));
+  EXPECT_FALSE(file.metadata().contains("data"));
+}
+
 TEST_F(ConvertTest, TimmNeedsAName) {
   const std::string in = weights_of({{"conv_stem.weight", {1}}});
   refuse(in, {}, 3, {"timm's names", "--timm mobilenetv3_small_100"});

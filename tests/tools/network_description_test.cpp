@@ -15,6 +15,20 @@ namespace {
 
 using testing::HasSubstr;
 
+TEST(NetworkDescription, NamesAsManyClassesAsThereAre) {
+  tools::NetworkDescription network;
+  tools::check_class_names("w", network, 7);  // none are known
+  network.class_names = {"a", "b", "c"};
+  tools::check_class_names("w", network, 3);
+  try {
+    tools::check_class_names("w", network, 7);
+    FAIL() << "three names of seven classes";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::bad_input);
+    EXPECT_STREQ(error.what(), "w: names 3 classes and has 7");
+  }
+}
+
 TEST(NetworkDescription, TravelsInMetadata) {
   tools::NetworkDescription network;
   network.data = "imagefolder";

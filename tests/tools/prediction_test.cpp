@@ -16,6 +16,7 @@
 #include "tools/profiling/kernel_report.h"
 #include "tools/profiling/prediction.h"
 #include "tools/profiling/sampling.h"
+#include "tools/profiling/text.h"
 
 namespace plume::test::prediction_test {
 namespace {
@@ -106,6 +107,22 @@ TEST(ProfileGpu, RefusesWhatItCannotDo) {
   const ToolResult cpu = run_tool("profile", {"--device", "cpu", "--gpu", "h100"});
   EXPECT_NE(cpu.code, 0);
   EXPECT_THAT(cpu.err, HasSubstr("predictions are made on --device simt"));
+  expect_refusal(run_tool("profile", {"--device", "simt", "--gpu", "h100", "--graph", "on"}), 2,
+                 {"--gpu and --graph on exclude each other"});
+}
+
+TEST(ProfileGpu, SaysOfHowManyLaunchesTheRegistersAreNotKnown) {
+  tools::ProfileReport report;
+  report.profile.step_seconds = 1e-3;
+  report.predictions.resize(1);
+  const auto said = [&](size_t unknown) {
+    report.unknown_registers = unknown;
+    testing::internal::CaptureStdout();
+    tools::print_report(report, {}, 0);
+    return testing::internal::GetCapturedStdout();
+  };
+  EXPECT_THAT(said(3), HasSubstr("the registers of 3 launches are not known (--registers)"));
+  EXPECT_THAT(said(0), testing::Not(HasSubstr("registers")));
 }
 
 TEST(ProfileGpu, PredictsEveryRow) {

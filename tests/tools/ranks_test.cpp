@@ -84,6 +84,19 @@ TEST_F(RanksTest, TwoEqualOneWithTheDoubledBatch) {
     EXPECT_EQ(got[2][key], expected[2][key]) << key;
 }
 
+// A shell's script: runs "$@" and sends it the signal once `file` holds something. Ends with what it ran,
+// also where that ends before.
+std::string signal_when_written(const std::string& file, const char* signal) {
+  return "\"$@\" & running=$!; while [ ! -s " + file + " ] && kill -0 $running 2>/dev/null; do sleep 0.01; " +
+         "done; kill -" + signal + " $running 2>/dev/null; wait $running";
+}
+
+TEST_F(RanksTest, NobodyWaitsForALauncherThatRefuses) {
+  const std::string script =
+      "timeout 20 /bin/sh -c '" + signal_when_written(folder_.file("never"), "TERM") + "' sh /bin/false";
+  EXPECT_EQ(run_command("/bin/sh", {"-c", script}).code, 1);
+}
+
 // One rank is asked to stop; both do, after the same step, and go on as if nothing had been.
 TEST_F(RanksTest, ASignalToOneStopsAllAndTheRunGoesOn) {
   const std::string whole = folder_.file("whole"), stopped = folder_.file("stopped");
@@ -91,8 +104,7 @@ TEST_F(RanksTest, ASignalToOneStopsAllAndTheRunGoesOn) {
   ASSERT_EQ(run_ranks("train", small_run(whole, flags)).code, 0);
   // The second rank gets the signal when the first one has written an epoch's metrics.
   const Words train = small_run(stopped, flags);
-  const std::string script = "\"$@\" & rank=$!; while [ ! -s " + stopped +
-                             "/metrics.jsonl ]; do sleep 0.01; done; kill -TERM $rank; wait $rank";
+  const std::string script = signal_when_written(stopped + "/metrics.jsonl", "TERM");
   Words words{"-n", "1", binary("train")};
   words.insert(words.end(), train.begin(), train.end());
   for (const std::string& word : Words{":", "-n", "1", "/bin/sh", "-c", script, "sh", binary("train")})
@@ -121,8 +133,7 @@ TEST_F(RanksTest, ASignalToOneStopsAllAndTheRunGoesOn) {
 // mpirun passes SIGUSR1 on to all ranks. The run belongs to two ranks then, unless one says otherwise.
 TEST_F(RanksTest, ASignalToTheLauncherStopsAllAndTheirNumberIsASetting) {
   const std::string out = folder_.file("stopped");
-  const std::string script = "\"$@\" & launcher=$!; while [ ! -s " + out +
-                             "/metrics.jsonl ]; do sleep 0.01; done; kill -USR1 $launcher; wait $launcher";
+  const std::string script = signal_when_written(out + "/metrics.jsonl", "USR1");
   Words words{"-c", script, "sh", PLUME_MPIEXEC, "-n", "2", binary("train")};
   for (const std::string& word : small_run(out, "--model shufflenet_v2_x0_5 --batch 2 --epochs 500"))
     words.push_back(word);

@@ -158,6 +158,12 @@ NetworkDescription describe_network(const std::string& path,
   return network;
 }
 
+void check_class_names(const std::string& path, const NetworkDescription& network, int64_t classes) {
+  const auto named = int64_t(network.class_names.size());
+  if (named > 0 && named != classes)
+    fail(ErrorKind::bad_input, "{}: names {} classes and has {}", path, named, classes);
+}
+
 std::map<std::string, std::string> to_metadata(const NetworkDescription& network) {
   const data::Preprocessing& how = network.preprocessing;
   std::map<std::string, std::string> metadata = {

@@ -40,6 +40,8 @@ data::Preprocessing torchvision_preprocessing(const std::string& model);
 NetworkDescription describe_network(const std::string& path,
                                     const std::map<std::string, std::string>& metadata,
                                     const std::string& model, const std::string& data = "");
+// Throws bad_input, naming `path`, where a network of so many classes has names for another number.
+void check_class_names(const std::string& path, const NetworkDescription& network, int64_t classes);
 // And back.
 std::map<std::string, std::string> to_metadata(const NetworkDescription& network);
 // Whether there is something of the above in it that says how images are prepared.

@@ -199,7 +199,12 @@ void print_report(const ProfileReport& report, const Ceilings& ceilings, size_t 
         fmt::format("step      {:.3f} ms predicted ({:.2f} to {:.2f}), {:.0f} images/s; never measured",
                     profile.step_seconds * kMilli, report.low_seconds * kMilli, report.high_seconds * kMilli,
                     double(report.request.workload.batch) / profile.step_seconds));
-  else
+  if (predicted && report.unknown_registers > 0)
+    print_line(
+        fmt::format("          the registers of {} launches are not known (--registers): their occupancy "
+                    "is a guess",
+                    report.unknown_registers));
+  if (!predicted)
     print_line(
         fmt::format("step      {:.3f} ms watched, {:.3f} ms alone (ratio {:.3f}), {:.0f} images/s; faster "
                     "half of {} turns",

@@ -73,7 +73,7 @@ Selection select_images(const Recipe& r, std::shared_ptr<const data::Dataset> tr
   // Who asked for nothing is not refused because of few images.
   if (wish.automatic && bounds.least == 0) return s;
   if (wish.automatic) count = std::clamp(count, bounds.least, bounds.most);
-  if (count < std::max<int64_t>(bounds.least, 1) || count > bounds.most) refuse(r, count, all, bounds);
+  if (!bounds.allow(count)) refuse(r, count, all, bounds);
   const std::vector<int64_t> chosen = data::held_out(whole, r.limit_train, count, uint64_t(r.seed));
   std::vector<int64_t> every(size_t(all), 0), rest;
   std::iota(every.begin(), every.end(), int64_t(0));

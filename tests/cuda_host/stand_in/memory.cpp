@@ -161,6 +161,7 @@ Machine::Machine() {
       mmap(nullptr, arena_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) std::abort();
   arena_ = static_cast<char*>(mapped);
+  madvise(arena_, arena_bytes_, MADV_HUGEPAGE);  // fewer pages whose rights change
   if (guard_) {
     key_ = pkey_alloc(0, PKEY_DISABLE_ACCESS);
     if (key_ < 0 || pkey_mprotect(arena_, arena_bytes_, PROT_READ | PROT_WRITE, key_) != 0) {
