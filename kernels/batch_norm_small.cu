@@ -2,9 +2,9 @@
 // both passes over them are one launch, and the second one finds in the cache what the first one read. The
 // passes are batch_norm's own (batch_norm_passes.h, batch_norm_gradients.h).
 //
-// Bytes: x once and y forward, x, dy and dx backward (more with what batch_norm.cu lists). A tile is 128 bytes
-// wide, so that 1024 rows are 128 KiB, read by one multiprocessor in a microsecond or two: what a launch of
-// its own would cost, and there are two of these.
+// Bytes: x once and y forward, x, dy and dx backward (more with what batch_norm.cu lists). A tile is 128
+// bytes wide, so that 1024 rows are 128 KiB, read by one multiprocessor in a microsecond or two: what a
+// launch of its own would cost, and there are two of these.
 #include "kernels/batch_norm_gradients.h"
 
 namespace plume::PLUME_KERNELS {

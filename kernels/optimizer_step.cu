@@ -3,8 +3,8 @@
 // ends there. The scale of the loss, clipping and weight decay are applied on the way: no pass of their own.
 //
 // Bytes: reads parameter, gradient and what the rule keeps, writes all but the gradient: 3 values per element
-// for plain SGD, 5 with one array kept, 7 with two; and 2 bytes for the parameter in 16 bits, where the network
-// computes with that. 4 to 15 FLOPs each: the bound is memory bandwidth.
+// for plain SGD, 5 with one array kept, 7 with two; and 2 bytes for the parameter in 16 bits, where the
+// network computes with that. 4 to 15 FLOPs each: the bound is memory bandwidth.
 #include "engine/ops/optimizer_step.h"
 
 #include "kernels/common/tensor_table.h"

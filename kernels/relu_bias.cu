@@ -2,8 +2,8 @@
 // each of its rows, writes them where they belong, and keeps their sums in registers. The blocks' sums are
 // added by partial_sums.cu, with those of other layers.
 //
-// Bytes: reads y and dy, writes dz: 3 values per element, 4 with a second dy. An addition and a comparison per
-// value: the bound is memory bandwidth.
+// Bytes: reads y and dy, writes dz: 3 values per element, 4 with a second dy. An addition and a comparison
+// per value: the bound is memory bandwidth.
 #include "engine/ops/relu_bias.h"
 
 #include "engine/math/activation.h"

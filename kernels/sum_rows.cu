@@ -1,6 +1,6 @@
 // sum_rows: column sums of [rows, channels]. A thread adds up 16 bytes of channels down its rows, a block its
-// threads' sums (row_tiling.h), a second launch the blocks' (partial_sums.cu). The order of the additions depends on the shape
-// alone, so results repeat bit for bit.
+// threads' sums (row_tiling.h), a second launch the blocks' (partial_sums.cu). The order of the additions
+// depends on the shape alone, so results repeat bit for bit.
 //
 // Bytes: reads x once; the partial sums are at most 1024 rows. One addition per value: the bound is memory
 // bandwidth.

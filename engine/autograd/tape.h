@@ -55,8 +55,9 @@ Variable record(const char* operation, Tensor value, std::initializer_list<Varia
                 GradientRule rule);
 Variable record(const char* operation, Tensor value, std::vector<Variable> inputs, GradientRule rule);
 
-// An operation whose rule adds two gradients on its way, so that where two operations read its output the tape
-// does not: `more` is the second one's, undefined where there is none. What a third one brings is added to it.
+// An operation whose rule adds two gradients on its way, so that where two operations read its output the
+// tape does not: `more` is the second one's, undefined where there is none. What a third one brings is added
+// to it.
 using JoiningRule = std::function<void(const Tensor& dy, const Tensor& more, Gradients& gradients)>;
 Variable record_joining(const char* operation, Tensor value, std::vector<Variable> inputs, JoiningRule rule);
 

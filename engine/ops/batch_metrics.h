@@ -12,8 +12,8 @@ namespace plume {
 
 inline constexpr int64_t kBatchMetrics = 3;  // doubles; two f32 hold one
 
-// loss f32 [1], logits [N, K], floating, labels i32 [N]; sums from batch_metrics_sums(). Without labels (undefined)
-// nothing is correct.
+// loss f32 [1], logits [N, K], floating, labels i32 [N]; sums from batch_metrics_sums(). Without labels
+// (undefined) nothing is correct.
 void batch_metrics(const Tensor& loss, const Tensor& logits, const Tensor& labels, Tensor& sums);
 // Room for the sums, as f32, zero.
 Tensor batch_metrics_sums(Device device);

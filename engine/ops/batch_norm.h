@@ -61,9 +61,9 @@ struct BatchNormBackwardParams {
   Activation activation = Activation::identity;
   bool fixed_statistics = false;  // evaluation: mean and inv_std do not depend on x
 };
-// dz = (dy + dy_more) * slope, where dy_more may be undefined; dbeta = sum dz; dgamma = sum dz * xhat; dx = gamma * inv_std * (dz - dbeta/M - xhat *
-// dgamma/M), without the last two terms for fixed statistics. dresidual = dz, or with a drop
-// dy + dy_more, of which dz then has scale[n]; written unless undefined. y is
+// dz = (dy + dy_more) * slope, where dy_more may be undefined; dbeta = sum dz; dgamma = sum dz * xhat; dx =
+// gamma * inv_std * (dz - dbeta/M - xhat * dgamma/M), without the last two terms for fixed statistics.
+// dresidual = dz, or with a drop dy + dy_more, of which dz then has scale[n]; written unless undefined. y is
 // defined only where the activation's slope comes from its output.
 using BatchNormBackward = void(Context&, const Tensor& x, const Tensor& y, const Tensor& dy,
                                const Tensor& dy_more, const Tensor& gamma, const Tensor& beta,

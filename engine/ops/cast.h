@@ -13,8 +13,8 @@ Variable cast(const Variable& x, DType dtype);  // x itself when it already has 
 // The value of x in `dtype`; records nothing. For operations that take f32 parameters with 16-bit activations
 // and give their gradients in f32. A leaf's is kept.
 Tensor value_in(const Variable& x, DType dtype);
-// Makes what is kept beside x right again where somebody wrote to x: before a recorded step is replayed, which
-// reads it.
+// Makes what is kept beside x right again where somebody wrote to x: before a recorded step is replayed,
+// which reads it.
 void refresh_kept_casts(const Variable& x);
 // What is kept beside x and right, for who writes to x and to this, then says so; null when there is nothing.
 KeptCast* right_cast(const Variable& x);

@@ -30,8 +30,8 @@ Shape conv2d_shape(const Shape& x, const Shape& weight, const Conv2dParams& para
 // Multiply-adds of one forward pass.
 int64_t conv2d_macs(const Shape& x, const Shape& weight, const Conv2dParams& params);
 
-// `bias` is f32 [K] or undefined. A filter that is f32 with a 16-bit x is rounded to it (cast.h), and gets its
-// gradient in f32. With Activation::relu, the only other one, y = relu(conv + bias) in one pass each way.
+// `bias` is f32 [K] or undefined. A filter that is f32 with a 16-bit x is rounded to it (cast.h), and gets
+// its gradient in f32. With Activation::relu, the only other one, y = relu(conv + bias) in one pass each way.
 Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias, const Conv2dParams& params,
                 Activation activation = Activation::identity);
 // For evaluation: convolution with everything that follows it. Records nothing.

@@ -91,8 +91,8 @@ __device__ __forceinline__ void sum_over_rows_of_block(float (&values)[kCount]) 
   }
 }
 
-// out[i] = sum over slices of partial[slice, i] in a fixed order, i < n: the second pass of a reduction that was
-// split over blocks. 32 x 8 threads add 32 neighbouring sums; i: that of the thread.
+// out[i] = sum over slices of partial[slice, i] in a fixed order, i < n: the second pass of a reduction that
+// was split over blocks. 32 x 8 threads add 32 neighbouring sums; i: that of the thread.
 template <class T>
 __device__ __forceinline__ void sum_slices_of_block(const float* __restrict__ partial, int slices,
                                                     int64_t columns, int64_t n, int64_t i,

@@ -1,7 +1,8 @@
 // Many tensors in one launch. A block works on neighbouring values of one tensor: 4096 of them in 16-byte
-// vectors per thread, or fewer. Which tensor, and which part of it, it finds by bisection in a table that travels in the kernel's
-// arguments: nothing is copied to the device first, so a captured graph replays the launch as it is. A table
-// fills the 4 KiB of arguments (80 to 120 tensors); longer lists take a launch for each.
+// vectors per thread, or fewer. Which tensor, and which part of it, it finds by bisection in a table that
+// travels in the kernel's arguments: nothing is copied to the device first, so a captured graph replays the
+// launch as it is. A table fills the 4 KiB of arguments (80 to 120 tensors); longer lists take a launch for
+// each.
 #pragma once
 #include "kernels/common/kernel.h"
 #include "kernels/common/vector.h"
