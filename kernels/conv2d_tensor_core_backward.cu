@@ -132,10 +132,10 @@ __global__ void __launch_bounds__(kCoreThreads, kMatrix || kColumns < 128 ? kCor
 }
 
 // dw[k, tap, c] = sum over slices of partial[slice, (tap, c), k]. A thread takes eight channels of a filter.
-template <class T>
+template <class Out>
 __global__ void __launch_bounds__(kCoreThreads)
     conv2d_backward_weight_slices(const float* __restrict__ partial, const CorePlan plan, int channels,
-                                  int taps, T* __restrict__ dw) {
+                                  int taps, Out* __restrict__ dw) {
   const int k = int(blockIdx.x * 32 + threadIdx.x), chunk = int(blockIdx.y * blockDim.y + threadIdx.y);
   if (k >= plan.columns || chunk * kChunk >= plan.rows) return;
   const int pitch = plan.padded_columns();
@@ -148,8 +148,8 @@ __global__ void __launch_bounds__(kCoreThreads)
   store_chunk(dw + (int64_t(k) * taps + tap) * channels + c, sums, channels - c, channels);
 }
 
-template <class T>
-bool copies_chunks(const ConvSizes& s, const T* a, const T* b, const T* out) {
+template <class T, class Out>
+bool copies_chunks(const ConvSizes& s, const T* a, const T* b, const Out* out) {
   return s.channels % kChunk == 0 && s.filters % kChunk == 0 && is_aligned<kChunk>(a) &&
          is_aligned<kChunk>(b) && is_aligned<kChunk>(out);
 }
@@ -176,11 +176,11 @@ void launch_backward_input(const Context& context, const Tensor& dy, const Tenso
                   });
 }
 
-template <class T>
+template <class T, class Out>
 void launch_backward_weight(const Context& context, const Tensor& x, const Tensor& dy, const ConvSizes& s,
                             Tensor& dw) {
   const PatchWalk walk = forward_patches(s);
-  const bool vector = copies_chunks(s, x.data<T>(), dy.data<T>(), dw.data<T>());
+  const bool vector = copies_chunks(s, x.data<T>(), dy.data<T>(), dw.data<Out>());
   const bool matrix = vector && walk.is_matrix();
   choose_core(core_columns(s.filters), vector, matrix, [&](auto columns, auto is_vector, auto is_matrix) {
     constexpr int kColumns = columns(), kChunksOfBlock = 8;
@@ -191,9 +191,9 @@ void launch_backward_weight(const Context& context, const Tensor& x, const Tenso
         x.data<T>(), dy.data<T>(), walk, plan, partial.data<float>());
     const dim3 grid(unsigned(ceil_div(s.filters, 32)),
                     unsigned(ceil_div(plan.rows / kChunk, kChunksOfBlock)));
-    simt::launch<conv2d_backward_weight_slices<T>>({grid, dim3(32, kChunksOfBlock), 0, stream_of(context)},
-                                                   partial.data<float>(), plan, s.channels, walk.taps(),
-                                                   dw.data<T>());
+    simt::launch<conv2d_backward_weight_slices<Out>>({grid, dim3(32, kChunksOfBlock), 0, stream_of(context)},
+                                                     partial.data<float>(), plan, s.channels, walk.taps(),
+                                                     dw.data<Out>());
   });
 }
 
@@ -211,10 +211,12 @@ void run_tensor_core_backward_input(Context& context, const Tensor& dy, const Te
 void run_tensor_core_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
                                      const Conv2dParams& params, Tensor& dw) {
   const ConvSizes s(x, dw, dy, params);
-  if (x.dtype() == DType::f16)
-    launch_backward_weight<f16>(context, x, dy, s, dw);
-  else
-    launch_backward_weight<bf16>(context, x, dy, s, dw);
+  const auto run = [&](auto zero) {
+    using T = decltype(zero);
+    dispatch_result<T>(
+        dw.dtype(), [&](auto result) { launch_backward_weight<T, decltype(result)>(context, x, dy, s, dw); });
+  };
+  x.dtype() == DType::f16 ? run(f16{}) : run(bf16{});
 }
 
 bool fits_tensor_core_input(const Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& params,

@@ -135,19 +135,28 @@ void dispatch_expand(int64_t filter, int stride, F&& f) {
   filter == 3 ? with_stride(integral_constant<int, 3>{}) : with_stride(integral_constant<int, 5>{});
 }
 
+struct ExpandGrid {
+  int across, down;  // tiles of an image
+  dim3 blocks;
+};
+ExpandGrid expand_grid(const Tensor& d, int stride) {
+  const int64_t across = ceil_div(d.dim(2), expand_outputs(stride)),
+                down = ceil_div(d.dim(1), expand_outputs(stride));
+  return {int(across), int(down),
+          dim3(unsigned(across * down), unsigned(ceil_div(d.dim(3), kGemmColumns)), unsigned(d.dim(0)))};
+}
+
 void run_expand(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
                 const Tensor& b2, const ExpandDepthwiseParams& params, Tensor& d, Tensor& pooled) {
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     dispatch_expand(w2.dim(0), params.stride, [&](auto filter, auto stride) {
-      constexpr int kOutputs = expand_outputs(stride);
-      const int across = int(ceil_div(d.dim(2), kOutputs)), down = int(ceil_div(d.dim(1), kOutputs));
+      const auto [across, down, blocks] = expand_grid(d, stride);
       const ExpandSizes s{int(x.dim(0)),  int(x.dim(1)), int(x.dim(2)),   int(x.dim(3)),
                           int(w1.dim(0)), int(d.dim(1)), int(d.dim(2)),   params.padding,
                           across,         down,          params.expanded, params.out};
-      const simt::Launch launch{
-          dim3(unsigned(across * down), unsigned(ceil_div(s.expanded, kGemmColumns)), unsigned(s.images)),
-          dim3(kGemmThreads), sizeof(ExpandShared<T, filter, stride>), stream_of(context)};
+      const simt::Launch launch{blocks, dim3(kGemmThreads), sizeof(ExpandShared<T, filter, stride>),
+                                stream_of(context)};
       const bool one_tile = across * down == 1;
       Tensor partial = pooled;
       if (pooled.defined() && !one_tile)
@@ -166,6 +175,15 @@ bool fits_expand(const Context&, const Tensor& x, const Tensor& w1, const Tensor
   const int64_t filter = w2.dim(0), width = x.dtype() == DType::f32 ? kVectorWidth<float> : kVectorWidth<f16>;
   return filter == w2.dim(1) && (filter == 3 || filter == 5) && (p.stride == 1 || p.stride == 2) &&
          x.dim(3) % width == 0 && w1.dim(0) % width == 0 && d.size() > 0 && x.dim(0) < 65536;
+}
+
+// The halo's arithmetic costs more than the bytes that it saves (bench/NOTES.md), so that what is won are
+// launches: as long as all blocks run at once, two on each multiprocessor of a large GPU.
+bool expand_pays(const Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                 const ExpandDepthwiseParams& p, Tensor& d, Tensor&) {
+  constexpr int64_t kBlocksAtOnce = 264;
+  const dim3 blocks = expand_grid(d, p.stride).blocks;
+  return int64_t(blocks.x) * blocks.y * blocks.z <= kBlocksAtOnce;
 }
 
 // ---- fused_mbconv ----
@@ -245,7 +263,7 @@ bool fits_fused(const Context&, const Tensor& x, const Tensor& w1, const Tensor&
 }
 
 const bool mbconv_registered =
-    expand_depthwise_forward.add(kThisDevice, {{"tiled", fits_expand, run_expand}}) &&
+    expand_depthwise_forward.add(kThisDevice, {{"tiled", fits_expand, run_expand, expand_pays}}) &&
     fused_mbconv_forward.add(kThisDevice, {{"tiled", fits_fused, run_fused}});
 
 }  // namespace

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the kernels ask of memory and how long they would take on a GPU, as tables that nobody writes by hand.
-# Wants a build with counters (cmake --preset counters && cmake --build --preset counters --target profile).
+# Wants a build whose kernels count (cmake --preset cpu && cmake --build --preset cpu --target profile
+# plume_counted), and uses the machine code in build/sass where it is there (tools/kernel_report.sh --sass).
 #
 # usage: tools/ladder.sh                     all tables again: kernels/README.md, kernels/lessons,
 #                                            bench/results/predictions-h100

@@ -30,7 +30,7 @@ test_counters() {
   cmake --preset cpu >/dev/null
   cmake --build --preset cpu -j "$jobs" --target profile tools_tests kernel_counts
   OMP_NUM_THREADS=1 ctest --preset cpu -j "$jobs" \
-    -R '^(kernel_gates_test|prediction_test|sampling_test|machine_code_test|kernel_counts)$'
+    -R '^(kernel_gates_test|prediction_test|sampling_test|ladder_test|machine_code_test|kernel_counts)$'
 }
 
 case "${1:-}" in

@@ -1,8 +1,8 @@
 // A kernel slot: the one thing a device must supply so that an operation runs there.
 //
 // A slot is a function type plus, per device, a ladder of named variants. A call runs the first variant of
-// the context's device that fits and pays, unless one was forced (--variant slot=name, PLUME_VARIANTS). Vendor
-// libraries are variants like any other. Variants register themselves while their library is loaded:
+// the context's device that fits and pays, unless one was forced (--variant slot=name, PLUME_VARIANTS).
+// Vendor libraries are variants like any other. Variants register themselves while their library is loaded:
 //
 //   const auto registered = relu_forward.add(Device::cpu, {{"loop", always, run_loop}});
 #pragma once

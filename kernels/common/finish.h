@@ -101,14 +101,21 @@ __device__ __forceinline__ void finish_pair(const EpilogueView<T>& finish, float
   store_pair(y + at, values[0], values[1], valid, even);
 }
 
-// Writes eight neighbouring values, of which `valid` exist, of a row of `pitch` values: in one access, in
-// four, or one by one, as its length allows. `to` is a multiple of 8 from the row's beginning.
+// Writes eight neighbouring values, of which `valid` exist, of a row of `pitch` values: in accesses of 16
+// bytes, in pairs, or one by one, as its length allows. `to` is a multiple of 8 from the row's beginning.
 template <class T>
 __device__ __forceinline__ void store_chunk(T* to, const float (&values)[8], int valid, int pitch) {
-  Pack<T, 8> pack;
+  constexpr int kPack = kVectorWidth<T>;
+  if (pitch % 8 == 0) {
 #pragma unroll
-  for (int i = 0; i < 8; ++i) pack[i] = T(values[i]);
-  if (pitch % 8 == 0) return pack.store(to);
+    for (int part = 0; part < 8; part += kPack) {
+      Pack<T, kPack> pack;
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) pack[i] = T(values[part + i]);
+      pack.store(to + part);
+    }
+    return;
+  }
 #pragma unroll
   for (int i = 0; i < 8; i += 2) store_pair(to + i, values[i], values[i + 1], valid - i, pitch % 2 == 0);
 }

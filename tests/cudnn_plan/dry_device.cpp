@@ -19,7 +19,9 @@
 #include "engine/ops/linear.h"
 #include "engine/ops/max_pool2d.h"
 #include "engine/ops/mbconv.h"
+#include "engine/ops/partial_sums.h"
 #include "engine/ops/relu.h"
+#include "engine/ops/relu_bias.h"
 #include "engine/ops/squeeze_excitation.h"
 #include "engine/ops/stochastic_depth.h"
 #include "engine/ops/sum_rows.h"
@@ -114,7 +116,7 @@ extern "C" const char* plume_cuda_start() {
   skip(linear_forward), skip(linear_backward_input), skip(linear_backward_weight);
   skip(max_pool2d_forward), skip(max_pool2d_backward);
   skip(squeeze_gate_forward), skip(gated_pointwise_forward);
-  skip(relu_forward), skip(relu_backward);
+  skip(relu_forward), skip(relu_backward), skip(relu_bias_backward), skip(partial_sums);
   skip(squeeze_excitation_forward), skip(squeeze_excitation_backward);
   record_calls(conv2d_forward, record_forward<false>);
   record_calls(conv2d_backward_input, record_backward_input<false>);

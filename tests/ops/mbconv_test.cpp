@@ -140,7 +140,8 @@ TEST(GatedPointwiseTest, Forward) {
                         Case{{3, 7, 7, 72}, 24, Activation::identity, true},
                         Case{{2, 14, 14, 96}, 130, Activation::silu, true},
                         Case{{1, 7, 31, 17}, 65, Activation::relu, false}})
-    for (const DType dtype : kDTypes) {
+    for (const auto& [dtype, constant] :
+         {std::pair{DType::f32, false}, {DType::f32, true}, {DType::bf16, false}, {DType::f16, false}}) {
       const Shape y = c.x.with(-1, c.filters);
       std::vector<Operand> inputs{{"x", c.x, values(dtype)},
                                   f32("gate", {c.x[0], c.x[3]}),
@@ -148,16 +149,18 @@ TEST(GatedPointwiseTest, Forward) {
                                   f32("shift", {c.filters})};
       if (c.residual) inputs.push_back({"residual", y, values(dtype)});
       check_op({.slot = gated_pointwise_forward,
-                .label = name(c.activation),
+                .label = message("{}{}", name(c.activation), constant ? ", constant filter" : ""),
                 .inputs = inputs,
                 .outputs = {{"y", y}},
                 .run =
-                    [c](Context& context, Tensors& t) {
+                    [c, constant = constant](Context& context, Tensors& t) {
                       const Epilogue epilogue{{}, t["shift"], t["residual"], c.activation};
-                      gated_pointwise_forward(context, t["x"], t["gate"], t["w"], nullptr, epilogue, t["y"]);
+                      PackedFilter filter;
+                      gated_pointwise_forward(context, t["x"], t["gate"], t["w"],
+                                              constant ? &filter : nullptr, epilogue, t["y"]);
                     },
                 .reference =
-                    [c, dtype](Arrays& a) {
+                    [c, dtype = dtype](Arrays& a) {
                       Array scaled = a["x"];
                       const int64_t plane = c.x[1] * c.x[2], channels = c.x[3];
                       for (int64_t i = 0; i < scaled.size(); ++i)

@@ -86,7 +86,7 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
   PLUME_CHECK(
       counter.counts_memory(),
       "--gpu: the simt device of this build does not count; what does: its target plume_counted (g++, "
-      "no sanitizers), or cmake --preset counters");
+      "no sanitizers)");
   std::map<std::string, CompiledKernel> compiled;
   if (!how.kernel_report.empty()) compiled = read_kernel_report(how.kernel_report, how.arch);
   std::unique_ptr<MachineCode> machine_code;

@@ -122,6 +122,13 @@ def networks(runner, models, size, batch):
             "took_seconds": round(time.monotonic() - start), "networks": found}
 
 
+def newest_program():
+    """Of the builds whose kernels count; the cpu preset's where there is none."""
+    counting = [library.parents[2] / "bin/profile" for library in ROOT.glob("build/*/lib/counters/libplume.so")]
+    found = [program for program in counting if program.exists()]
+    return max(found, key=lambda program: program.stat().st_mtime, default=ROOT / "build/cpu/bin/profile")
+
+
 def variants_of(runner, slot):
     """Of the simt device, simplest first: the order in which they were written."""
     listed = subprocess.run([str(runner.program), "--device", "simt", "--list-variants"], capture_output=True, text=True)
@@ -213,14 +220,16 @@ def main():
     words = sys.argv[1:]
     of_slot = words[:1] != [] and not words[0].startswith("-")  # all that follows is profile's
     arguments, unknown = parser.parse_known_args([] if of_slot else words)
-    arguments.program = pathlib.Path(os.environ.get("PROFILE", ROOT / "build/counters/bin/profile"))
+    arguments.program = pathlib.Path(os.environ.get("PROFILE", newest_program()))
     arguments.gpu = os.environ.get("GPU", "h100")
     arguments.jobs = int(os.environ.get("JOBS", len(os.sched_getaffinity(0))))
     arguments.limit = float(os.environ.get("LIMIT", 600))
     arguments.flags = shlex.split(os.environ.get("PROFILE_FLAGS", ""))
+    if (ROOT / "build/sass").is_dir() and "--sass" not in arguments.flags:
+        arguments.flags += ["--sass", str(ROOT / "build/sass")]
     if not arguments.tables and not os.access(arguments.program, os.X_OK):
-        fail(f"expected a build with counters, found no {arguments.program} (cmake --preset counters && "
-             "cmake --build --preset counters --target profile)")
+        fail(f"expected a build with counters, found no {arguments.program} (cmake --preset cpu && "
+             "cmake --build --preset cpu --target profile plume_counted)")
     if of_slot:
         return slot_of_a_user(arguments, words[0], words[1:])
     if unknown:
