@@ -228,13 +228,30 @@ bool fits_tensor_core_weight(const Context&, const Tensor& x, const Tensor& dy, 
   return fits_core(x, dw, dy);
 }
 
+// Slices of the depth, and at stride 2 the classes of pixels, cost launches that implicit_gemm does without:
+// some two microseconds each, in which CUDA cores do so many multiply-adds.
+bool core_pays(const Shape& x, const Shape& w, const Conv2dParams& params) {
+  constexpr int64_t kLeastMacs = 1 << 24;
+  return conv2d_macs(x, w, params) > kLeastMacs;
+}
+bool tensor_core_input_pays(const Context&, const Tensor&, const Tensor& w, const Conv2dParams& params,
+                            Tensor& dx) {
+  return core_pays(dx.shape(), w.shape(), params);
+}
+bool tensor_core_weight_pays(const Context&, const Tensor& x, const Tensor&, const Conv2dParams& params,
+                             Tensor& dw) {
+  return core_pays(x.shape(), dw.shape(), params);
+}
+
 const bool conv2d_tensor_core_backward_registered =
-    conv2d_backward_input.add(kThisDevice,
-                              {{"tensor_core", fits_tensor_core_input, run_tensor_core_backward_input}},
-                              KernelSlotBase::kOwn + 1) &&
-    conv2d_backward_weight.add(kThisDevice,
-                               {{"tensor_core", fits_tensor_core_weight, run_tensor_core_backward_weight}},
-                               KernelSlotBase::kOwn + 1);
+    conv2d_backward_input.add(
+        kThisDevice,
+        {{"tensor_core", fits_tensor_core_input, run_tensor_core_backward_input, tensor_core_input_pays}},
+        KernelSlotBase::kOwn + 1) &&
+    conv2d_backward_weight.add(
+        kThisDevice,
+        {{"tensor_core", fits_tensor_core_weight, run_tensor_core_backward_weight, tensor_core_weight_pays}},
+        KernelSlotBase::kOwn + 1);
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS
