@@ -6,6 +6,7 @@
 #include "kernels/simt/count_trace.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/simt/address_space.h"
 #include "kernels/simt/kernel_name.h"
@@ -72,6 +73,8 @@ void Counter::close_launch() {
   if (!running_) return;
   running_ = false;
   estimate_instructions();
+  for (const auto& [address, value] : changed_) std::memcpy(address, &value, sizeof value);
+  changed_.clear();
   CountingLaunch& launch = launches_.back();
   for (uint32_t node = 0; node < counts_.size(); ++node)
     launch.places.emplace_back(lockstep_.nodes()[node].pc, counts_[node]);
@@ -113,6 +116,13 @@ bool Counter::wants(uint64_t block, uint64_t blocks) {
   }
   launches_.back().summary.counted_blocks += wanted;
   return wanted;
+}
+
+void Counter::before_atomic(void* address, unsigned bytes) {
+  if (bytes != sizeof(uint32_t) || launches_.back().summary.blocks <= blocks_wanted_) return;
+  uint32_t value = 0;
+  std::memcpy(&value, address, sizeof value);
+  changed_.try_emplace(address, value);
 }
 
 LaneTrace* Counter::trace(unsigned thread) {
@@ -320,7 +330,9 @@ void count_ldmatrix(const void* row, int matrices, Location where) {
 void count_atomic(const void* address, unsigned bytes, void* caller) {
   if (!active) return;
   const auto at = reinterpret_cast<uintptr_t>(address);
-  record(is_shared(*this_block, at) ? EventKind::shared_atomic : EventKind::atomic, at, bytes, caller);
+  const bool shared = is_shared(*this_block, at);
+  if (!shared) counter().before_atomic(const_cast<void*>(address), bytes);
+  record(shared ? EventKind::shared_atomic : EventKind::atomic, at, bytes, caller);
 }
 
 // Two events at places of their own: lanes that read nothing take part in the second one alone.

@@ -1,5 +1,6 @@
 // The counters of one host thread.
 #pragma once
+#include <map>
 #include <memory>
 #include <unordered_map>
 #include <utility>
@@ -36,6 +37,9 @@ class Counter {
   LaneTrace* trace(unsigned thread);
   void replay(bool last);
   void block_end(size_t shared_bytes);
+  // Before an atomic on global memory: what a sample of a launch counts there, it takes back at the end, so
+  // that blocks which wait for the last of all are counted alike in every pass (common/last_block.h).
+  void before_atomic(void* address, unsigned bytes);
   void locate(uint64_t pc, Location where) {
     if (last_located_ == pc) return;
     located_.try_emplace(pc, where);
@@ -55,7 +59,8 @@ class Counter {
 
   plume::CountOptions options_;
   bool counting_ = false, running_ = false;
-  uint64_t blocks_wanted_ = 0;  // of the launch that runs
+  uint64_t blocks_wanted_ = 0;         // of the launch that runs
+  std::map<void*, uint32_t> changed_;  // by its atomics, where it is a sample: value before; 4 bytes each
   std::vector<CountingLaunch> launches_;
   Locations located_;
   uint64_t last_located_ = 0;

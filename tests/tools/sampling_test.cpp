@@ -37,11 +37,14 @@ void expect_a_sample_agrees(const char* model, bool training, int size, int64_t 
   for (size_t i = 0; i < all.predictions.size(); ++i) {
     sum_of_all += all.predictions[i].counts;
     sum_of_some += some.predictions[i].counts;
-    // Padding and the last blocks of small images weigh most in a single call.
+    // Padding and the last blocks of small images weigh most in a single call; and what the last block of
+    // all does alone at the end of a reduction, a few microseconds, is not in a sample.
+    constexpr double kEndOfReduction = 5e-6;
     const double seconds = all.profile.rows[i].seconds;
-    EXPECT_NEAR(some.profile.rows[i].seconds, seconds, 0.25 * seconds) << all.profile.rows[i].call.scope;
+    EXPECT_NEAR(some.profile.rows[i].seconds, seconds, 0.25 * seconds + kEndOfReduction)
+        << all.profile.rows[i].call.scope;
   }
-  EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.05 * sum_of_all.sectors);
+  EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.08 * sum_of_all.sectors);  // ends of reductions, too
   EXPECT_NEAR(sum_of_some.wavefronts, sum_of_all.wavefronts, 0.05 * sum_of_all.wavefronts);
   EXPECT_NEAR(sum_of_some.mma, sum_of_all.mma, 0.05 * sum_of_all.mma);
   EXPECT_NEAR(sum_of_some.barriers, sum_of_all.barriers, 0.05 * sum_of_all.barriers);
