@@ -185,6 +185,9 @@ def estimate_rows(kept, estimates):
             print(f"ladder: no call like that of the estimate '{e['kernel']}, {e['call']}'", file=sys.stderr)
             rows.append([e["kernel"], e["call"], e["estimated"], *["-"] * 7, "the network does not make this call"])
             continue
+        if not call["predicted_seconds"]:  # its time is that of the calls in it
+            rows.append([e["kernel"], e["call"], e["estimated"], f"`{call['variant']}`", *["-"] * 6, "now separate operations"])
+            continue
         if e["unit"] == "us":
             value, low, high = (call[k] * 1e6 for k in ("predicted_seconds", "predicted_seconds_low", "predicted_seconds_high"))
         else:
