@@ -4,7 +4,7 @@
 # usage: tools/kernel_report.sh [--sass FOLDER] [kernels/x.cu ...]      (default: all)
 #   --sass FOLDER   also writes the machine code with its source lines there, FOLDER/x.sm_90.sass, for `profile
 #                   --sass` (tools/profiling/machine_code.h says how); what is newer than its sources is kept,
-#                   and no table printed
+#                   and no table printed. The file `complete` lies there once all kernels do
 #   ARCHS="80 90"   architectures (with --sass: 90)      JOBS=...   compilations at once
 #   NVCC=...        compiler      NVDISASM=...   of the toolkit, or of PyPI's nvidia-cuda-nvdisasm
 # Exit status: 0; 1 when a kernel spills registers; 2 when a file does not compile; 77 when a program is missing.
@@ -158,7 +158,9 @@ work_on() {
 }
 if [ -n "$sass" ]; then
   mkdir -p "$sass"
+  [ $# -gt 0 ] || rm -f "$sass/complete"
   work_on disassemble
+  [ $# -gt 0 ] || touch "$sass/complete"
   exit 0
 fi
 work_on compile

@@ -223,8 +223,8 @@ int run(tools::Flags& flags) {
                      .stem = parse_stem(stem)};
   if (!gpu.empty()) {
     how.blocks = uint64_t(blocks);
-    constexpr const char* kMachineCode = "build/sass";
-    if (!flags.given("--sass") && std::filesystem::is_directory(kMachineCode))
+    constexpr const char* kMachineCode = "build/sass";  // not while it is being written
+    if (!flags.given("--sass") && std::filesystem::exists(kMachineCode + std::string("/complete")))
       how.machine_code = kMachineCode;
     request.options.graph = false;  // host devices record nothing
     if (const size_t slash = kernel.kernel.find('/'); slash != std::string::npos)

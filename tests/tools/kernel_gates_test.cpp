@@ -77,7 +77,8 @@ struct Found {
 Found counted_networks() {
   Found found;
   const GpuDescription gpu = tools::find_gpu("h100");
-  const std::string folder = PLUME_SOURCE_DIR "/build/sass";
+  const std::string folder =
+      PLUME_BINARY_DIR "/sass";  // kept: what is newer than its sources is not compiled again
   found.code = write_machine_code(folder);
   for (const char* model : {"mobilenet_v3_small", "resnet18", "squeezenet1_1", "shufflenet_v2_x1_0"})
     for (const bool training : {false, true}) {

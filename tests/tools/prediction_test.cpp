@@ -194,6 +194,24 @@ TEST(ProfileGpu, BeginsAnewWithKernelsThatCount) {
   EXPECT_THAT(as_it_is.err, HasSubstr("does not count; what does: its target plume_counted"));
 }
 
+// build/sass is used once tools/kernel_report.sh has written all of it, and not before.
+TEST(ProfileGpu, UsesMachineCodeThatIsComplete) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder.path() / "build/sass");
+  const auto profile = [&] {
+    return run_command("/usr/bin/env", {"-C", folder.path().string(), PLUME_BINARY_DIR "/bin/profile",
+                                        "--device", "simt", "--gpu", "h100", "--model", "squeezenet1_1",
+                                        "--size", "32", "--sample-blocks", "1", "--top", "1"});
+  };
+  const ToolResult before = profile();
+  EXPECT_EQ(before.code, 0) << before.err;
+  EXPECT_THAT(before.out, HasSubstr("note      instructions are estimated"));
+  write_file(folder.file("build/sass/a.sm_90.sass"), "K 32 0 0 0 other\n0 EXIT\n");
+  EXPECT_EQ(profile().out, before.out);
+  write_file(folder.file("build/sass/complete"), "");
+  EXPECT_THAT(profile().out, HasSubstr("instructions are counted in the machine code in build/sass"));
+}
+
 // Two variants whose kernels differ, by the rows of their slot alone.
 TEST(ProfileGpu, ComparesPredictions) {
   std::vector<std::string> arguments{

@@ -225,8 +225,9 @@ def main():
     arguments.jobs = int(os.environ.get("JOBS", len(os.sched_getaffinity(0))))
     arguments.limit = float(os.environ.get("LIMIT", 600))
     arguments.flags = shlex.split(os.environ.get("PROFILE_FLAGS", ""))
-    if (ROOT / "build/sass").is_dir() and "--sass" not in arguments.flags:
-        arguments.flags += ["--sass", str(ROOT / "build/sass")]
+    machine_code = ROOT / "build/sass"
+    if (machine_code / "complete").exists() and "--sass" not in arguments.flags:  # not while it is being written
+        arguments.flags += ["--sass", str(machine_code)]
     if not arguments.tables and not os.access(arguments.program, os.X_OK):
         fail(f"expected a build with counters, found no {arguments.program} (cmake --preset cpu && "
              "cmake --build --preset cpu --target profile plume_counted)")
