@@ -115,9 +115,9 @@ __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
   }
 }
 
-// Always into partial sums. With 128 columns of gradients beside patches two blocks would spill registers.
+// Always into partial sums.
 template <class T, int kColumns, bool kVector, bool kMatrix>
-__global__ void __launch_bounds__(kCoreThreads, kMatrix || kColumns < 128 ? kCoreBlocks : 1)
+__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
     conv2d_backward_weight_core(const T* __restrict__ x, const T* __restrict__ dy, const PatchWalk walk,
                                 const CorePlan plan, float* __restrict__ partial) {
   const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(kCoreThreads, kMatrix || kColumns < 128 ? kCor
 
 // dw[k, tap, c] = sum over slices of partial[slice, (tap, c), k]. A thread takes eight channels of a filter.
 template <class Out>
-__global__ void __launch_bounds__(kCoreThreads)
+__global__ void __launch_bounds__(256)
     conv2d_backward_weight_slices(const float* __restrict__ partial, const CorePlan plan, int channels,
                                   int taps, Out* __restrict__ dw) {
   const int k = int(blockIdx.x * 32 + threadIdx.x), chunk = int(blockIdx.y * blockDim.y + threadIdx.y);

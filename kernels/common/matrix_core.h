@@ -2,7 +2,8 @@
 // A[row, depth] * B[column, depth]. Whose matrices these are is the caller's business: convolutions bring
 // pixels and filters (conv2d_patches.h).
 //
-// A tile of the result is 128 rows x kColumns (32, 64 or 128); 256 threads, 8 warps of 32 x kColumns / 2.
+// A tile of the result is 128 rows x kColumns (32, 64 or 128); 128 threads, 4 warps with sums as square as
+// registers allow, since a warp reads its rows and its columns for every layer (CoreShape).
 // Depth passes through shared memory in layers of 64 (128 bytes of a row): three stages, two of them on their
 // way by cp.async while the third is multiplied; one barrier per step. Rows of shared memory have no padding,
 // their 16-byte chunks are permuted (swizzle), so that eight rows' chunks lie in different banks whether they
@@ -14,7 +15,7 @@
 // one is stored. Where there are fewer tiles than places for blocks, depth is cut into slices; partial sums
 // go to memory, and a second launch adds them in order. Results repeat bit for bit.
 //
-// Per step and warp, 128 columns: 64 mma, 24 ldmatrix, 8 cp.async; wavefronts (24 + 8) * 4 * 8 warps = 1024,
+// Per step and warp, 128 columns: 128 mma, 32 ldmatrix, 16 cp.async; wavefronts (32 + 16) * 4 * 4 warps = 768,
 // beside 512 mma, which take 825 clocks at the 62 % of the peak that mma.sync reaches on an H100.
 //
 // An operand is an object with
@@ -31,7 +32,7 @@
 
 namespace plume::PLUME_KERNELS {
 
-inline constexpr int kCoreThreads = 256, kCoreRows = 128, kCoreDepth = 64, kCoreStages = 3;
+inline constexpr int kCoreThreads = 128, kCoreRows = 128, kCoreDepth = 64, kCoreStages = 3;
 inline constexpr int kCoreBlocks = 2;  // on a multiprocessor
 inline constexpr int kChunk = 8;       // values in 16 bytes
 
@@ -70,10 +71,23 @@ struct CopyPlan {
   }
 };
 
+// How the warps share a tile: kWarpRows x kWarpColumns sums each. Two blocks of 128 threads leave a thread 255
+// registers, of which 64 x 64 sums of a warp take 128.
+template <int kColumns>
+struct CoreShape {
+  static_assert(kColumns == 32 || kColumns == 64 || kColumns == 128);
+  static constexpr int kWarpRows = kColumns == 32 ? 32 : 64, kWarpColumns = kColumns == 128 ? 64 : 32;
+  static constexpr int kWarpsDown = kCoreRows / kWarpRows;
+  static_assert(kWarpsDown * (kColumns / kWarpColumns) * 32 == kCoreThreads);
+
+  __device__ static int warp_row() { return int(threadIdx.x) / 32 % kWarpsDown * kWarpRows; }
+  __device__ static int warp_column() { return int(threadIdx.x) / (32 * kWarpsDown) * kWarpColumns; }
+};
+
 template <int kColumns>
 struct CoreMemory {
   static constexpr int kA = kCoreRows * kCoreDepth * 2, kB = kColumns * kCoreDepth * 2, kStage = kA + kB;
-  static constexpr int kSums = 8 * 1024;  // 8 warps x 8 rows x 32 floats
+  static constexpr int kSums = kCoreThreads / 32 * 1024;  // of a warp 8 rows x 32 floats
   static constexpr int kBytes = kCoreStages * kStage + kSums;
 };
 
@@ -144,15 +158,16 @@ constexpr int core_columns(int64_t rows, int64_t columns) {
   return rows > kFewRows ? core_columns(columns) : columns <= 32 ? 32 : 64;
 }
 
-// A warp's 32 x kColumns / 2 sums.
+// A warp's sums.
 template <int kColumns>
 struct CoreSums {
-  static constexpr int kTiles = kColumns / 16;  // of 8 columns
-  float values[2][kTiles][4];
+  static constexpr int kRowTiles = CoreShape<kColumns>::kWarpRows / 16;  // of 16 rows
+  static constexpr int kTiles = CoreShape<kColumns>::kWarpColumns / 8;   // of 8 columns
+  float values[kRowTiles][kTiles][4];
 
   __device__ void clear() {
 #pragma unroll
-    for (int m = 0; m < 2; ++m)
+    for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
       for (int n = 0; n < kTiles; ++n)
 #pragma unroll
@@ -163,11 +178,6 @@ struct CoreSums {
 namespace core {
 
 __device__ __forceinline__ int lane() { return int(threadIdx.x) % 32; }
-__device__ __forceinline__ int warp_row() { return int(threadIdx.x) / 32 % 4 * 32; }
-template <int kColumns>
-__device__ __forceinline__ int warp_column() {
-  return int(threadIdx.x) / 128 * (kColumns / 2);
-}
 
 // Fragments of 16 rows, of either operand: matrices in the order rows 0-7, 8-15 at depth d, then at d + 8
 // (kRowsFirst), or rows 0-7 at depth d, d + 8, then rows 8-15. Where the lane's row of them lies in the tile:
@@ -196,15 +206,16 @@ struct Fragments {
 template <class T, int kColumns, class Left, class Right>
 __device__ __forceinline__ void multiply_16(const char* stage, int a, int b, int d,
                                             CoreSums<kColumns>& sums) {
-  uint32_t left[2][4];
+  constexpr int kRowTiles = CoreSums<kColumns>::kRowTiles;
+  uint32_t left[kRowTiles][4];
 #pragma unroll
-  for (int m = 0; m < 2; ++m) Left::load(left[m], stage + Left::at(a, m, d));
+  for (int m = 0; m < kRowTiles; ++m) Left::load(left[m], stage + Left::at(a, m, d));
 #pragma unroll
   for (int n = 0; n < CoreSums<kColumns>::kTiles / 2; ++n) {
     uint32_t right[4];
     Right::load(right, stage + CoreMemory<kColumns>::kA + Right::at(b, n, d));
 #pragma unroll
-    for (int m = 0; m < 2; ++m)
+    for (int m = 0; m < kRowTiles; ++m)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const uint32_t fragment[2] = {right[2 * i], right[2 * i + 1]};
@@ -224,17 +235,18 @@ __device__ __forceinline__ int sums_unit(int row, int unit) {
 template <int kColumns, class Store>
 __device__ __forceinline__ void store_sums(const CoreSums<kColumns>& sums, char* buffers, int first_row,
                                            int first_column, const CorePlan& plan, Store&& store) {
-  constexpr int kSpan = kColumns < 64 ? kColumns / 2 : 32;  // columns at once
+  using Shape = CoreShape<kColumns>;
+  constexpr int kSpan = 32;  // columns at once
   constexpr int kTilesAtOnce = kSpan / 8;
   const int thread = computed_here(int(threadIdx.x)), me = thread % 32, group = me / 4, pair = me % 4;
   float* const buffer = reinterpret_cast<float*>(buffers) + thread / 32 * 256;
   const int row = me / kTilesAtOnce, chunk = me % kTilesAtOnce;
 #pragma unroll
-  for (int m = 0; m < 2; ++m)
+  for (int m = 0; m < CoreSums<kColumns>::kRowTiles; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half)
 #pragma unroll
-      for (int part = 0; part < kColumns / 2 / kSpan; ++part) {
+      for (int part = 0; part < Shape::kWarpColumns / kSpan; ++part) {
         __syncwarp();
 #pragma unroll
         for (int n = 0; n < kTilesAtOnce; ++n) {
@@ -245,9 +257,9 @@ __device__ __forceinline__ void store_sums(const CoreSums<kColumns>& sums, char*
           two.store(buffer + sums_unit(group, 2 * n + pair / 2) + pair % 2 * 2);
         }
         __syncwarp();
-        const int to_row = first_row + warp_row() + 16 * m + 8 * half + row;
-        const int to_column = first_column + warp_column<kColumns>() + part * kSpan + chunk * 8;
-        if (row < 8 && to_row < plan.rows && to_column < plan.columns) {
+        const int to_row = first_row + Shape::warp_row() + 16 * m + 8 * half + row;
+        const int to_column = first_column + Shape::warp_column() + part * kSpan + chunk * 8;
+        if (to_row < plan.rows && to_column < plan.columns) {
           const auto low = Pack<float, 4>::load(buffer + sums_unit(row, 2 * chunk)),
                      high = Pack<float, 4>::load(buffer + sums_unit(row, 2 * chunk + 1));
           const float eight[8] = {low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]};
@@ -303,12 +315,13 @@ __device__ __forceinline__ void matrix_core(A a, B b, const CorePlan& plan, Stor
 
   using Left = core::Fragments<kCoreRows, A::kDepthMajor, true>;
   using Right = core::Fragments<kColumns, B::kDepthMajor, false>;
-  const int left = Left::begin(core::warp_row()), right = Right::begin(core::warp_column<kColumns>());
+  const int left = Left::begin(CoreShape<kColumns>::warp_row()),
+            right = Right::begin(CoreShape<kColumns>::warp_column());
   int read = 0;  // the stage that is multiplied; the copies go to the one before
   for (int number = int(blockIdx.x); number < tiles; number += int(gridDim.x)) {
     const CorePlan::Tile tile = plan.tile(number);
-    const bool mine = tile.row * kCoreRows + core::warp_row() < plan.rows &&
-                      tile.column * kColumns + core::warp_column<kColumns>() < plan.columns;
+    const bool mine = tile.row * kCoreRows + CoreShape<kColumns>::warp_row() < plan.rows &&
+                      tile.column * kColumns + CoreShape<kColumns>::warp_column() < plan.columns;
     CoreSums<kColumns> sums;
     sums.clear();
     int layers = plan.depth - tile.slice * plan.steps_per_slice * kCoreDepth;
