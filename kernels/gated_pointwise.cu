@@ -3,8 +3,8 @@
 //
 // tensor_core  16 bits, a product on the matrix core: rows are pixels, columns filters, depth channels. A
 //              thread copies 16 bytes of channels of neighbouring pixels, and multiplies them by their image's
-//              gates as soon as they have arrived; the next step's gates are on their way meanwhile. Gates are
-//              rounded to 16 bits first: of two values a product then takes one instruction.
+//              gates as soon as they have arrived. Gates are rounded to 16 bits first: a product of two values
+//              then takes one instruction.
 // block_gemm   Floats, and channels that 16-byte copies do not divide: 128 pixels x 64 filters, the gates
 //              multiplied between global and shared memory.
 //
@@ -66,7 +66,7 @@ struct GatedRows {
   int pixels, channels;
   int next = 0, pixels_left = 0, depth_left = 0;  // of the copies
   int pixel = 0, of_first = 0, channel = 0;       // of what is multiplied: pixels of the first one's image
-  float ahead[kChunk] = {};                       // that image's gates
+  int of_image = 0;                               // where that image's gates begin
 
   __device__ GatedRows(const T* x_, const Gates& gates_, int pixels_, int channels_)
       : x(x_), gates(gates_), pixels(pixels_), channels(channels_) {}
@@ -93,44 +93,32 @@ struct GatedRows {
   __device__ void follow(int first, int depth) {
     pixel = first + row();
     channel = depth + Plan::chunk() * kChunk;
-    const int image = gates.by_plane(pixel), plane = int(gates.by_plane.divisor);
-    of_first = pixel < pixels ? (image + 1) * plane - pixel : kPixels;
-    look_ahead(pixel < pixels ? image : 0, ahead);
+    const int image = gates.by_plane(min(pixel, pixels - 1));
+    of_first = pixel < pixels ? (image + 1) * int(gates.by_plane.divisor) - pixel : kPixels;
+    of_image = image * channels;
   }
   __device__ void arrived(char* tile) {
-    uint32_t factors[kChunk / 2];
-    const auto round = [&](const float(&values)[kChunk]) {
-#pragma unroll
-      for (int i = 0; i < kChunk / 2; ++i) factors[i] = gate_pair<T>(values[2 * i], values[2 * i + 1]);
-    };
-    round(ahead);
-    for_pixels(0, min(of_first, kPixels), tile, factors);
-    if (of_first < kPixels) {  // images smaller than this follow each other
+    scale(0, min(of_first, kPixels), of_image, tile);
+    if (of_first < kPixels) {  // images follow each other within the thread's pixels
 #pragma unroll 1
-      for (int i = of_first; i < kPixels && pixel + i < pixels; ++i) {
-        float values[kChunk];
-        look_ahead(gates.by_plane(pixel + i), values);
-        round(values);
-        for_pixels(i, i + 1, tile, factors);
-      }
+      for (int i = of_first; i < kPixels && pixel + i < pixels; ++i)
+        scale(i, i + 1, gates.by_plane(pixel + i) * channels, tile);
     }
     channel += kCoreDepth;
-    look_ahead(gates.by_plane(min(pixel, pixels - 1)), ahead);
   }
 
  private:
-  __device__ void look_ahead(int image, float (&values)[kChunk]) const {
-    const float* from = gates.values + (image * channels + channel);
-#pragma unroll
-    for (int part = 0; part < kChunk; part += 4) {
-      auto quad = Pack<float, 4>::filled(0.0f);
-      if (channel < channels) quad = Pack<float, 4>::load(from + part);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) values[part + i] = quad[i];
-    }
-  }
-  __device__ static void for_pixels(int begin, int end, char* tile, const uint32_t (&factors)[kChunk / 2]) {
+  // Multiplies the pixels' chunks by gates.
+  __device__ void scale(int begin, int end, int image, char* tile) const {
     using Chunk = Pack<T, kChunk>;
+    uint32_t factors[kChunk / 2] = {};
+#pragma unroll
+    for (int part = 0; part < kChunk / 2; part += 2)
+      if (channel < channels) {
+        const auto quad = Pack<float, 4>::load(gates.values + (image + channel + 2 * part));
+        factors[part] = gate_pair<T>(quad[0], quad[1]);
+        factors[part + 1] = gate_pair<T>(quad[2], quad[3]);
+      }
 #pragma unroll
     for (int i = 0; i < kPixels; ++i) {
       if (i < begin || i >= end) continue;
@@ -157,13 +145,19 @@ __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
                            });
 }
 
+// Wide tiles, even where some of their columns are wasted: every tile multiplies its pixels by their gates.
+constexpr int gated_columns(int64_t pixels, int64_t filters) {
+  const int columns = core_columns(pixels, filters);
+  return columns == 64 && filters > 64 && core_columns(pixels, 128) == 128 ? 128 : columns;
+}
+
 template <class T>
 void launch_core(const Context& context, const Tensor& x, const Tensor& gate, const Tensor& w,
                  const Epilogue& epilogue, Tensor& y) {
   const int64_t pixels = x.dim(0) * x.dim(1) * x.dim(2), channels = x.dim(3), filters = w.dim(0);
   const Gates gates{gate.data<float>(), FastDivide(int(x.dim(1) * x.dim(2)))};
   const FinishStore<T> store{EpilogueView<T>(epilogue), y.data<T>(), int(filters)};
-  choose_core<64>(core_columns(pixels, filters), true, true, [&](auto columns, auto, auto) {
+  choose_core(gated_columns(pixels, filters), true, true, [&](auto columns, auto, auto) {
     constexpr int kColumns = columns();
     const CorePlan plan(pixels, filters, channels, kColumns, 64);
     Tensor partial = plan.partial_sums(y.device());
