@@ -45,18 +45,6 @@ struct PaddedFilterRows {
   }
 };
 
-// Sums on their way to y [pixels, filters].
-template <class T>
-struct FinishStore {
-  EpilogueView<T> finish;
-  T* y;
-  int filters;
-
-  __device__ void operator()(int row, int column, const float (&sums)[kChunk]) const {
-    finish_chunk(finish, sums, column, int64_t(row) * filters + column, filters, y);
-  }
-};
-
 template <class T, int kColumns, bool kVector, bool kMatrix>
 __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
     conv2d_forward_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,

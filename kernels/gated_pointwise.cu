@@ -1,14 +1,188 @@
-// gated_pointwise: a 1x1 convolution of 16-bit or f32 values whose pixels are multiplied by gates [N, C] on
-// their way from global to shared memory, so that the squeeze-excitation's d * gate is never stored. A block
-// makes 128 output pixels x 64 filters (block_gemm.h).
+// gated_pointwise: a 1x1 convolution whose pixels are multiplied by gates [N, C] within shared memory, so that
+// the squeeze-excitation's d * gate is never stored.
 //
-// Bytes: d, y and the residual once, W and the gates from L2. FLOPs: 2 N H W C K.
+// tensor_core  16 bits, a product on the matrix core: rows are pixels, columns filters, depth channels. A
+//              thread copies 16 bytes of channels of neighbouring pixels, and multiplies them by their image's
+//              gates as soon as they have arrived. Gates are rounded to 16 bits first: a product of two values
+//              then takes one instruction.
+// block_gemm   Floats, and channels that 16-byte copies do not divide: 128 pixels x 64 filters, the gates
+//              multiplied between global and shared memory.
+//
+// Bytes: d, y and the residual once, d again for every further tile of columns from the L2, as W and the gates.
+// FLOPs: 2 N H W C K.
 #include "engine/ops/mbconv.h"
 #include "kernels/common/block_gemm.h"
-#include "kernels/conv2d_sizes.h"
+#include "kernels/conv2d_patches.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
+
+// ---- tensor_core ----
+
+// Two values of 16 bits in a word: of floats, and a product, rounded once.
+template <class T>
+__device__ __forceinline__ uint32_t gate_pair(float low, float high) {
+  Pack<T, 2> pair;
+  pair[0] = T(low);
+  pair[1] = T(high);
+  return pair.word();
+}
+#if SIMT_EMU
+template <class T>
+inline uint32_t multiply_pairs(T, uint32_t a, uint32_t b) {
+  const auto left = Pack<T, 2>::of(a), right = Pack<T, 2>::of(b);
+  return gate_pair<T>(float(left.values[0]) * float(right.values[0]),
+                      float(left.values[1]) * float(right.values[1]));
+}
+#else
+__device__ __forceinline__ uint32_t multiply_pairs(f16, uint32_t a, uint32_t b) {
+  uint32_t product;
+  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
+  return product;
+}
+__device__ __forceinline__ uint32_t multiply_pairs(bf16, uint32_t a, uint32_t b) {
+  constexpr uint32_t kMinusZeros = 0x80008000u;  // sm_80 has no product without a sum
+  uint32_t product;
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(kMinusZeros));
+  return product;
+}
+#endif
+
+struct Gates {
+  const float* values;  // [images, channels]
+  FastDivide by_plane;
+};
+
+// [pixels, channels], row-major, each pixel times its image's gates: channels are a multiple of 8. A thread
+// copies one chunk of neighbouring pixels, which mostly belong to one image.
+template <class T>
+struct GatedRows {
+  static constexpr bool kDepthMajor = true;
+  using Plan = CopyPlan<kCoreRows, true>;
+  static constexpr int kPixels = Plan::kPasses;
+  static_assert(8 % kPixels == 0, "a thread's pixels differ in the low bits of the swizzle");
+  const T* x;
+  Gates gates;
+  int pixels, channels;
+  int next = 0, pixels_left = 0, depth_left = 0;  // of the copies
+  int pixel = 0, of_first = 0, channel = 0;       // of what is multiplied: pixels of the first one's image
+  int of_image = 0;                               // where that image's gates begin
+
+  __device__ GatedRows(const T* x_, const Gates& gates_, int pixels_, int channels_)
+      : x(x_), gates(gates_), pixels(pixels_), channels(channels_) {}
+
+  __device__ static int row() { return int(threadIdx.x) / Plan::kChunks * kPixels; }
+  // Of the i-th pixel's chunk in the tile.
+  __device__ static int place(int i) {
+    return (swizzled<Plan::kChunks>(row(), Plan::chunk()) ^ i * 16) + i * Plan::kChunks * 16;
+  }
+  __device__ void begin(int first, int depth) {
+    const int lane = depth + Plan::chunk() * kChunk;
+    pixels_left = pixels - first - row();
+    depth_left = channels - lane;
+    next = (first + row()) * channels + lane;
+  }
+  __device__ void fetch(char* tile) {
+#pragma unroll
+    for (int i = 0; i < kPixels; ++i)
+      copy_chunk<true, false>(tile + place(i), x + (next + i * channels), pixels_left > i ? depth_left : 0,
+                              true);
+    next += kCoreDepth;
+    depth_left -= kCoreDepth;
+  }
+  __device__ void follow(int first, int depth) {
+    pixel = first + row();
+    channel = depth + Plan::chunk() * kChunk;
+    const int image = gates.by_plane(min(pixel, pixels - 1));
+    of_first = pixel < pixels ? (image + 1) * int(gates.by_plane.divisor) - pixel : kPixels;
+    of_image = image * channels;
+  }
+  __device__ void arrived(char* tile) {
+    scale(0, min(of_first, kPixels), of_image, tile);
+    if (of_first < kPixels) {  // images follow each other within the thread's pixels
+#pragma unroll 1
+      for (int i = of_first; i < kPixels && pixel + i < pixels; ++i)
+        scale(i, i + 1, gates.by_plane(pixel + i) * channels, tile);
+    }
+    channel += kCoreDepth;
+  }
+
+ private:
+  // Multiplies the pixels' chunks by gates.
+  __device__ void scale(int begin, int end, int image, char* tile) const {
+    using Chunk = Pack<T, kChunk>;
+    uint32_t factors[kChunk / 2] = {};
+#pragma unroll
+    for (int part = 0; part < kChunk / 2; part += 2)
+      if (channel < channels) {
+        const auto quad = Pack<float, 4>::load(gates.values + (image + channel + 2 * part));
+        factors[part] = gate_pair<T>(quad[0], quad[1]);
+        factors[part + 1] = gate_pair<T>(quad[2], quad[3]);
+      }
+#pragma unroll
+    for (int i = 0; i < kPixels; ++i) {
+      if (i < begin || i >= end) continue;
+      T* const at = reinterpret_cast<T*>(tile + place(i));
+      uint4 words = Chunk::load(at).word();
+      words.x = multiply_pairs(T{}, words.x, factors[0]);
+      words.y = multiply_pairs(T{}, words.y, factors[1]);
+      words.z = multiply_pairs(T{}, words.z, factors[2]);
+      words.w = multiply_pairs(T{}, words.w, factors[3]);
+      Chunk::of(words).store(at);
+    }
+  }
+};
+
+template <class T, int kColumns>
+__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+    gated_pointwise_core(const T* __restrict__ x, const Gates gates, const T* __restrict__ w,
+                         const CorePlan plan, float* __restrict__ partial, const FinishStore<T> store) {
+  matrix_core<T, kColumns>(GatedRows<T>(x, gates, plan.rows, plan.depth),
+                           MatrixRows<T, kColumns>(w, plan.columns, plan.depth), plan,
+                           [&](int slice, int row, int column, const float(&sums)[kChunk]) {
+                             if (partial) return store_partial(partial, plan, slice, row, column, sums);
+                             store(row, column, sums);
+                           });
+}
+
+// Wide tiles, even where some of their columns are wasted: every tile multiplies its pixels by their gates.
+constexpr int gated_columns(int64_t pixels, int64_t filters) {
+  const int columns = core_columns(pixels, filters);
+  return columns == 64 && filters > 64 && core_columns(pixels, 128) == 128 ? 128 : columns;
+}
+
+template <class T>
+void launch_core(const Context& context, const Tensor& x, const Tensor& gate, const Tensor& w,
+                 const Epilogue& epilogue, Tensor& y) {
+  const int64_t pixels = x.dim(0) * x.dim(1) * x.dim(2), channels = x.dim(3), filters = w.dim(0);
+  const Gates gates{gate.data<float>(), FastDivide(int(x.dim(1) * x.dim(2)))};
+  const FinishStore<T> store{EpilogueView<T>(epilogue), y.data<T>(), int(filters)};
+  choose_core(gated_columns(pixels, filters), true, true, [&](auto columns, auto, auto) {
+    constexpr int kColumns = columns();
+    const CorePlan plan(pixels, filters, channels, kColumns, 64);
+    Tensor partial = plan.partial_sums(y.device());
+    float* sums = partial.defined() ? partial.data<float>() : nullptr;
+    simt::launch<gated_pointwise_core<T, kColumns>>(
+        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
+        x.data<T>(), gates, w.data<T>(), plan, sums, store);
+    if (sums) launch_core_slices(context, sums, plan, store);
+  });
+}
+
+void run_core(Context& context, const Tensor& x, const Tensor& gate, const Tensor& w, PackedFilter*,
+              const Epilogue& epilogue, Tensor& y) {
+  if (x.dtype() == DType::f16)
+    launch_core<f16>(context, x, gate, w, epilogue, y);
+  else
+    launch_core<bf16>(context, x, gate, w, epilogue, y);
+}
+
+bool fits_gated_core(const Context&, const Tensor& x, const Tensor&, const Tensor& w, PackedFilter*,
+                     const Epilogue&, Tensor& y) {
+  return fits_core(x, w, y) && x.dim(3) % kChunk == 0;
+}
+
+// ---- block_gemm ----
 
 template <class T, bool kVector>
 __global__ void __launch_bounds__(kGemmThreads, 1)
@@ -57,6 +231,8 @@ void run_gated(Context& context, const Tensor& x, const Tensor& gate, const Tens
 }
 
 const bool gated_pointwise_registered =
+    gated_pointwise_forward.add(kThisDevice, {{"tensor_core", fits_gated_core, run_core}},
+                                KernelSlotBase::kOwn + 1) &&
     gated_pointwise_forward.add(kThisDevice, {{"block_gemm", always, run_gated}});
 
 }  // namespace

@@ -262,9 +262,11 @@ bool fits_fused(const Context&, const Tensor& x, const Tensor& w1, const Tensor&
   return x.dim(3) % width == 0 && w1.dim(0) % width == 0 && w2.dim(0) <= kGemmColumns && y.size() > 0;
 }
 
+// Behind `separate`: two convolutions on the matrix core take less than this product of older kind, even at a
+// batch of one (bench/NOTES.md).
 const bool mbconv_registered =
     expand_depthwise_forward.add(kThisDevice, {{"tiled", fits_expand, run_expand, expand_pays}}) &&
-    fused_mbconv_forward.add(kThisDevice, {{"tiled", fits_fused, run_fused}});
+    fused_mbconv_forward.add(kThisDevice, {{"tiled", fits_fused, run_fused}}, KernelSlotBase::kOwn - 2);
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -146,4 +146,16 @@ __device__ __forceinline__ void finish_chunk(const EpilogueView<T>& finish, cons
   store_chunk(y + at, values, valid, pitch);
 }
 
+// A product's sums on their way to y [rows, columns]: eight neighbouring ones of a row.
+template <class T>
+struct FinishStore {
+  EpilogueView<T> finish;
+  T* y;
+  int columns;
+
+  __device__ void operator()(int row, int column, const float (&sums)[8]) const {
+    finish_chunk(finish, sums, column, int64_t(row) * columns + column, columns, y);
+  }
+};
+
 }  // namespace plume::PLUME_KERNELS

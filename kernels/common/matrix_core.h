@@ -22,6 +22,9 @@
 //   static constexpr bool kDepthMajor;
 //   void begin(int row, int depth);   // of a tile; depth is a multiple of 64
 //   void fetch(char* tile);           // starts the thread's copies of the next 64 layers, zeros outside
+// and A may have, for values that must change on their way,
+//   void follow(int row, int depth);  // of the tile that is multiplied next
+//   void arrived(char* tile);         // its next 64 layers: the thread's own copies are there, others' may not be
 #pragma once
 #include <algorithm>
 
@@ -324,9 +327,12 @@ __device__ __forceinline__ void matrix_core(A a, B b, const CorePlan& plan, Stor
                       tile.column * kColumns + CoreShape<kColumns>::warp_column() < plan.columns;
     CoreSums<kColumns> sums;
     sums.clear();
-    int layers = plan.depth - tile.slice * plan.steps_per_slice * kCoreDepth;
+    const int first_layer = tile.slice * plan.steps_per_slice * kCoreDepth;
+    int layers = plan.depth - first_layer;
+    if constexpr (requires { a.follow(0, 0); }) a.follow(tile.row * kCoreRows, first_layer);
     for (int steps = plan.steps_of(tile.slice); steps > 0; --steps, layers -= kCoreDepth) {
       simt::async_wait<kCoreStages - 2>();
+      if constexpr (requires { a.arrived(stages); }) a.arrived(stages + read * Memory::kStage);
       __syncthreads();  // the stage is in place for all, and nobody reads the one before any more
       fetch(stages + (read == 0 ? kCoreStages - 1 : read - 1) * Memory::kStage);
       const char* const stage = stages + read * Memory::kStage;
