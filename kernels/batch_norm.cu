@@ -1,11 +1,12 @@
-// batch_norm: three passes over [rows, channels], tiled as in row_tiling.h: a thread keeps the numbers of its
-// 16 bytes of channels in registers and walks down the rows.
+// batch_norm: passes over [rows, channels] in which a thread keeps the numbers of its 16 bytes of channels in
+// registers and walks down the rows. Where channels are no multiple of those, as 58 and 116, a few rows are taken
+// for one.
 //
-// forward_train: (1) statistics: Welford's recurrence per thread (the division by the count is shared by the
-// thread's channels), merged over a block and, by the last block, over blocks with Chan's formula;
-// (2) normalise, add the residual, activate. The statistics are taken of x minus the channel's first value,
-// so that a mean that is large beside the deviation costs no digits. backward: (1) sums of dz and dz * xhat,
-// merged alike; (2) dx and the residual's gradient.
+// forward_train: (1) statistics: sums of x and x^2, of x minus the mean of the block's first rows, so that a
+// mean that is large beside the deviation costs no digits; merged over blocks by the last one with Chan's
+// formula; (2) normalise, add the residual, activate. backward: (1) sums of dz and dz * xhat, merged alike;
+// (2) dx and the residual's gradient. Passes (1) are tiled as in row_tiling.h, passes (2) share out the packs as
+// they lie in memory.
 //
 // Bytes: forward 3 values per element (read x twice, write y), 4 with a residual; backward 5 (x, dy twice,
 // write dx), with relu y twice more, with a second dy that twice
@@ -13,19 +14,21 @@
 // hardswish do not keep their input: it is computed once more from x. About 10 FLOPs per element: the bound
 // is memory bandwidth. Which block is the last makes no difference: results repeat bit for bit.
 //
-// Sources: Welford 1962; Chan, Golub, LeVeque 1983.
+// Source: Chan, Golub, LeVeque 1983.
 #include "kernels/batch_norm_gradients.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
 
 void launch_normalise(Context& context, const Tensor& x, const Tensor& residual, const Normalisation& norm,
-                      Tensor& y) {
-  with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
+                      Activation activation, const SampleDrop& drop, Tensor& y) {
+  with_columns(x, drop, [&](auto zero, auto width, const Columns& all) {
     using T = decltype(zero);
-    simt::launch<normalise<T, decltype(width)::value>>(
-        tiling.launch(context), x.data<T>(), data_or_null<T>(residual), x.size() / x.dim(-1), int(x.dim(-1)),
-        tiling.rows_per_slice, norm, y.data<T>());
+    dispatch_activation(activation, [&](auto kind) {
+      simt::launch<normalise<T, width(), int(decltype(kind)::value)>>(
+          FlatTiling(all, width()).launch(context), x.data<T>(), data_or_null<T>(residual), all, norm,
+          y.data<T>());
+    });
   });
 }
 
@@ -34,20 +37,12 @@ void run_batch_norm_forward_train(Context& context, const Tensor& x, const Tenso
                                   const SampleDrop& drop, Tensor& y, Tensor& mean, Tensor& inv_std,
                                   Tensor& running_mean, Tensor& running_var) {
   if (x.size() == 0) return;
-  with_tiling(x, [&](auto zero, auto width, const RowTiling&) {
-    const Statistics out{mean.data<float>(),
-                         inv_std.data<float>(),
-                         running_mean.data<float>(),
-                         running_var.data<float>(),
-                         nullptr,
-                         nullptr};
-    launch_statistics<decltype(zero), decltype(width)::value>(
-        context, x, FinishStatistics{params.eps, params.momentum, out});
-  });
+  const Statistics out(mean, inv_std, running_mean, running_var);
+  launch_statistics(context, x, FinishStatistics{params.eps, params.momentum, out});
   launch_normalise(context, x, residual,
-                   {gamma.data<float>(), beta.data<float>(), mean.data<float>(), inv_std.data<float>(),
-                    nullptr, params.eps, params.activation, DropView(drop, x)},
-                   y);
+                   {gamma.data<float>(), beta.data<float>(), out.mean, out.inv_std, nullptr, params.eps,
+                    DropView(drop, x)},
+                   params.activation, drop, y);
 }
 
 void run_batch_norm_forward_eval(Context& context, const Tensor& x, const Tensor& gamma, const Tensor& beta,
@@ -56,8 +51,8 @@ void run_batch_norm_forward_eval(Context& context, const Tensor& x, const Tensor
   if (x.size() == 0) return;
   launch_normalise(context, x, residual,
                    {gamma.data<float>(), beta.data<float>(), mean.data<float>(), nullptr, var.data<float>(),
-                    params.eps, params.activation, DropView()},
-                   y);
+                    params.eps, DropView()},
+                   params.activation, {}, y);
 }
 
 void run_batch_norm_backward(Context& context, const Tensor& x, const Tensor& y, const Tensor& dy,
@@ -70,18 +65,15 @@ void run_batch_norm_backward(Context& context, const Tensor& x, const Tensor& y,
     dbeta.fill_zero();
     return;
   }
-  const int64_t channels = x.dim(-1), rows = x.size() / channels;
-  with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
+  with_columns(x, drop, [&](auto zero, auto width, const Columns& all) {
     using T = decltype(zero);
-    constexpr int kWidth = decltype(width)::value;
     const auto source = gradient_source<T>(x, y, dy, dy_more, gamma, beta, mean, inv_std, params.activation,
                                            DropView(drop, x));
-    launch_gradient_sums<T, kWidth>(context, source, rows, channels, dgamma, dbeta);
+    launch_gradient_sums<width()>(context, source, all, dgamma, dbeta);
     const bool fixed = params.fixed_statistics;
-    simt::launch<input_gradient<T, kWidth>>(
-        tiling.launch(context), source, fixed ? nullptr : dbeta.data<float>(),
-        fixed ? nullptr : dgamma.data<float>(), nullptr, rows, int(channels), tiling.rows_per_slice,
-        dx.data<T>(), dresidual.defined() ? dresidual.data<T>() : nullptr);
+    launch_input_gradient<width()>(context, source, fixed ? nullptr : dbeta.data<float>(),
+                                   fixed ? nullptr : dgamma.data<float>(), nullptr, x.size() / x.dim(-1), all,
+                                   dx, dresidual);
   });
 }
 
@@ -98,7 +90,7 @@ void run_inv_std(Context& context, const Tensor& var, const float& eps, Tensor& 
 }
 
 const bool batch_norm_registered =
-    batch_norm_forward_train.add(kThisDevice, {{"welford", always, run_batch_norm_forward_train}}) &&
+    batch_norm_forward_train.add(kThisDevice, {{"two_pass", always, run_batch_norm_forward_train}}) &&
     batch_norm_forward_eval.add(kThisDevice, {{"vector", always, run_batch_norm_forward_eval}}) &&
     batch_norm_backward.add(kThisDevice, {{"two_pass", always, run_batch_norm_backward}}) &&
     batch_norm_inv_std.add(kThisDevice, {{"channel_per_thread", always, run_inv_std}});

@@ -15,19 +15,22 @@ struct GradientSource {
   DropView drop;
 };
 
-// A thread's channels of it.
+// A thread's columns of it. An activation that is known when this is compiled costs no branches.
 template <class T, int kWidth>
 struct GradientBefore {
-  const GradientSource<T> from;
-  float scale[kWidth], mean[kWidth], beta[kWidth];
+  const GradientSource<T>& from;
+  const Activation activation;
+  float scale[kWidth], mean[kWidth], beta[kWidth], inv_std[kWidth];
 
-  __device__ GradientBefore(const GradientSource<T>& source, int channel) : from(source) {
+  __device__ __forceinline__ GradientBefore(const GradientSource<T>& source, Activation kind,
+                                            const Columns& all, int column)
+      : from(source), activation(kind) {
+    load_channels(from.mean, all, column, mean);
+    load_channels(from.gamma, all, column, scale);
+    load_channels(from.inv_std, all, column, inv_std);
+    load_channels(from.beta, all, column, beta);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      mean[i] = from.mean[channel + i];
-      scale[i] = from.gamma[channel + i] * from.inv_std[channel + i];
-      beta[i] = from.beta[channel + i];
-    }
+    for (int i = 0; i < kWidth; ++i) scale[i] *= inv_std[i];
   }
   // dy + dy_more
   __device__ void joined(int64_t at, float (&sum)[kWidth]) const {
@@ -37,130 +40,143 @@ struct GradientBefore {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) sum[i] = float(g[i]) + float(more[i]);
   }
-  // dz of a sample with this scale, and the inputs that belong to it
-  __device__ void load(int64_t at, float kept, float (&dz)[kWidth], Pack<T, kWidth>& x) const {
-    x = Pack<T, kWidth>::load(from.x + at);
-    const auto g = Pack<T, kWidth>::load(from.dy + at);
-    Pack<T, kWidth> output = x, more = Pack<T, kWidth>::filled(T(0.0f));
-    if (from.dy_more) more = Pack<T, kWidth>::load(from.dy_more + at);
-    if (from.y) output = Pack<T, kWidth>::load(from.y + at);
+  // What dz is made of, on its way.
+  using Vector = Pack<T, kWidth>;
+  struct Words {
+    typename Vector::Word x, dy, more, y;
+  };
+  __device__ __forceinline__ void fetch(int64_t at, Words& words) const {
+    words.x = Vector::load(from.x + at).word();
+    words.dy = Vector::load(from.dy + at).word();
+    if (from.dy_more) words.more = Vector::load(from.dy_more + at).word();
+    if (needs_output() && from.y) words.y = Vector::load(from.y + at).word();
+  }
+  // dz of a sample with this scale
+  __device__ __forceinline__ void slope(const Words& words, float kept, float (&dz)[kWidth]) const {
+    const Vector x = Vector::of(words.x), g = Vector::of(words.dy);
+    Vector output = x, more = Vector::filled(T(0.0f));
+    if (from.dy_more) more = Vector::of(words.more);
+    if (needs_output() && from.y) output = Vector::of(words.y);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
       const float z = (float(x[i]) - mean[i]) * scale[i] + beta[i];
-      dz[i] = through_slope(from.activation, (float(g[i]) + float(more[i])) * kept, z, float(output[i]));
+      dz[i] = through_slope(activation, (float(g[i]) + float(more[i])) * kept, z, float(output[i]));
     }
+  }
+  __device__ bool needs_output() const {
+    return activation != Activation::identity && !slope_needs_input(activation);
   }
 };
 
-// Over the thread's rows: the sums of dz, then of dz * xhat.
-template <class T, int kWidth>
-__device__ __forceinline__ void walk_gradient_sums(const GradientSource<T>& source, int channels,
-                                                   const RowWalk<kWidth>& walk, float (&sums)[2 * kWidth]) {
-  if (walk.channel >= channels) return;
-  const GradientBefore<T, kWidth> gradient(source, walk.channel);
-  SampleScale samples(source.drop);
-  for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-    float dz[kWidth];
-    Pack<T, kWidth> v;
-    gradient.load(row * channels + walk.channel, samples.of_row(row), dz, v);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      sums[i] += dz[i];
-      sums[kWidth + i] += dz[i] * (float(v[i]) - gradient.mean[i]);
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) sums[kWidth + i] *= source.inv_std[walk.channel + i];
+// dbeta and dgamma of a channel: the sums of dz and dz * xhat.
+struct GradientSums {
+  float beta, gamma;
+};
+__device__ __forceinline__ GradientSums merge(const GradientSums& a, const GradientSums& b) {
+  return {a.beta + b.beta, a.gamma + b.gamma};
 }
 
-// dbeta: sums of dz, dgamma: of dz * xhat; partial [slices, 2, channels] of both.
+// Those of the block's rows, of the columns of the threads with threadIdx.y = 0.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kTilingThreads, 1)
-    gradient_sums(const GradientSource<T> source, int64_t rows, int channels, int64_t rows_per_slice,
-                  float* partial, unsigned* tickets, float* __restrict__ dbeta, float* __restrict__ dgamma) {
-  const RowWalk<kWidth> walk(rows, rows_per_slice);
+__device__ __forceinline__ void gradient_sums_of_block(const GradientSource<T>& source, Activation activation,
+                                                       const Columns& all, const RowWalk<kWidth>& walk,
+                                                       GradientSums (&mine)[kWidth]) {
   float sums[2 * kWidth] = {};
-  walk_gradient_sums(source, channels, walk, sums);
-  sum_over_rows_of_block(sums);
-  if (threadIdx.y == 0 && walk.channel < channels) {
-    float* out = partial + int64_t(blockIdx.y) * 2 * channels + walk.channel;
+  if (walk.channel < all.columns) {
+    const GradientBefore<T, kWidth> gradient(source, activation, all, walk.channel);
+    SampleScale samples(source.drop);
+    typename GradientBefore<T, kWidth>::Words words[2];
+    walk_rows<2>(
+        walk, [&](int k, int64_t row) { gradient.fetch(row * all.columns + walk.channel, words[k]); },
+        [&](int k, int64_t row) {
+          float dz[kWidth];
+          gradient.slope(words[k], samples.of_row(row), dz);
+          const auto v = Pack<T, kWidth>::of(words[k].x);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      out[i] = sums[i];
-      out[channels + i] = sums[kWidth + i];
-    }
+          for (int i = 0; i < kWidth; ++i) {
+            sums[i] += dz[i];
+            sums[kWidth + i] += dz[i] * (float(v[i]) - gradient.mean[i]);
+          }
+        });
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) sums[kWidth + i] *= gradient.inv_std[i];
   }
-  if (!is_last_block(tickets + blockIdx.x, gridDim.y)) return;
-  const TileShare share(kWidth);
-  float beta = 0.0f, gamma = 0.0f;
-  if (share.channel < channels) {
-#pragma unroll 4
-    for (int slice = share.first_slice; slice < int(gridDim.y); slice += share.step) {
-      const float* from = partial + int64_t(slice) * 2 * channels + share.channel;
-      beta += from[0];
-      gamma += from[channels];
-    }
+  sum_over_rows_of_block(sums);
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) mine[i] = {sums[i], sums[kWidth + i]};
+}
+
+template <class T, int kWidth, int kActivation>
+__global__ void __launch_bounds__(kTilingThreads, 1)
+    gradient_sums(const GradientSource<T> source, const Columns all, int64_t rows_per_slice,
+                  GradientSums* partial, unsigned* tickets, float* __restrict__ dbeta,
+                  float* __restrict__ dgamma) {
+  const RowWalk<kWidth> walk(all.rows, rows_per_slice);
+  GradientSums mine[kWidth];
+  gradient_sums_of_block(source, Activation(kActivation), all, walk, mine);
+  if (threadIdx.y == 0 && walk.channel < all.columns) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) partial[int64_t(blockIdx.y) * all.columns + walk.channel + i] = mine[i];
   }
-  SMEM(adding, float[2][kTilingThreads]);
-  const int tile = kTilingThreads / share.step, thread = share.first_slice * tile + share.place;
-  adding[0][thread] = beta;
-  adding[1][thread] = gamma;
-  for (int half = share.step / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (share.first_slice < half) {
-      adding[0][thread] = beta += adding[0][thread + half * tile];
-      adding[1][thread] = gamma += adding[1][thread + half * tile];
-    }
-  }
-  if (share.first_slice != 0 || share.channel >= channels) return;
-  dbeta[share.channel] = beta;
-  dgamma[share.channel] = gamma;
+  merge_slices<kWidth>(partial, all, tickets, [&](int c, const GradientSums& sums) {
+    dbeta[c] = sums.beta;
+    dgamma[c] = sums.gamma;
+  });
 }
 
 // dbeta and dgamma are null when the statistics are fixed. They are sums over `rows` rows, or, unless null,
 // over count[channel].
-template <class T, int kWidth>
-__device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& source, const float* dbeta,
-                                                    const float* dgamma, const float* count, int64_t rows,
-                                                    int channels, const RowWalk<kWidth>& walk,
-                                                    T* __restrict__ dx, T* __restrict__ dresidual) {
-  if (walk.channel >= channels) return;
-  const GradientBefore<T, kWidth> gradient(source, walk.channel);
+template <class T, int kWidth, class Walk>
+__device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& source, Activation activation,
+                                                    const float* dbeta, const float* dgamma,
+                                                    const float* count, float rows, const Columns& all,
+                                                    const Walk& walk, T* __restrict__ dx,
+                                                    T* __restrict__ dresidual) {
+  if (walk.channel >= all.columns) return;
+  const GradientBefore<T, kWidth> gradient(source, activation, all, walk.channel);
   // dx = scale * dz - constant - linear * (x - mean)
-  float constant[kWidth], linear[kWidth];
+  float constant[kWidth] = {}, linear[kWidth] = {};
+  if (dbeta) {
+    float counts[kWidth];
+    load_channels(dbeta, all, walk.channel, constant);
+    load_channels(dgamma, all, walk.channel, linear);
+    if (count) load_channels(count, all, walk.channel, counts);
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    const int c = walk.channel + i;
-    const float all = count ? count[c] : float(rows);
-    constant[i] = dbeta ? gradient.scale[i] * dbeta[c] / all : 0.0f;
-    linear[i] = dgamma ? gradient.scale[i] * dgamma[c] * source.inv_std[c] / all : 0.0f;
+    for (int i = 0; i < kWidth; ++i) {
+      const float share = gradient.scale[i] / (count ? counts[i] : rows);
+      constant[i] *= share;
+      linear[i] *= share * gradient.inv_std[i];
+    }
   }
   SampleScale samples(source.drop);
-  for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-    const int64_t at = row * channels + walk.channel;
-    float dz[kWidth];
-    Pack<T, kWidth> v;
-    gradient.load(at, samples.of_row(row), dz, v);
+  typename GradientBefore<T, kWidth>::Words words[2];
+  walk_rows<2>(
+      walk, [&](int k, int64_t row) { gradient.fetch(row * all.columns + walk.channel, words[k]); },
+      [&](int k, int64_t row) {
+        const int64_t at = row * all.columns + walk.channel;
+        float dz[kWidth];
+        gradient.slope(words[k], samples.of_row(row), dz);
+        auto v = Pack<T, kWidth>::of(words[k].x);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i)
-      v[i] = T(gradient.scale[i] * dz[i] - (constant[i] + linear[i] * (float(v[i]) - gradient.mean[i])));
-    v.store(dx + at);
-    if (!dresidual) continue;
-    Pack<T, kWidth> extra;
-    if (source.drop.state) gradient.joined(at, dz);
+        for (int i = 0; i < kWidth; ++i)
+          v[i] = T(gradient.scale[i] * dz[i] - (constant[i] + linear[i] * (float(v[i]) - gradient.mean[i])));
+        v.store(dx + at);
+        if (!dresidual) return;
+        Pack<T, kWidth> extra;
+        if (source.drop.state) gradient.joined(at, dz);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) extra[i] = T(dz[i]);
-    extra.store(dresidual + at);
-  }
+        for (int i = 0; i < kWidth; ++i) extra[i] = T(dz[i]);
+        extra.store(dresidual + at);
+      });
 }
 
-template <class T, int kWidth>
+template <class T, int kWidth, int kActivation>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     input_gradient(const GradientSource<T> source, const float* __restrict__ dbeta,
-                   const float* __restrict__ dgamma, const float* __restrict__ count, int64_t rows,
-                   int channels, int64_t rows_per_slice, T* __restrict__ dx, T* __restrict__ dresidual) {
-  input_gradient_rows(source, dbeta, dgamma, count, rows, channels, RowWalk<kWidth>(rows, rows_per_slice), dx,
-                      dresidual);
+                   const float* __restrict__ dgamma, const float* __restrict__ count, float rows,
+                   const Columns all, T* __restrict__ dx, T* __restrict__ dresidual) {
+  input_gradient_rows<T, kWidth>(source, Activation(kActivation), dbeta, dgamma, count, rows, all,
+                                 FlatWalk<kWidth>(all), dx, dresidual);
 }
 
 template <class T>
@@ -174,14 +190,28 @@ GradientSource<T> gradient_source(const Tensor& x, const Tensor& y, const Tensor
           activation,          drop};
 }
 
-template <class T, int kWidth>
-void launch_gradient_sums(Context& context, const GradientSource<T>& source, int64_t rows, int64_t channels,
+template <int kWidth, class T>
+void launch_gradient_sums(Context& context, const GradientSource<T>& source, const Columns& all,
                           Tensor& dgamma, Tensor& dbeta) {
-  const RowTiling tiling = reduction_tiling(rows, channels / kWidth);
-  Tensor partial = Tensor::empty({tiling.slices(), 2, channels}, DType::f32, dgamma.device(), "workspace");
-  simt::launch<gradient_sums<T, kWidth>>(tiling.launch(context), source, rows, int(channels),
-                                         tiling.rows_per_slice, partial.data<float>(), tickets(),
-                                         dbeta.data<float>(), dgamma.data<float>());
+  const RowTiling tiling = reduction_tiling(all, kWidth);
+  Tensor partial = partial_of(tiling, all, 2, dgamma.device());
+  dispatch_activation(source.activation, [&](auto kind) {
+    simt::launch<gradient_sums<T, kWidth, int(decltype(kind)::value)>>(
+        tiling.launch(context), source, all, tiling.rows_per_slice, static_cast<GradientSums*>(partial.raw()),
+        tickets(), dbeta.data<float>(), dgamma.data<float>());
+  });
+}
+
+// dbeta, dgamma, count: as input_gradient_rows has them, or undefined. `rows`: of one channel.
+template <int kWidth, class T>
+void launch_input_gradient(Context& context, const GradientSource<T>& source, const float* dbeta,
+                           const float* dgamma, const float* count, int64_t rows, const Columns& all,
+                           Tensor& dx, Tensor& dresidual) {
+  dispatch_activation(source.activation, [&](auto kind) {
+    simt::launch<input_gradient<T, kWidth, int(decltype(kind)::value)>>(
+        FlatTiling(all, kWidth).launch(context), source, dbeta, dgamma, count, float(rows), all, dx.data<T>(),
+        dresidual.defined() ? dresidual.data<T>() : nullptr);
+  });
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 // and between the sums of the gradient and dx, it talks to other ranks. See there for the algorithm and its
 // bytes.
 #pragma once
+#include <numeric>
+
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/stochastic_depth.h"
 #include "kernels/common/last_block.h"
@@ -10,43 +12,112 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-// Count, mean (from the channel's first value) and sum of squared distances from the mean.
-struct Moments {
-  float count, mean, m2;
+// [rows, columns] as the kernels walk it. Where channels are no multiple of a pack, a few rows are taken for one
+// of them, so that every access still has 16 bytes: column c then belongs to channel c % channels.
+struct Columns {
+  int64_t rows;
+  int columns, channels;
+
+  __device__ bool plain() const { return columns == channels; }
+  __device__ int channel(int column) const { return column % channels; }
+
+  // As x is.
+  explicit Columns(const Tensor& x)
+      : rows(x.size() / x.dim(-1)), columns(int(x.dim(-1))), channels(columns) {}
+  // With columns in packs of `width`; what is left has rows of its own that no pack fits.
+  Columns(const Tensor& x, int width) : Columns(x) {
+    int together = 1;
+    while (together * channels % width != 0) ++together;
+    if (rows % together != 0) return;
+    rows /= together;
+    columns *= together;
+  }
+};
+
+// from[channel] of a pack of columns.
+template <int kWidth>
+__device__ __forceinline__ void load_channels(const float* __restrict__ from, const Columns& all, int column,
+                                              float (&to)[kWidth]) {
+  if constexpr (kWidth % 4 == 0) {
+    if (all.plain()) {
+#pragma unroll
+      for (int part = 0; part < kWidth; part += 4) {
+        const auto four = Pack<float, 4>::load(from + column + part);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) to[part + i] = four[i];
+      }
+      return;
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) to[i] = from[all.channel(column + i)];
+}
+
+// How threads share the packs of [rows, columns] where no sums are taken: side by side in memory, whatever the
+// length of a row. Their number is a multiple of a row's packs, so that each keeps its columns.
+struct FlatTiling {
+  unsigned blocks;
+
+  FlatTiling(const Columns& all, int width) {
+    constexpr int64_t kMostBlocks = 528, kPacksOfThread = 4;
+    const int64_t packs = all.columns / width, multiple = packs / std::gcd(packs, int64_t(kTilingThreads));
+    const int64_t useful = ceil_div(all.rows * packs, kTilingThreads * kPacksOfThread);
+    blocks = unsigned(std::max<int64_t>(std::min(useful, kMostBlocks) / multiple, 1) * multiple);
+  }
+  simt::Launch launch(const Context& context) const {
+    return {dim3(blocks), dim3(kTilingThreads), 0, stream_of(context)};
+  }
+};
+template <int kWidth>
+struct FlatWalk {
+  int channel;  // the thread's first column
+  int64_t first, last, step;
+
+  __device__ explicit FlatWalk(const Columns& all) : last(all.rows) {
+    const int packs = all.columns / kWidth, me = int(blockIdx.x * blockDim.x + threadIdx.x);
+    first = me / packs;
+    channel = (me - int(first) * packs) * kWidth;
+    step = int(gridDim.x * blockDim.x) / packs;
+  }
+};
+
+// Visits the rows of a walk, a few at once: fetch(k, row) of all of these before use(k, row) of the first, so
+// that their loads are on their way together.
+template <int kAtOnce, class Walk, class Fetch, class Use>
+__device__ __forceinline__ void walk_rows(const Walk& walk, Fetch&& fetch, Use&& use) {
+#pragma unroll 1
+  for (int64_t row = walk.first; row < walk.last; row += kAtOnce * walk.step) {
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k)
+      if (row + k * walk.step < walk.last) fetch(k, row + k * walk.step);
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k)
+      if (row + k * walk.step < walk.last) use(k, row + k * walk.step);
+  }
+}
+
+// Of some values of a channel: count, mean (less `from`) and sum of squared distances from the mean. A `from`
+// near the values keeps the digits of a mean that is large beside their deviation.
+struct alignas(16) Moments {
+  float count, from, mean, m2;
 };
 
 __device__ __forceinline__ Moments merge(const Moments& a, const Moments& b) {
-  const float count = a.count + b.count;
-  if (count == 0.0f) return a;
-  const float delta = b.mean - a.mean, share = b.count / count;
-  return {count, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.count * share};
+  if (a.count == 0.0f) return b;
+  const float count = a.count + b.count, share = b.count / count;
+  const float delta = (b.from - a.from) + (b.mean - a.mean);
+  return {count, a.from, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.count * share};
 }
 
-// Merges the moments of the threads with equal threadIdx.x, one channel at a time, into threadIdx.y = 0.
-__device__ __forceinline__ Moments merge_over_rows_of_block(Moments mine) {
-  SMEM(shared, Moments[kTilingThreads]);
-  const int thread = int(threadIdx.y * blockDim.x + threadIdx.x);
-  __syncthreads();  // the last channel's moments have been read
-  shared[thread] = mine;
-  for (int half = int(blockDim.y) / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (int(threadIdx.y) < half) {
-      mine = merge(mine, shared[thread + half * int(blockDim.x)]);
-      shared[thread] = mine;
-    }
-  }
-  return mine;
-}
-
-// Reductions over the grid end in the last block of each tile of channels (last_block.h). So that this is
+// Reductions over the grid end in the last block of each tile of columns (last_block.h). So that this is
 // short, tiles are as narrow as a cache line of 128 bytes, and there are only as many blocks as run at once:
 // each of the last block's 256 threads adds up a few dozen slices.
 inline constexpr unsigned kReductionLanes = 8;
-inline constexpr int64_t kReductionBlocks = 528;  // four for every multiprocessor of a large GPU
+inline constexpr int64_t kReductionBlocks = 264;  // two for every multiprocessor of a large GPU
 
-// How the threads of that block share its tile's channels: one each, and some slices.
+// How the threads of that block share its tile's columns: one each, and some slices.
 struct TileShare {
-  int channel, first_slice, step;  // of the thread; neighbouring threads have neighbouring channels
+  int channel, first_slice, step;  // of the thread; neighbouring threads have neighbouring columns
   int place;                       // in the tile
 
   __device__ explicit TileShare(int width) {
@@ -58,66 +129,106 @@ struct TileShare {
   }
 };
 
-// The moments of the thread's channels over its rows, counted from the first row of x.
+// Calls finish(channel, value) in the last block, of all that blocks left in partial [slices, columns] merged
+// in order; one more row of it is for the columns' own, which are merged where they are not channels.
+template <int kWidth, class Value, class Finish>
+__device__ __forceinline__ void merge_slices(Value* partial, const Columns& all, unsigned* tickets,
+                                             Finish&& finish) {
+  if (!is_last_block(tickets + 1 + blockIdx.x, gridDim.y)) return;
+  const TileShare share(kWidth);
+  Value mine{};
+  if (share.channel < all.columns) {
+#pragma unroll 4
+    for (int slice = share.first_slice; slice < int(gridDim.y); slice += share.step)
+      mine = merge(mine, partial[int64_t(slice) * all.columns + share.channel]);
+  }
+  SMEM(merging, Value[kTilingThreads]);
+  const int tile = kTilingThreads / share.step, thread = share.first_slice * tile + share.place;
+  merging[thread] = mine;
+  for (int half = share.step / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (share.first_slice < half) merging[thread] = mine = merge(mine, merging[thread + half * tile]);
+  }
+  const bool here = share.first_slice == 0 && share.channel < all.columns;
+  if (all.plain()) {
+    if (here) finish(share.channel, mine);
+    return;
+  }
+  Value* const columns = partial + int64_t(gridDim.y) * all.columns;
+  if (here) columns[share.channel] = mine;
+  if (!is_last_block(tickets, gridDim.x)) return;
+  for (int c = int(threadIdx.y * blockDim.x + threadIdx.x); c < all.channels; c += kTilingThreads) {
+    Value sum = columns[c];
+    for (int at = c + all.channels; at < all.columns; at += all.channels) sum = merge(sum, columns[at]);
+    finish(c, sum);
+  }
+}
+
+// The moments of the block's rows, of the columns of the threads with threadIdx.y = 0. The sums are those of x
+// minus the mean of a few rows: a first value alone may be far from all others.
 template <class T, int kWidth>
-__device__ __forceinline__ void walk_moments(const T* __restrict__ x, int channels,
-                                             const RowWalk<kWidth>& walk, float& count, float (&mean)[kWidth],
-                                             float (&m2)[kWidth]) {
-  if (walk.channel >= channels) return;
-  const auto origin = Pack<T, kWidth>::load(x + walk.channel);
-  for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-    const auto v = Pack<T, kWidth>::load(x + row * channels + walk.channel);
-    count += 1.0f;
-    const float share = 1.0f / count;
+__device__ __forceinline__ void moments_of_block(const T* __restrict__ x, const Columns& all,
+                                                 const RowWalk<kWidth>& walk, int64_t rows_per_slice,
+                                                 Moments (&moments)[kWidth]) {
+  using Vector = Pack<T, kWidth>;
+  const int64_t begin = int64_t(blockIdx.y) * rows_per_slice;
+  const int count = int(walk.last - begin);
+  float from[kWidth] = {}, sums[2 * kWidth] = {};
+  if (walk.channel < all.columns) {
+    const T* const column = x + walk.channel;
+    const int samples = min(count, 4);
+    for (int row = 0; row < samples; ++row) {
+      const auto v = Vector::load(column + (begin + row) * all.columns);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      const float shifted = float(v[i]) - float(origin[i]), delta = shifted - mean[i];
-      mean[i] += delta * share;
-      m2[i] += delta * (shifted - mean[i]);
+      for (int i = 0; i < kWidth; ++i) from[i] += float(v[i]);
     }
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) from[i] *= 1.0f / float(samples);
+    typename Vector::Word words[4];
+    walk_rows<4>(
+        walk, [&](int k, int64_t row) { words[k] = Vector::load(column + row * all.columns).word(); },
+        [&](int k, int64_t) {
+          const Vector v = Vector::of(words[k]);
+#pragma unroll
+          for (int i = 0; i < kWidth; ++i) {
+            const float shifted = float(v[i]) - from[i];
+            sums[i] += shifted;
+            sums[kWidth + i] += shifted * shifted;
+          }
+        });
+  }
+  sum_over_rows_of_block(sums);
+#pragma unroll
+  for (int i = 0; i < kWidth; ++i) {
+    const float mean = sums[i] / float(count), m2 = sums[kWidth + i] - sums[i] * mean;
+    moments[i] = {float(count), from[i], mean, m2 < 0.0f ? 0.0f : m2};  // rounding; NaN passes
   }
 }
 
 // Calls finish(channel, moments) for every channel.
 template <class T, int kWidth, class Finish>
 __global__ void __launch_bounds__(kTilingThreads, 1)
-    batch_statistics(const T* __restrict__ x, int64_t rows, int channels, int64_t rows_per_slice,
-                     Moments* partial, unsigned* tickets, Finish finish) {
-  const RowWalk<kWidth> walk(rows, rows_per_slice);
-  float count = 0.0f, mean[kWidth] = {}, m2[kWidth] = {};
-  walk_moments(x, channels, walk, count, mean, m2);
+    batch_statistics(const T* __restrict__ x, const Columns all, int64_t rows_per_slice, Moments* partial,
+                     unsigned* tickets, Finish finish) {
+  const RowWalk<kWidth> walk(all.rows, rows_per_slice);
+  Moments mine[kWidth];
+  moments_of_block(x, all, walk, rows_per_slice, mine);
+  if (threadIdx.y == 0 && walk.channel < all.columns) {
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    const Moments merged = merge_over_rows_of_block({count, mean[i], m2[i]});
-    if (threadIdx.y == 0 && walk.channel < channels)
-      partial[int64_t(blockIdx.y) * channels + walk.channel + i] = merged;
+    for (int i = 0; i < kWidth; ++i) partial[int64_t(blockIdx.y) * all.columns + walk.channel + i] = mine[i];
   }
-  if (!is_last_block(tickets + blockIdx.x, gridDim.y)) return;
-  const TileShare share(kWidth);
-  Moments mine{0.0f, 0.0f, 0.0f};
-  if (share.channel < channels) {
-#pragma unroll 4
-    for (int slice = share.first_slice; slice < int(gridDim.y); slice += share.step)
-      mine = merge(mine, partial[int64_t(slice) * channels + share.channel]);
-  }
-  SMEM(merging, Moments[kTilingThreads]);
-  const int thread = share.first_slice * (kTilingThreads / share.step) + share.place;
-  merging[thread] = mine;
-  for (int half = share.step / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (share.first_slice < half) {
-      mine = merge(mine, merging[thread + half * (kTilingThreads / share.step)]);
-      merging[thread] = mine;
-    }
-  }
-  if (share.first_slice != 0 || share.channel >= channels) return;
-  mine.mean += float(x[share.channel]);  // it was counted from the first row
-  finish(share.channel, mine);
+  merge_slices<kWidth>(partial, all, tickets, finish);
 }
 
 // var and count may be null.
 struct Statistics {
-  float *mean, *inv_std, *running_mean, *running_var, *var, *count;
+  float *mean, *inv_std, *running_mean, *running_var, *var = nullptr, *count = nullptr;
+
+  Statistics(Tensor& m, Tensor& s, Tensor& moving_mean, Tensor& moving_var)
+      : mean(m.data<float>()),
+        inv_std(s.data<float>()),
+        running_mean(moving_mean.data<float>()),
+        running_var(moving_var.data<float>()) {}
 };
 
 struct FinishStatistics {
@@ -126,9 +237,10 @@ struct FinishStatistics {
 
   __device__ void operator()(int c, const Moments& all) const {
     const float variance = all.m2 / all.count, unbiased = all.m2 / fmaxf(all.count - 1.0f, 1.0f);
-    out.mean[c] = all.mean;
+    const float mean = all.from + all.mean;
+    out.mean[c] = mean;
     out.inv_std[c] = 1.0f / sqrtf(variance + eps);
-    out.running_mean[c] = (1.0f - momentum) * out.running_mean[c] + momentum * all.mean;
+    out.running_mean[c] = (1.0f - momentum) * out.running_mean[c] + momentum * mean;
     out.running_var[c] = (1.0f - momentum) * out.running_var[c] + momentum * unbiased;
     if (out.var) out.var[c] = variance;
     if (out.count) out.count[c] = all.count;
@@ -167,45 +279,53 @@ struct SampleScale {
 struct Normalisation {
   const float *gamma, *beta, *mean, *inv_std, *var;
   float eps;
-  Activation activation;
   DropView drop;
 };
 
-template <class T, int kWidth>
+// An activation that is known when this is compiled costs no branches.
+template <class T, int kWidth, class Walk>
 __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T* __restrict__ residual,
-                                               int channels, const RowWalk<kWidth>& walk,
-                                               const Normalisation& norm, T* __restrict__ y) {
-  if (walk.channel >= channels) return;
-  float mean[kWidth], scale[kWidth], beta[kWidth];
+                                               const Columns& all, const Walk& walk,
+                                               const Normalisation& norm, Activation activation,
+                                               T* __restrict__ y) {
+  if (walk.channel >= all.columns) return;
+  float mean[kWidth], scale[kWidth], beta[kWidth], gamma[kWidth];
+  load_channels(norm.mean, all, walk.channel, mean);
+  load_channels(norm.gamma, all, walk.channel, gamma);
+  load_channels(norm.beta, all, walk.channel, beta);
+  load_channels(norm.var ? norm.var : norm.inv_std, all, walk.channel, scale);
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    const int c = walk.channel + i;
-    mean[i] = norm.mean[c];
-    scale[i] = norm.gamma[c] * (norm.var ? 1.0f / sqrtf(norm.var[c] + norm.eps) : norm.inv_std[c]);
-    beta[i] = norm.beta[c];
-  }
+  for (int i = 0; i < kWidth; ++i)
+    scale[i] = gamma[i] * (norm.var ? 1.0f / sqrtf(scale[i] + norm.eps) : scale[i]);
   SampleScale samples(norm.drop);
-  for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-    const int64_t at = row * channels + walk.channel;
-    auto v = Pack<T, kWidth>::load(x + at);
-    Pack<T, kWidth> extra = Pack<T, kWidth>::filled(T(0.0f));
-    if (residual) extra = Pack<T, kWidth>::load(residual + at);
-    const float kept = samples.of_row(row);
+  using Vector = Pack<T, kWidth>;
+  typename Vector::Word words[2], extras[2];
+  walk_rows<2>(
+      walk,
+      [&](int k, int64_t row) {
+        const int64_t at = row * all.columns + walk.channel;
+        words[k] = Vector::load(x + at).word();
+        if (residual) extras[k] = Vector::load(residual + at).word();
+      },
+      [&](int k, int64_t row) {
+        Vector v = Vector::of(words[k]), extra = Vector::filled(T(0.0f));
+        if (residual) extra = Vector::of(extras[k]);
+        const float kept = samples.of_row(row);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      const float z = (float(v[i]) - mean[i]) * scale[i] + beta[i], shortcut = float(extra[i]);
-      v[i] = T(norm.drop.state ? activate(norm.activation, z) * kept + shortcut
-                               : activate(norm.activation, z + shortcut));
-    }
-    v.store(y + at);
-  }
+        for (int i = 0; i < kWidth; ++i) {
+          const float z = (float(v[i]) - mean[i]) * scale[i] + beta[i], shortcut = float(extra[i]);
+          v[i] = T(norm.drop.state ? activate(activation, z) * kept + shortcut
+                                   : activate(activation, z + shortcut));
+        }
+        v.store(y + row * all.columns + walk.channel);
+      });
 }
 
-template <class T, int kWidth>
+template <class T, int kWidth, int kActivation>
 __global__ void __launch_bounds__(kTilingThreads, 1)
-    normalise(const T* __restrict__ x, const T* __restrict__ residual, int64_t rows, int channels,
-              int64_t rows_per_slice, Normalisation norm, T* __restrict__ y) {
-  normalise_rows(x, residual, channels, RowWalk<kWidth>(rows, rows_per_slice), norm, y);
+    normalise(const T* __restrict__ x, const T* __restrict__ residual, const Columns all, Normalisation norm,
+              T* __restrict__ y) {
+  normalise_rows<T, kWidth>(x, residual, all, FlatWalk<kWidth>(all), norm, Activation(kActivation), y);
 }
 
 template <class T>
@@ -213,30 +333,46 @@ const T* data_or_null(const Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;
 }
 
-// Calls f(T{}, integral_constant pack width, tiling) for a [.., channels] tensor.
+// Calls f(T{}, integral_constant pack width, columns) for a [.., channels] tensor. `together`: rows may be
+// taken for one.
 template <class F>
-void with_tiling(const Tensor& x, F&& f) {
+void with_columns(const Tensor& x, bool together, F&& f) {
   dispatch_floating(x.dtype(), [&](auto zero) {
-    with_pack_width<decltype(zero)>(x.dim(-1), [&](auto width) {
-      f(zero, width, RowTiling(x.size() / x.dim(-1), x.dim(-1) / decltype(width)::value));
-    });
+    constexpr int kVector = kVectorWidth<decltype(zero)>;
+    const Columns all = together ? Columns(x, kVector) : Columns(x);
+    if (all.columns % kVector == 0)
+      f(zero, std::integral_constant<int, kVector>{}, all);
+    else
+      f(zero, std::integral_constant<int, 1>{}, all);
   });
 }
+// Samples that are dropped have rows of their own.
+template <class F>
+void with_columns(const Tensor& x, const SampleDrop& drop, F&& f) {
+  with_columns(x, !drop.state.defined(), f);
+}
 
-inline RowTiling reduction_tiling(int64_t rows, int64_t packs) {
-  const RowTiling tiling(rows, packs, kReductionLanes, kReductionBlocks);
-  PLUME_CHECK(tiling.grid.x <= kTickets, "batch_norm: {} packs of channels are too many", packs);
+inline RowTiling reduction_tiling(const Columns& all, int width) {
+  const RowTiling tiling(all.rows, all.columns / width, kReductionLanes, kReductionBlocks);
+  PLUME_CHECK(tiling.grid.x < kTickets, "batch_norm: {} channels are too many", all.channels);
   return tiling;
 }
 
-template <class T, int kWidth, class Finish>
+// What the slices of a reduction leave: `floats` per column.
+inline Tensor partial_of(const RowTiling& tiling, const Columns& all, int floats, Device device) {
+  return Tensor::empty({tiling.slices() + 1, all.columns, floats}, DType::f32, device, "workspace");
+}
+
+template <class Finish>
 void launch_statistics(Context& context, const Tensor& x, const Finish& finish) {
-  const int64_t channels = x.dim(-1), rows = x.size() / channels;
-  const RowTiling tiling = reduction_tiling(rows, channels / kWidth);
-  Tensor partial = Tensor::empty({tiling.slices(), channels, 3}, DType::f32, x.device(), "workspace");
-  simt::launch<batch_statistics<T, kWidth, Finish>>(tiling.launch(context), x.data<T>(), rows, int(channels),
-                                                    tiling.rows_per_slice,
-                                                    static_cast<Moments*>(partial.raw()), tickets(), finish);
+  with_columns(x, true, [&](auto zero, auto width, const Columns& all) {
+    using T = decltype(zero);
+    const RowTiling tiling = reduction_tiling(all, width);
+    Tensor partial = partial_of(tiling, all, 4, x.device());
+    simt::launch<batch_statistics<T, width(), Finish>>(
+        tiling.launch(context), x.data<T>(), all, tiling.rows_per_slice, static_cast<Moments*>(partial.raw()),
+        tickets(), finish);
+  });
 }
 
 }  // namespace

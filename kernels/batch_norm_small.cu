@@ -14,65 +14,54 @@ constexpr int64_t kMostRows = 1024;
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
-    batch_norm_whole(const T* __restrict__ x, const T* __restrict__ residual, int64_t rows, int channels,
-                     FinishStatistics finish, Normalisation norm, T* __restrict__ y) {
-  const RowWalk<kWidth> walk(rows, rows);
-  float count = 0.0f, mean[kWidth] = {}, m2[kWidth] = {};
-  walk_moments(x, channels, walk, count, mean, m2);
+    batch_norm_whole(const T* __restrict__ x, const T* __restrict__ residual, const Columns all,
+                     FinishStatistics finish, Normalisation norm, Activation activation, T* __restrict__ y) {
+  const RowWalk<kWidth> walk(all.rows, all.rows);
+  Moments mine[kWidth];
+  moments_of_block(x, all, walk, all.rows, mine);
+  if (threadIdx.y == 0 && walk.channel < all.columns) {
 #pragma unroll
-  for (int i = 0; i < kWidth; ++i) {
-    Moments merged = merge_over_rows_of_block({count, mean[i], m2[i]});
-    if (threadIdx.y != 0 || walk.channel >= channels) continue;
-    merged.mean += float(x[walk.channel + i]);
-    finish(walk.channel + i, merged);
+    for (int i = 0; i < kWidth; ++i) finish(walk.channel + i, mine[i]);
   }
   __syncthreads();  // what finish wrote is read below
-  normalise_rows(x, residual, channels, walk, norm, y);
+  normalise_rows<T, kWidth>(x, residual, all, walk, norm, activation, y);
 }
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
-    batch_norm_whole_backward(const GradientSource<T> source, bool fixed, int64_t rows, int channels,
-                              float* dbeta, float* dgamma, T* __restrict__ dx, T* __restrict__ dresidual) {
-  const RowWalk<kWidth> walk(rows, rows);
-  float sums[2 * kWidth] = {};
-  walk_gradient_sums(source, channels, walk, sums);
-  sum_over_rows_of_block(sums);
-  if (threadIdx.y == 0 && walk.channel < channels) {
+    batch_norm_whole_backward(const GradientSource<T> source, bool fixed, const Columns all, float* dbeta,
+                              float* dgamma, T* __restrict__ dx, T* __restrict__ dresidual) {
+  const RowWalk<kWidth> walk(all.rows, all.rows);
+  GradientSums mine[kWidth];
+  gradient_sums_of_block(source, source.activation, all, walk, mine);
+  if (threadIdx.y == 0 && walk.channel < all.columns) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      dbeta[walk.channel + i] = sums[i];
-      dgamma[walk.channel + i] = sums[kWidth + i];
+      dbeta[walk.channel + i] = mine[i].beta;
+      dgamma[walk.channel + i] = mine[i].gamma;
     }
   }
   __syncthreads();
-  input_gradient_rows(source, fixed ? nullptr : dbeta, fixed ? nullptr : dgamma, nullptr, rows, channels,
-                      walk, dx, dresidual);
+  input_gradient_rows<T, kWidth>(source, source.activation, fixed ? nullptr : dbeta, fixed ? nullptr : dgamma,
+                                 nullptr, float(all.rows), all, walk, dx, dresidual);
 }
 
 // One slice of rows.
-template <int kWidth>
-simt::Launch whole_tiles(const Context& context, const Tensor& x) {
-  return RowTiling(x.size() / x.dim(-1), x.dim(-1) / kWidth, kReductionLanes, 1).launch(context);
+simt::Launch whole_tiles(const Context& context, const Columns& all, int width) {
+  return RowTiling(all.rows, all.columns / width, kReductionLanes, 1).launch(context);
 }
 
 void run_whole_forward(Context& context, const Tensor& x, const Tensor& gamma, const Tensor& beta,
                        const Tensor& residual, const BatchNormParams& params, const SampleDrop& drop,
                        Tensor& y, Tensor& mean, Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
-  const Statistics out{mean.data<float>(),
-                       inv_std.data<float>(),
-                       running_mean.data<float>(),
-                       running_var.data<float>(),
-                       nullptr,
-                       nullptr};
-  const Normalisation norm{gamma.data<float>(), beta.data<float>(), out.mean,         out.inv_std, nullptr,
-                           params.eps,          params.activation,  DropView(drop, x)};
-  with_tiling(x, [&](auto zero, auto width, const RowTiling&) {
+  const Statistics out(mean, inv_std, running_mean, running_var);
+  const Normalisation norm{gamma.data<float>(), beta.data<float>(), out.mean, out.inv_std, nullptr,
+                           params.eps,          DropView(drop, x)};
+  with_columns(x, false, [&](auto zero, auto width, const Columns& all) {
     using T = decltype(zero);
-    simt::launch<batch_norm_whole<T, decltype(width)::value>>(
-        whole_tiles<decltype(width)::value>(context, x), x.data<T>(), data_or_null<T>(residual),
-        x.size() / x.dim(-1), int(x.dim(-1)), FinishStatistics{params.eps, params.momentum, out}, norm,
-        y.data<T>());
+    simt::launch<batch_norm_whole<T, width()>>(
+        whole_tiles(context, all, width()), x.data<T>(), data_or_null<T>(residual), all,
+        FinishStatistics{params.eps, params.momentum, out}, norm, params.activation, y.data<T>());
   });
 }
 
@@ -80,14 +69,13 @@ void run_whole_backward(Context& context, const Tensor& x, const Tensor& y, cons
                         const Tensor& dy_more, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                         const Tensor& inv_std, const BatchNormBackwardParams& params, const SampleDrop& drop,
                         Tensor& dx, Tensor& dresidual, Tensor& dgamma, Tensor& dbeta) {
-  with_tiling(x, [&](auto zero, auto width, const RowTiling&) {
+  with_columns(x, false, [&](auto zero, auto width, const Columns& all) {
     using T = decltype(zero);
     const auto source = gradient_source<T>(x, y, dy, dy_more, gamma, beta, mean, inv_std, params.activation,
                                            DropView(drop, x));
-    simt::launch<batch_norm_whole_backward<T, decltype(width)::value>>(
-        whole_tiles<decltype(width)::value>(context, x), source, params.fixed_statistics,
-        x.size() / x.dim(-1), int(x.dim(-1)), dbeta.data<float>(), dgamma.data<float>(), dx.data<T>(),
-        dresidual.defined() ? dresidual.data<T>() : nullptr);
+    simt::launch<batch_norm_whole_backward<T, width()>>(
+        whole_tiles(context, all, width()), source, params.fixed_statistics, all, dbeta.data<float>(),
+        dgamma.data<float>(), dx.data<T>(), dresidual.defined() ? dresidual.data<T>() : nullptr);
   });
 }
 

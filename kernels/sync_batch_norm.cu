@@ -1,6 +1,6 @@
 // sync_batch_norm: batch_norm's passes with a break before each second one, in which ranks exchange what the
 // first one found: [channels, 3] moments forward, [2, channels] sums backward. Threads, tiles, bytes and the
-// bound (memory bandwidth) are those of batch_norm.cu. merge is a launch of one small block per 32 channels.
+// bound (memory bandwidth) are those of batch_norm.cu. merge is a launch of a warp per 32 channels.
 #include "engine/ops/sync_batch_norm.h"
 
 #include "kernels/batch_norm_gradients.h"
@@ -8,38 +8,43 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
+// Count, mean and m2 of a channel, as ranks exchange them.
+struct RankMoments {
+  float count, mean, m2;
+};
 struct StoreMoments {
-  Moments* to;
-  __device__ void operator()(int c, const Moments& all) const { to[c] = all; }
+  RankMoments* to;
+  __device__ void operator()(int c, const Moments& all) const {
+    to[c] = {all.count, all.from + all.mean, all.m2};
+  }
 };
 
 void run_statistics(Context& context, const Tensor& x, Tensor& moments) {
   if (x.size() == 0) return moments.fill_zero();
-  with_tiling(x, [&](auto zero, auto width, const RowTiling&) {
-    launch_statistics<decltype(zero), decltype(width)::value>(
-        context, x, StoreMoments{static_cast<Moments*>(moments.raw())});
-  });
+  launch_statistics(context, x, StoreMoments{static_cast<RankMoments*>(moments.raw())});
 }
 
-// 32 channels of all ranks' moments [ranks, channels] by 8 threads each.
-__global__ void __launch_bounds__(kTilingThreads, 1)
-    merge_moments(const Moments* __restrict__ moments, int ranks, int channels, FinishStatistics finish) {
+// 32 channels of all ranks' moments [ranks, channels], a thread each: there are few ranks.
+__global__ void __launch_bounds__(32)
+    merge_moments(const RankMoments* __restrict__ moments, int ranks, int channels, FinishStatistics finish) {
   const int c = int(blockIdx.x * blockDim.x + threadIdx.x);
-  Moments mine{0.0f, 0.0f, 0.0f};
-  if (c < channels)
-    for (int rank = int(threadIdx.y); rank < ranks; rank += int(blockDim.y))
-      mine = merge(mine, moments[int64_t(rank) * channels + c]);
-  mine = merge_over_rows_of_block(mine);
-  if (threadIdx.y == 0 && c < channels) finish(c, mine);
+  if (c >= channels) return;
+  Moments all{};
+  for (int rank = 0; rank < ranks; ++rank) {
+    const RankMoments mine = moments[int64_t(rank) * channels + c];
+    all = merge(all, {mine.count, 0.0f, mine.mean, mine.m2});
+  }
+  finish(c, all);
 }
 
 void run_merge(Context& context, const Tensor& moments, const BatchNormParams& params, Tensor& count,
                Tensor& mean, Tensor& var, Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
   if (count.size() == 0) return;
-  const Statistics out{mean.data<float>(),        inv_std.data<float>(), running_mean.data<float>(),
-                       running_var.data<float>(), var.data<float>(),     count.data<float>()};
-  const simt::Launch launch{dim3(unsigned(ceil_div(count.size(), 32))), dim3(32, 8), 0, stream_of(context)};
-  simt::launch<merge_moments>(launch, static_cast<const Moments*>(moments.raw()), int(moments.dim(0)),
+  Statistics out(mean, inv_std, running_mean, running_var);
+  out.var = var.data<float>();
+  out.count = count.data<float>();
+  const simt::Launch launch{dim3(unsigned(ceil_div(count.size(), 32))), dim3(32), 0, stream_of(context)};
+  simt::launch<merge_moments>(launch, static_cast<const RankMoments*>(moments.raw()), int(moments.dim(0)),
                               int(count.size()), FinishStatistics{params.eps, params.momentum, out});
 }
 
@@ -52,11 +57,10 @@ void run_sync_batch_norm_backward_sums(Context& context, const Tensor& x, const 
     dbeta.fill_zero();
     return;
   }
-  with_tiling(x, [&](auto zero, auto width, const RowTiling&) {
-    using T = decltype(zero);
-    const auto source = gradient_source<T>(x, y, dy, Tensor(), gamma, beta, mean, inv_std, activation);
-    launch_gradient_sums<T, decltype(width)::value>(context, source, x.size() / x.dim(-1), x.dim(-1), dgamma,
-                                                    dbeta);
+  with_columns(x, true, [&](auto zero, auto width, const Columns& all) {
+    const auto source =
+        gradient_source<decltype(zero)>(x, y, dy, Tensor(), gamma, beta, mean, inv_std, activation);
+    launch_gradient_sums<width()>(context, source, all, dgamma, dbeta);
   });
 }
 
@@ -66,18 +70,16 @@ void run_sync_batch_norm_backward_input(Context& context, const Tensor& x, const
                                         Activation activation, Tensor& dx, Tensor& dresidual) {
   if (x.size() == 0) return;
   const int64_t channels = x.dim(-1);
-  with_tiling(x, [&](auto zero, auto width, const RowTiling& tiling) {
-    using T = decltype(zero);
-    const auto source = gradient_source<T>(x, y, dy, Tensor(), gamma, beta, mean, inv_std, activation);
-    simt::launch<input_gradient<T, decltype(width)::value>>(
-        tiling.launch(context), source, sums.data<float>() + channels, sums.data<float>(),
-        count.data<float>(), x.size() / channels, int(channels), tiling.rows_per_slice, dx.data<T>(),
-        dresidual.defined() ? dresidual.data<T>() : nullptr);
+  with_columns(x, true, [&](auto zero, auto width, const Columns& all) {
+    const auto source =
+        gradient_source<decltype(zero)>(x, y, dy, Tensor(), gamma, beta, mean, inv_std, activation);
+    launch_input_gradient<width()>(context, source, sums.data<float>() + channels, sums.data<float>(),
+                                   count.data<float>(), x.size() / channels, all, dx, dresidual);
   });
 }
 
 const bool sync_batch_norm_registered =
-    sync_batch_norm_statistics.add(kThisDevice, {{"welford", always, run_statistics}}) &&
+    sync_batch_norm_statistics.add(kThisDevice, {{"moments", always, run_statistics}}) &&
     sync_batch_norm_merge.add(kThisDevice, {{"chan", always, run_merge}}) &&
     sync_batch_norm_backward_sums.add(kThisDevice,
                                       {{"two_pass", always, run_sync_batch_norm_backward_sums}}) &&
