@@ -4,6 +4,8 @@
 
 #include "engine/modules/blocks.h"
 #include "engine/ops/concat.h"
+#include "engine/ops/conv2d_interleave.h"
+#include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/global_avg_pool.h"
 #include "engine/ops/interleave.h"
 #include "engine/ops/max_pool2d.h"
@@ -13,10 +15,35 @@ namespace {
 
 constexpr Init kInit = Init::fan_in_default;
 
+// Both halves of the channels of a feature map once they are only evaluated: the first and the second, or all
+// of it and nothing.
+using Parts = std::pair<Tensor, Tensor>;
+
+// A filter's matrix [rows, columns] among zeros, with its columns from `begin` on. w: [K, 1, 1, C] or
+// [R, S, C] of f32.
+Tensor among_zeros(const Tensor& w, int64_t rows, int64_t begin, int64_t columns) {
+  const std::vector<float> values = w.to_vector<float>();
+  const int64_t channels = w.dim(-1);
+  std::vector<float> padded(size_t(rows * columns));
+  for (int64_t i = 0; i < w.size(); ++i)
+    padded[size_t(i / channels * columns + begin + i % channels)] = values[size_t(i)];
+  const Shape shape = w.shape().with(-1, columns);
+  return Tensor::from(padded, w.rank() == 4 ? shape.with(0, rows) : shape, w.device());
+}
+
+// What a unit needs a branch for: to be what passes the other one by, or to be the other one, which ends in
+// the shuffle and reads all channels or the second half of them.
+enum class Role : uint8_t { passing, whole, half };
+
 // Convolutions and batch norms under the numbers they have in torchvision's Sequential, where activations
 // count too.
+//
+// Evaluated in 16 bits on a GPU, rows are
+// padded to whole chunks of channels (engine/ops/interleave.h); filters are padded with zeros,
+// which keeps those channels zero.
 class Branch : public Module {
  public:
+  explicit Branch(Role role) : role_(role) {}
   // Throughout: 1x1 convolutions have `features` outputs and a ReLU, depthwise ones neither.
   void pointwise(int in, int out) { add(in, out, 1, {.bias = false, .init = kInit}, Activation::relu); }
   void depthwise(int channels, int stride) {
@@ -30,13 +57,68 @@ class Branch : public Module {
     return y;
   }
 
+  // Both only once fused.
+  Tensor evaluate(const Tensor& x, bool padded) {
+    const Scope scope(*this);
+    Tensor y = x;
+    for (const auto& layer : layers_) y = layer->evaluate(y, padded);
+    return y;
+  }
+  // What it returns shuffled with `a`, the channels that passed it by.
+  Parts evaluate_shuffled(const Tensor& x, const Tensor& a, bool split, bool padded) {
+    const Scope scope(*this);
+    Tensor y = x;
+    for (const auto& layer : layers_)
+      if (layer != layers_.back()) y = layer->evaluate(y, padded);
+    return layers_.back()->evaluate_shuffled(y, a, split, padded);
+  }
+
  private:
   struct Layer {
     Layer(int in, int out, int kernel, const Conv2d::Options& options, Activation activation)
         : conv(in, out, kernel, options), norm(out, {.activation = activation}) {}
+
+    // In padded rows its input begins at `begin`; `pad_filters`: its output is padded.
+    void fuse(bool on, int64_t begin, bool pad_filters) {
+      pair.fuse(on);
+      padded.reset();
+      if (!on || conv.weight.device() == Device::cpu) return;
+      const Tensor& w = pair.filter().in(DType::f32);
+      const int64_t out = pair.shift().size(), chunks = chunked_channels(out);
+      const int64_t rows = conv.depthwise ? w.dim(0) * w.dim(1) : pad_filters ? chunks : out;
+      padded = std::make_unique<Constants>(
+          Constants{ConstantFilter(among_zeros(w, rows, begin, chunked_channels(begin + w.dim(-1)))),
+                    among_zeros(pair.shift(), 1, 0, chunks)});
+    }
+    Tensor evaluate(const Tensor& x, bool pad) {
+      const auto [w, params, epilogue] = arguments(x, pad);
+      const Scope scope(conv);
+      return conv.depthwise ? depthwise_conv2d_fused(x, w, params, epilogue)
+                            : conv2d_fused(x, w, params, epilogue);
+    }
+    Parts evaluate_shuffled(const Tensor& x, const Tensor& a, bool split, bool pad) {
+      const auto [w, params, epilogue] = arguments(x, pad);
+      const Scope scope(conv);
+      return conv2d_interleave(x, w, params, epilogue, a, split, pad);
+    }
+
     Conv2d conv;
     BatchNorm2d norm;
     ConvBn pair{conv, norm};
+
+   private:
+    struct Constants {
+      ConstantFilter filter;
+      Tensor shift;
+    };
+    std::tuple<Tensor, Conv2dParams, Epilogue> arguments(const Tensor& x, bool pad) {
+      ConstantFilter& filter = pad ? padded->filter : pair.filter();
+      const Tensor& w = filter.in(x.dtype());
+      Conv2dParams params = pair.params();
+      params.packed = &filter.packed;
+      return {w, params, {.shift = pad ? padded->shift : pair.shift(), .activation = pair.activation()}};
+    }
+    std::unique_ptr<Constants> padded;  // once fused, on devices whose kernels gain from it
   };
   void add(int in, int out, int kernel, const Conv2d::Options& options, Activation activation) {
     layers_.push_back(std::make_unique<Layer>(in, out, kernel, options, activation));
@@ -45,8 +127,13 @@ class Branch : public Module {
     next_ += activation == Activation::identity ? 2 : 3;
   }
   void fuse_own(bool on) override {
-    for (const auto& layer : layers_) layer->pair.fuse(on);
+    for (const auto& layer : layers_) {
+      const bool first = layer == layers_.front(), last = layer == layers_.back();
+      const int64_t begin = first && role_ == Role::half ? second_half_begin(layer->conv.weight.dim(-1)) : 0;
+      layer->fuse(on, begin, !last || role_ == Role::passing);
+    }
   }
+  Role role_;
   std::vector<std::unique_ptr<Layer>> layers_;
   int next_ = 0;
 };
@@ -59,7 +146,8 @@ using Halves = std::pair<Variable, Variable>;
 // the next unit's split are one movement of data.
 class Unit : public Module {
  public:
-  Unit(int in, int out, int stride) : stride_(stride) {
+  Unit(int in, int out, int stride)
+      : stride_(stride), branch1_(Role::passing), branch2_(stride > 1 ? Role::whole : Role::half) {
     const int features = out / 2;
     if (stride > 1) {
       branch1_.depthwise(in, stride);
@@ -75,6 +163,13 @@ class Unit : public Module {
   // The two halves before they are shuffled.
   Halves forward_stride2(const Variable& x) { return {branch1_(x), branch2_(x)}; }
   Halves forward_stride1(const Halves& x) { return {x.first, branch2_(x.second)}; }
+
+  // Once fused; x and the result are shuffled, x.second is undefined with stride 2.
+  Parts evaluate(const Parts& x, bool split, bool padded) {
+    const Scope scope(*this);
+    if (stride_ == 1) return branch2_.evaluate_shuffled(x.second, x.first, split, padded);
+    return branch2_.evaluate_shuffled(x.first, branch1_.evaluate(x.first, padded), split, padded);
+  }
 
   Variable forward(const Variable& x) override {
     const Halves halves = stride_ > 1 ? forward_stride2(x) : forward_stride1(channel_split(x));
@@ -99,6 +194,13 @@ class Stage : public Module {
     for (size_t i = 1; i < units_.size(); ++i)
       halves = units_[i]->forward_stride1(interleave_split(halves.first, halves.second));
     return interleave(halves.first, halves.second);
+  }
+  // Once fused: the shuffle is part of each unit's last convolution.
+  Tensor evaluate(const Tensor& x, bool padded) {
+    const Scope scope(*this);
+    Parts parts{x, {}};
+    for (const auto& unit : units_) parts = unit->evaluate(parts, unit != units_.back(), padded);
+    return parts.first;
   }
 
  private:
@@ -126,11 +228,22 @@ class ShuffleNetV2 : public Module {
   Variable forward(const Variable& images) override {
     Variable x = conv1_(images);
     if (imagenet_stem_) x = max_pool2d(x, {.window = 3, .stride = 2, .padding = 1});
-    x = stage4_(stage3_(stage2_(x)));
+    if (conv1_.pair().fused() && !watched()) {
+      const bool padded = x.dtype() != DType::f32 && x.value().device() != Device::cpu;
+      for (Stage* stage : {&stage2_, &stage3_, &stage4_}) x = stage->evaluate(x.value(), padded);
+    } else {
+      x = stage4_(stage3_(stage2_(x)));
+    }
     return fc_(global_avg_pool(conv5_(x)));
   }
 
  private:
+  // Does anybody hook into a module, and want to see what it returns?
+  bool watched() {
+    bool any = false;
+    for_each([&](Module& module) { any = any || module.hooked(); });
+    return any;
+  }
   static constexpr BatchNormParams kRelu{.activation = Activation::relu};
   bool imagenet_stem_;
   ConvNormAct conv1_;

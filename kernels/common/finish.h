@@ -101,6 +101,24 @@ __device__ __forceinline__ void finish_pair(const EpilogueView<T>& finish, float
   store_pair(y + at, values[0], values[1], valid, even);
 }
 
+// Reads eight neighbouring values: `whole`, in accesses of 16 bytes; otherwise one by one, of which `valid`
+// exist and the others are 0.
+template <class Value>
+__device__ __forceinline__ void load_chunk(const Value* from, int valid, bool whole, float (&to)[8]) {
+  constexpr int kPack = kVectorWidth<Value>;
+  if (whole) {
+#pragma unroll
+    for (int part = 0; part < 8; part += kPack) {
+      const auto pack = Pack<Value, kPack>::load(from + part);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) to[part + i] = float(pack[i]);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to[i] = i < valid ? float(from[i]) : 0.0f;
+  }
+}
+
 // Writes eight neighbouring values, of which `valid` exist, of a row of `pitch` values: in accesses of 16
 // bytes, in pairs, or one by one, as its length allows. `to` is a multiple of 8 from the row's beginning.
 template <class T>
@@ -128,21 +146,8 @@ __device__ __forceinline__ void finish_chunk(const EpilogueView<T>& finish, cons
   float values[8];
 #pragma unroll
   for (int i = 0; i < 8; ++i) values[i] = sums[i];
-  finish_values(finish, values, channel, at, [&](const auto* from, float(&to)[8]) {
-    using Value = std::decay_t<decltype(*from)>;
-    constexpr int kPack = kVectorWidth<Value>;
-    if (pitch % 8 == 0) {
-#pragma unroll
-      for (int part = 0; part < 8; part += kPack) {
-        const auto pack = Pack<Value, kPack>::load(from + part);
-#pragma unroll
-        for (int i = 0; i < kPack; ++i) to[part + i] = float(pack[i]);
-      }
-    } else {
-#pragma unroll
-      for (int i = 0; i < 8; ++i) to[i] = i < valid ? float(from[i]) : 0.0f;
-    }
-  });
+  finish_values(finish, values, channel, at,
+                [&](const auto* from, float(&to)[8]) { load_chunk(from, valid, pitch % 8 == 0, to); });
   store_chunk(y + at, values, valid, pitch);
 }
 

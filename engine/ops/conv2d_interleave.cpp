@@ -1,0 +1,56 @@
+#include "engine/ops/conv2d_interleave.h"
+
+#include "engine/ops/interleave.h"
+#include "engine/profiler/cost.h"
+
+namespace plume {
+
+namespace {
+
+CallCost cost(const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&, const Tensor&,
+              const Tensor&, const Tensor&) {
+  return {CallClass::pointwise, double(conv2d_macs(x.shape(), w.shape(), p))};
+}
+
+}  // namespace
+
+constinit KernelSlot<Conv2dInterleaveForward> conv2d_interleave_forward{"conv2d_interleave.forward", cost};
+
+namespace {
+
+// On any device, for what no other variant takes: the convolution, then the shuffle.
+void run_separate(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                  const Epilogue& epilogue, const Tensor& a, Tensor& y0, Tensor& y1) {
+  Tensor b = empty(conv2d_shape(x.shape(), w.shape(), params), x);
+  conv2d_forward(context, x, w, params, epilogue, b);
+  interleave_forward(context, a, b, y0, y1);
+}
+
+bool register_everywhere() {
+  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
+    conv2d_interleave_forward.add(device, {{"separate", always, run_separate}}, KernelSlotBase::kOwn - 1);
+  return true;
+}
+const bool registered = register_everywhere();
+
+}  // namespace
+
+std::pair<Tensor, Tensor> conv2d_interleave(const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                                            const Epilogue& epilogue, const Tensor& a, bool split,
+                                            bool padded) {
+  const Shape b = conv2d_shape(x.shape(), w.shape(), params);
+  PLUME_CHECK(b.with(-1, 0) == a.shape().with(-1, 0) && a.dim(-1) >= b[3] && a.dtype() == x.dtype(),
+              "conv2d_interleave: {} beside a convolution's {}", a, b);
+  PLUME_CHECK(w.dim(1) == 1 && w.dim(2) == 1 && params.stride == 1 && !epilogue.residual.defined(),
+              "conv2d_interleave: weight {}, stride {}: not a 1x1 convolution", w.shape(), params.stride);
+  const auto rows = [&](int64_t channels) {
+    return empty(b.with(-1, padded ? chunked_channels(channels) : channels), x);
+  };
+  Tensor y0 = rows(split ? b[3] : 2 * b[3]), y1;
+  if (split) y1 = rows(padded ? b[3] + second_half_begin(b[3]) : b[3]);
+  count_macs(Work::pointwise, conv2d_macs(x.shape(), w.shape(), params));
+  conv2d_interleave_forward(context(x.device()), x, w, params, epilogue, a, y0, y1);
+  return {y0, y1};
+}
+
+}  // namespace plume
