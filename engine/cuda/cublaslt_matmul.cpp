@@ -135,7 +135,7 @@ const Recipe* find_recipe(const Context& context, const Product& product) {
   static auto* recipes = new std::map<Key, std::unique_ptr<Recipe>>;
   const Key key = key_of(context, product);
   if (const auto it = recipes->find(key); it != recipes->end()) return it->second.get();
-  refuse_while_recording("make a plan");
+  refuse_while_recording("make a plan: run it once before");
   return recipes->emplace(key, make_recipe(context, product)).first->second.get();
 }
 
