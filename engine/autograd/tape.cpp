@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "engine/core/graph.h"
 #include "engine/core/kernel_slot.h"
 #include "engine/core/scope.h"
 #include "engine/ops/add.h"
@@ -52,6 +53,7 @@ Tensor one_on(Device device) {
   if (!one.defined()) one = Tensor::from(std::vector<float>{1.0f}, {1}, device);
   return one;
 }
+const bool prepared = before_recordings([](Device device) { one_on(device); });
 
 // Tells when the last operation that reads a leaf has run.
 class LeafCountdown {

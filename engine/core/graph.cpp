@@ -17,6 +17,12 @@ struct Remains {
 };
 thread_local std::vector<Remains>* remains = nullptr;  // a graph may outlive the thread's other variables
 
+// A function-local static: they are given during static initialisation, in no particular order.
+std::vector<void (*)(Device)>& preparations() {
+  static std::vector<void (*)(Device)> all;
+  return all;
+}
+
 void destroy(Context& context, void* recorded) {
   context.synchronize();  // a replay may still be running on the memory that goes back
   backend(context.device()).destroy(recorded);
@@ -30,10 +36,16 @@ void destroy_remains() {
 
 }  // namespace
 
+bool before_recordings(void (*prepare)(Device)) {
+  preparations().push_back(prepare);
+  return true;
+}
+
 void StepGraph::capture(Context& context, std::function<void()> step) {
   refuse_while_recording("record another step");
   clear();
   PLUME_CHECK(step != nullptr, "graph: there is no step to capture");
+  for (const auto prepare : preparations()) prepare(context.device());
   const DeviceBackend& device = backend(context.device());
   if (!device.begin_capture) {
     step_ = std::move(step);

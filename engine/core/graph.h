@@ -1,7 +1,7 @@
 // A step that is recorded once and replayed: on a GPU one launch instead of hundreds.
 //
 //   StepGraph graph;
-//   train_step();                                 // plans, workspaces and kernels are now loaded
+//   train_step();                                 // the libraries' plans are made and kernels loaded
 //   graph.capture(context, [&] { train_step(); });
 //   while (...) { refill_inputs(); graph.replay(); }
 //
@@ -41,5 +41,9 @@ class StepGraph {
   void* recorded_ = nullptr;      // devices that record
   std::shared_ptr<void> memory_;  // the blocks that the recording uses
 };
+
+// `prepare` runs at the beginning of each capture, on its thread and for its device: it makes what a step would
+// otherwise make from numbers of the host when it first runs. Returns true so that it can initialise a constant.
+bool before_recordings(void (*prepare)(Device));
 
 }  // namespace plume

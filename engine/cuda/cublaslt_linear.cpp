@@ -1,7 +1,6 @@
 // linear, and conv2d with a 1x1 filter and stride 1 (the same product over [N H W, C]), through cuBLASLt.
 #include "engine/cuda/cublaslt_matmul.h"
 #include "engine/cuda/operands.h"
-#include "engine/ops/conv2d.h"
 #include "engine/ops/epilogue.h"
 #include "engine/ops/linear.h"
 
@@ -66,11 +65,13 @@ bool fits_forward(const Context& context, const Tensor& x, const Tensor& w, cons
          (fuses(context, x, epilogue, y) || can_multiply(context, sums_product(x, y)));
 }
 
-void run_forward(Context& context, const Tensor& x, const Tensor& w, const Epilogue& epilogue, Tensor& y) {
+// `packed` of a constant filter, or null.
+void run_forward(Context& context, const Tensor& x, const Tensor& w, const Epilogue& epilogue, Tensor& y,
+                 PackedFilter* packed) {
   if (fuses(context, x, epilogue, y)) {
-    const float* bias = epilogue.shift.defined() ? epilogue.shift.data<float>() : nullptr;
+    const Tensor bias = shift_for(context, epilogue.shift, y.dtype(), packed);
     multiply(context, fused_product(x, epilogue, y),
-             {x.raw(), w.raw(), bias, y.raw(), epilogue.residual.raw()});
+             {x.raw(), w.raw(), bias.raw(), y.raw(), epilogue.residual.raw()});
     return;
   }
   Tensor sums = y.dtype() == DType::f32 ? y : Tensor::empty(y.shape(), DType::f32, y.device(), "workspace");
@@ -101,20 +102,24 @@ bool is_product(const Tensor& w, const Conv2dParams& params) {
 }
 
 const bool registered =
-    linear_forward.add(Device::cuda, {{"cublaslt", fits_forward, run_forward}}, KernelSlotBase::kVendor) &&
+    linear_forward.add(Device::cuda,
+                       {{"cublaslt", fits_forward,
+                         [](Context& c, const Tensor& x, const Tensor& w, const Epilogue& epilogue,
+                            Tensor& y) { run_forward(c, x, w, epilogue, y, nullptr); }}},
+                       KernelSlotBase::kVendor) &&
     linear_backward_input.add(Device::cuda, {{"cublaslt", fits_backward_input, run_backward_input}},
                               KernelSlotBase::kVendor) &&
     linear_backward_weight.add(Device::cuda, {{"cublaslt", fits_backward_weight, run_backward_weight}},
                                KernelSlotBase::kVendor) &&
-    conv2d_forward.add(Device::cuda,
-                       {{"cublaslt_1x1",
-                         [](const Context& c, const Tensor& x, const Tensor& w, const Conv2dParams& params,
-                            const Epilogue& epilogue, Tensor& y) {
-                           return is_product(w, params) && fits_forward(c, x, w, epilogue, y);
-                         },
-                         [](Context& c, const Tensor& x, const Tensor& w, const Conv2dParams&,
-                            const Epilogue& epilogue, Tensor& y) { run_forward(c, x, w, epilogue, y); }}},
-                       kPriority1x1) &&
+    conv2d_forward.add(
+        Device::cuda,
+        {{"cublaslt_1x1",
+          [](const Context& c, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+             const Epilogue& epilogue,
+             Tensor& y) { return is_product(w, params) && fits_forward(c, x, w, epilogue, y); },
+          [](Context& c, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+             const Epilogue& epilogue, Tensor& y) { run_forward(c, x, w, epilogue, y, params.packed); }}},
+        kPriority1x1) &&
     conv2d_backward_input.add(
         Device::cuda,
         {{"cublaslt_1x1",

@@ -5,12 +5,17 @@
 #include <map>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "engine/core/recording.h"
+#include "engine/cuda/candidates.h"
 #include "engine/cuda/check.h"
 
 namespace plume::cuda {
 namespace {
+
+// How many of the algorithms that the heuristic proposes are worth the clock.
+constexpr int kProposals = 4;
 
 // Owns a cuBLASLt description made by `create`.
 template <class T, cublasStatus_t (*kDestroy)(T)>
@@ -40,14 +45,20 @@ void set(const Preference& preference, cublasLtMatmulPreferenceAttributes_t name
 
 // cuBLASLt thinks in columns: a row-major matrix is its transpose. So output^T = right^T left^T, with `right`
 // as the library's A and `left` as its B; nothing is moved.
-struct Recipe {
+struct Description {
   Operation operation;
   Matrix a, b, output;
-  cublasLtMatmulAlgo_t algorithm{};
-  size_t workspace = 0;
+};
+struct Algorithm {
+  cublasLtMatmulAlgo_t algorithm;
+  size_t workspace;
+};
+struct Recipe {
+  std::unique_ptr<Description> described;
+  Candidates<Algorithm> algorithms;
 };
 
-using Key = std::array<int64_t, 11>;
+using Key = std::array<int64_t, 12>;
 
 // A row-major [rows, cols] matrix in the library's words: cols x rows, `cols` apart.
 void describe(Matrix& matrix, DType type, int64_t rows, int64_t cols) {
@@ -66,6 +77,7 @@ Key key_of(const Context& context, const Product& p) {
           p.bias,
           p.residual,
           int64_t(p.activation),
+          context.deterministic,
           context.allow_tf32};
 }
 
@@ -79,32 +91,32 @@ std::unique_ptr<Recipe> make_recipe(const Context& context, const Product& p) {
   else
     return nullptr;
 
-  auto recipe = std::make_unique<Recipe>();
+  auto described = std::make_unique<Description>();
   const bool tf32 = p.type == DType::f32 && context.allow_tf32;
-  PLUME_CUDA(cublasLtMatmulDescCreate, &recipe->operation.raw,
+  PLUME_CUDA(cublasLtMatmulDescCreate, &described->operation.raw,
              tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F);
   const cublasOperation_t a = p.right_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
   const cublasOperation_t b = p.left_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
-  set(recipe->operation, CUBLASLT_MATMUL_DESC_TRANSA, a);
-  set(recipe->operation, CUBLASLT_MATMUL_DESC_TRANSB, b);
-  set(recipe->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+  set(described->operation, CUBLASLT_MATMUL_DESC_TRANSA, a);
+  set(described->operation, CUBLASLT_MATMUL_DESC_TRANSB, b);
+  set(described->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
   if (p.bias) {
-    const int32_t type = CUDA_R_32F;
-    set(recipe->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type);
+    const int32_t type = cublas_type(p.output_type);
+    set(described->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type);
     // The heuristic looks at the alignment of the address only; multiply() puts the real one.
     const auto aligned = reinterpret_cast<const void*>(uintptr_t(16));
-    set(recipe->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, aligned);
+    set(described->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, aligned);
   }
 
   if (p.right_transposed)
-    describe(recipe->a, p.type, p.cols, p.depth);
+    describe(described->a, p.type, p.cols, p.depth);
   else
-    describe(recipe->a, p.type, p.depth, p.cols);
+    describe(described->a, p.type, p.depth, p.cols);
   if (p.left_transposed)
-    describe(recipe->b, p.type, p.depth, p.rows);
+    describe(described->b, p.type, p.depth, p.rows);
   else
-    describe(recipe->b, p.type, p.rows, p.depth);
-  describe(recipe->output, p.output_type, p.rows, p.cols);
+    describe(described->b, p.type, p.rows, p.depth);
+  describe(described->output, p.output_type, p.rows, p.cols);
 
   Preference preference;
   PLUME_CUDA(cublasLtMatmulPreferenceCreate, &preference.raw);
@@ -117,25 +129,29 @@ std::unique_ptr<Recipe> make_recipe(const Context& context, const Product& p) {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
     set(preference, name, uint32_t(16));
 
-  cublasLtMatmulHeuristicResult_t best{};
+  // With --deterministic what is proposed first is what runs, whatever the clock says.
+  std::array<cublasLtMatmulHeuristicResult_t, kProposals> proposed{};
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-      cublaslt_handle(), recipe->operation.raw, recipe->a.raw, recipe->b.raw, recipe->output.raw,
-      recipe->output.raw, preference.raw, 1, &best, &found);
+      cublaslt_handle(), described->operation.raw, described->a.raw, described->b.raw, described->output.raw,
+      described->output.raw, preference.raw, context.deterministic ? 1 : kProposals, proposed.data(), &found);
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return nullptr;
   check("cublasLtMatmulAlgoGetHeuristic", status);
-  if (found == 0 || best.state != CUBLAS_STATUS_SUCCESS) return nullptr;
-  recipe->algorithm = best.algo;
-  recipe->workspace = best.workspaceSize;
-  return recipe;
+  std::vector<Algorithm> algorithms;
+  for (int i = 0; i < found; ++i)
+    if (const auto& one = proposed[size_t(i)]; one.state == CUBLAS_STATUS_SUCCESS)
+      algorithms.push_back({one.algo, one.workspaceSize});
+  if (algorithms.empty()) return nullptr;
+  return std::unique_ptr<Recipe>(
+      new Recipe{std::move(described), Candidates<Algorithm>(std::move(algorithms))});
 }
 
 // Kept as long as the process, like the handle.
-const Recipe* find_recipe(const Context& context, const Product& product) {
+Recipe* find_recipe(const Context& context, const Product& product) {
   static auto* recipes = new std::map<Key, std::unique_ptr<Recipe>>;
   const Key key = key_of(context, product);
   if (const auto it = recipes->find(key); it != recipes->end()) return it->second.get();
-  refuse_while_recording("make a plan");
+  refuse_while_recording("make a plan: run it once before");
   return recipes->emplace(key, make_recipe(context, product)).first->second.get();
 }
 
@@ -146,15 +162,17 @@ bool can_multiply(const Context& context, const Product& product) {
 }
 
 void multiply(const Context& context, const Product& product, const Operands& operands) {
-  const Recipe& recipe = *find_recipe(context, product);
+  Recipe& recipe = *find_recipe(context, product);
+  const Description& d = *recipe.described;
   // The bias is an attribute of the kept description; set anew for each call.
-  if (product.bias) set(recipe.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
-  const Scratch workspace(recipe.workspace);
+  if (product.bias) set(d.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
   const float alpha = 1, beta = product.residual ? 1 : 0;
-  PLUME_CUDA(cublasLtMatmul, cublaslt_handle(), recipe.operation.raw, &alpha, operands.right, recipe.a.raw,
-             operands.left, recipe.b.raw, &beta, product.residual ? operands.residual : operands.output,
-             recipe.output.raw, operands.output, recipe.output.raw, &recipe.algorithm, workspace.data(),
-             recipe.workspace, stream_of(context));
+  recipe.algorithms.run(context, [&](const Algorithm& chosen, const Scratch& scratch) {
+    PLUME_CUDA(cublasLtMatmul, cublaslt_handle(), d.operation.raw, &alpha, operands.right, d.a.raw,
+               operands.left, d.b.raw, &beta, product.residual ? operands.residual : operands.output,
+               d.output.raw, operands.output, d.output.raw, &chosen.algorithm, scratch.data(),
+               chosen.workspace, stream_of(context));
+  });
 }
 
 void transpose(const Context& context, DType type, int64_t rows, int64_t cols, const void* from, void* to) {

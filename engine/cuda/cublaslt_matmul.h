@@ -12,21 +12,21 @@ struct Product {
   int64_t rows, cols, depth;
   bool left_transposed, right_transposed;
   DType type, output_type;
-  bool bias = false;      // f32 [cols], added to every row
+  bool bias = false;      // [cols] of the output's type, added to every row
   bool residual = false;  // of the output's shape and type, added before the activation
   Activation activation = Activation::identity;
 };
 
 struct Operands {
   const void *left, *right;
-  const float* bias;  // null unless the product has one, like the residual
+  const void* bias;  // null unless the product has one, like the residual
   void* output;
   const void* residual = nullptr;
 };
 
-// Can cuBLASLt do this product? The answer, and how, is kept per product.
+// Can cuBLASLt do this product? The answer, and how (candidates.h), is kept per product.
 bool can_multiply(const Context& context, const Product& product);
-// All pointers 16-byte aligned. Sums are f32; f32 operands keep all digits unless context.allow_tf32.
+// All pointers 16-byte aligned, the residual not in the output's place. Sums are f32; f32 operands keep all digits unless context.allow_tf32.
 void multiply(const Context& context, const Product& product, const Operands& operands);
 
 // to[cols, rows] = from[rows, cols], transposed.

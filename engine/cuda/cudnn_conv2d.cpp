@@ -2,13 +2,11 @@
 //
 // The epilogue is fused into the convolution where cuDNN can; elsewhere the convolution leaves its f32 sums
 // and epilogue_apply finishes them, so that nothing is rounded twice.
-#include "engine/core/recording.h"
 #include "engine/cuda/cublaslt_matmul.h"
 #include "engine/cuda/cudnn_convolution.h"
 #include "engine/cuda/handles.h"
 #include "engine/cuda/operands.h"
 #include "engine/ops/cast.h"
-#include "engine/ops/conv2d.h"
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/epilogue.h"
 
@@ -38,41 +36,13 @@ bool fits_forward(const Context& context, const Tensor& x, const Tensor& w, cons
           (!epilogue.empty() && sums_plan(context, x, w, params, y)));
 }
 
-// What is kept of a constant filter (conv2d.h) and of the shift that goes with it.
-struct KeptOperands {
-  Tensor filter;              // turned over, for depthwise convolutions
-  Tensor shift, short_shift;  // as given, and in the images' type
-};
-KeptOperands& kept_operands(PackedFilter& packed) {
-  if (!packed.data) packed.data = std::make_shared<KeptOperands>();
-  return *static_cast<KeptOperands*>(packed.data.get());
-}
-// Where the caller's filter is constant and the work is not only recorded for later.
-KeptOperands* may_keep(const Conv2dParams& params) {
-  return params.packed && !is_recording() ? &kept_operands(*params.packed) : nullptr;
-}
-
-// The shift in the images' type, which the engines for 16 bits want: rounded, as the output is.
-Tensor shift_for(Context& context, const Tensor& shift, DType type, const Conv2dParams& params) {
-  if (!shift.defined() || type == DType::f32) return shift;
-  if (params.packed) {
-    const KeptOperands& kept = kept_operands(*params.packed);
-    if (kept.short_shift.defined() && kept.shift.raw() == shift.raw() && kept.short_shift.dtype() == type)
-      return kept.short_shift;
-  }
-  Tensor rounded = Tensor::empty(shift.shape(), type, shift.device(), "workspace");
-  cast_forward(context, shift, rounded);
-  if (KeptOperands* kept = may_keep(params)) kept->shift = shift, kept->short_shift = rounded;
-  return rounded;
-}
-
 void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                  const Epilogue& epilogue, Tensor& y) {
   if (Plan* plan = fused_plan(context, x, w, params, epilogue, y)) {
     static constexpr float kThreeValue = 3, kSixthValue = 1.0f / 6;
     const bool hard =
         epilogue.activation == Activation::hardswish || epilogue.activation == Activation::hardsigmoid;
-    const Tensor shift = shift_for(context, epilogue.shift, x.dtype(), params);
+    const Tensor shift = shift_for(context, epilogue.shift, x.dtype(), params.packed);
     plan->run(context, {{kInput, x.raw()},
                         {kFilter, w.raw()},
                         {kOutput, y.raw()},
@@ -135,7 +105,7 @@ Tensor turned_over(const Context& context, const Tensor& w, const Conv2dParams& 
     return kept_operands(*params.packed).filter;
   Tensor filter = empty_filter(w);
   transpose(context, w.dtype(), w.dim(0) * w.dim(1), w.dim(2), w.raw(), filter.raw());
-  if (KeptOperands* kept = may_keep(params)) kept->filter = filter;
+  if (KeptOperands* kept = may_keep(params.packed)) kept->filter = filter;
   return filter;
 }
 // For questions about shapes only: `w` under the shape that cuDNN will see.

@@ -186,7 +186,7 @@ Plan* find_plan(const Context& context, const ConvolutionProblem& problem) {
   static auto* plans = new std::unordered_map<Key, std::unique_ptr<Plan>, KeyHash>;
   const Key key = key_of(context, problem);
   if (const auto it = plans->find(key); it != plans->end()) return it->second.get();
-  refuse_while_recording("make a plan");
+  refuse_while_recording("make a plan: run it once before");
   Planned planned = plan_for(context, problem);
   Plan* plan = plans->emplace(key, std::move(planned.plan)).first->second.get();
   if (!plan) note(message("cuDNN has no plan for {}: {}", family_of(problem), planned.refusal));

@@ -1,12 +1,7 @@
 #include "engine/cuda/cudnn_plan.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
-
-#include "engine/core/recording.h"
-#include "engine/cuda/handles.h"
-#include "engine/cuda/timer.h"
 
 namespace plume::cuda {
 namespace {
@@ -197,7 +192,7 @@ Planned make_plan(const Graph& graph, const Context& context, const PlanRules& r
 
 std::string Plan::pattern() const {
   constexpr auto kName = CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION;
-  const Descriptor& execution = engines_[0].execution;
+  const Descriptor& execution = engines_.in_use().execution;
   std::string json(size_t(execution.get(kName, CUDNN_TYPE_CHAR, 0, nullptr)), ' ');
   execution.get(kName, CUDNN_TYPE_CHAR, std::ssize(json), json.data());
   const std::string key = "\"finalizeMode\":\"";
@@ -217,15 +212,9 @@ void Plan::run(const Context& context, Pointers pointers) {
     ids_.push_back(id);
     addresses_.push_back(address);
   }
-  if (choices_left_ > 0 && engines_.size() > 1 && !is_recording()) choose(context);
-  for (size_t i = 0; i < engines_.size(); ++i) {
-    try {
-      const Scratch scratch(engines_[i].workspace);
-      return execute(context, engines_[i], scratch);
-    } catch (const OutOfScratch&) {
-      if (i + 1 == engines_.size()) throw;
-    }
-  }
+  engines_.run(context, [&](const PlannedEngine& engine, const Scratch& scratch) {
+    execute(context, engine, scratch);
+  });
 }
 
 // What was packed for the last run is packed still where it has the same addresses.
@@ -244,39 +233,6 @@ void Plan::execute(const Context& context, const PlannedEngine& engine, const Sc
   }
   addresses_.pop_back();
   PLUME_CUDA(cudnnBackendExecute, cudnn_handle(context), engine.execution.raw(), pack_.raw());
-}
-
-// The fastest of a few runs counts, the very first left out. An engine that cannot run is out.
-void Plan::choose(const Context& context) {
-  constexpr int kRuns = 3;
-  const Timer timer;
-  float best = std::numeric_limits<float>::infinity();
-  size_t fastest = 0, smallest = 0;
-  bool all = true;
-  for (size_t i = 0; i < engines_.size(); ++i) {
-    if (engines_[i].workspace < engines_[smallest].workspace) smallest = i;
-    try {
-      const Scratch scratch(engines_[i].workspace);
-      execute(context, engines_[i], scratch);
-      for (int run = 0; run < kRuns; ++run) {
-        const float time = timer.milliseconds(context, [&] { execute(context, engines_[i], scratch); });
-        if (time < best) best = time, fastest = i;
-      }
-    } catch (const OutOfScratch&) {
-      all = false;
-    }
-  }
-  --choices_left_;
-  if (!all && choices_left_ > 0) {  // memory may be had later; until then the fastest of the others
-    std::rotate(engines_.begin(), engines_.begin() + std::ptrdiff_t(fastest),
-                engines_.begin() + std::ptrdiff_t(fastest) + 1);
-    return;
-  }
-  std::vector<PlannedEngine> kept;
-  kept.push_back(std::move(engines_[fastest]));
-  if (smallest != fastest) kept.push_back(std::move(engines_[smallest]));
-  engines_ = std::move(kept);
-  choices_left_ = 0;
 }
 
 }  // namespace plume::cuda

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "engine/core/context.h"
+#include "engine/cuda/candidates.h"
 #include "engine/cuda/cudnn_graph.h"
-#include "engine/cuda/handles.h"
 
 namespace plume::cuda {
 
@@ -42,23 +42,19 @@ class Plan {
   explicit Plan(std::vector<PlannedEngine> engines) : engines_(std::move(engines)) {}
 
   // One pointer for each tensor that is not inner, and always in the same order; null ones are left out. The
-  // first run outside a recording times the engines on these very operands and keeps the fastest, and behind
-  // it the one with the least scratch memory, for when its own cannot be had. Where memory is too short to
-  // time them all, later runs try again, twice at most. Throws when none can run.
+  // first runs choose an engine (candidates.h).
   void run(const Context& context, Pointers pointers);
 
   // Of the engine in use.
-  size_t workspace() const { return engines_[0].workspace; }
-  bool compiled() const { return engines_[0].compiled; }
+  size_t workspace() const { return engines_.in_use().workspace; }
+  bool compiled() const { return engines_.in_use().compiled; }
   std::string pattern() const;  // cuDNN's name for the kind of graph: CONV_ADD_BIAS_ACT
   size_t engines() const { return engines_.size(); }
 
  private:
-  void choose(const Context& context);
   void execute(const Context& context, const PlannedEngine& engine, const Scratch& scratch);
 
-  std::vector<PlannedEngine> engines_;  // the one in use first, then others to choose from or to fall back on
-  int choices_left_ = 3;
+  Candidates<PlannedEngine> engines_;
   std::vector<int64_t> ids_;  // of this run
   std::vector<const void*> addresses_;
   Descriptor pack_;  // of the last one, with these addresses; the scratch memory's is the last

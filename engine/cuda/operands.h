@@ -2,8 +2,12 @@
 #pragma once
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 
+#include "engine/core/recording.h"
 #include "engine/math/epilogue.h"
+#include "engine/ops/cast.h"
+#include "engine/ops/conv2d.h"
 
 namespace plume::cuda {
 
@@ -23,6 +27,34 @@ inline bool usable(const Epilogue& e) {
   for (const Tensor* t : {&e.scale, &e.shift, &e.residual})
     if (t->defined() && !is_aligned(*t)) return false;
   return true;
+}
+
+// What is kept of a constant filter (conv2d.h) and of the shift that goes with it.
+struct KeptOperands {
+  Tensor filter;              // turned over, for depthwise convolutions
+  Tensor shift, short_shift;  // as given, and in the images' type
+};
+inline KeptOperands& kept_operands(PackedFilter& packed) {
+  if (!packed.data) packed.data = std::make_shared<KeptOperands>();
+  return *static_cast<KeptOperands*>(packed.data.get());
+}
+// Where the filter is constant (`packed` is not null) and the work is not only recorded for later.
+inline KeptOperands* may_keep(PackedFilter* packed) {
+  return packed && !is_recording() ? &kept_operands(*packed) : nullptr;
+}
+
+// The shift in the output's type, which both libraries want: rounded, as the output is.
+inline Tensor shift_for(Context& context, const Tensor& shift, DType type, PackedFilter* packed) {
+  if (!shift.defined() || type == DType::f32) return shift;
+  if (packed) {
+    const KeptOperands& kept = kept_operands(*packed);
+    if (kept.short_shift.defined() && kept.shift.raw() == shift.raw() && kept.short_shift.dtype() == type)
+      return kept.short_shift;
+  }
+  Tensor rounded = Tensor::empty(shift.shape(), type, shift.device(), "workspace");
+  cast_forward(context, shift, rounded);
+  if (KeptOperands* kept = may_keep(packed)) kept->shift = shift, kept->short_shift = rounded;
+  return rounded;
 }
 
 }  // namespace plume::cuda

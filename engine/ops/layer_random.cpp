@@ -1,9 +1,13 @@
 #include "engine/ops/layer_random.h"
 
+#include "engine/core/graph.h"
+
 namespace plume {
 namespace {
 
 thread_local bool dropout_enabled_on_thread = true;
+
+const bool prepared = before_recordings([](Device device) { layer_random().state(device); });
 
 }  // namespace
 

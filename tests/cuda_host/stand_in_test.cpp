@@ -133,7 +133,7 @@ TEST_F(StandInTest, ARecordingRefusesToMakeAPlan) {
   StepGraph graph;
   const CaughtError refused = caught([&] { graph.capture(ctx(), step); });
   EXPECT_EQ(refused.kind, ErrorKind::internal);
-  EXPECT_THAT(refused.text, HasSubstr("a recorded step must not make a plan"));
+  EXPECT_THAT(refused.text, HasSubstr("a recorded step must not make a plan: run it once before"));
   step();
   graph.capture(ctx(), step);
   graph.replay();

@@ -9,6 +9,7 @@
 //   PLUME_STAND_IN_GUARD=0        the host may touch device memory
 //   PLUME_STAND_IN_LOG=1          counts to standard error when the process ends
 #pragma once
+#include <array>
 #include <cstdint>
 
 namespace plume::stand_in {
@@ -16,9 +17,10 @@ namespace plume::stand_in {
 struct Counts {
   uint64_t calls = 0;  // of the driver, launches included
   uint64_t launches = 0, replays = 0, copies = 0, allocations = 0, frees = 0;
-  uint64_t waits = 0;     // of the host, for work that was not done
-  uint64_t recorded = 0;  // pieces of work in the graphs made so far
-  uint64_t remarks = 0;   // mistakes that a driver would not refuse; each a line on standard error
+  std::array<uint64_t, 3> products{};  // by cuBLASLt, by the places in which it proposes its algorithms
+  uint64_t waits = 0;                  // of the host, for work that was not done
+  uint64_t recorded = 0;               // pieces of work in the graphs made so far
+  uint64_t remarks = 0;  // mistakes that a driver would not refuse; each a line on standard error
 };
 
 struct Control {

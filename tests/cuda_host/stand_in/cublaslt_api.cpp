@@ -13,7 +13,12 @@
 namespace plume::stand_in {
 namespace {
 
-constexpr size_t kWorkspace = 512;  // asked for, so that callers have one
+// What the heuristic proposes, in this order: the first is not the fastest, and the fastest wants most memory.
+struct Algorithm {
+  size_t workspace;
+  double microseconds;
+};
+constexpr Algorithm kAlgorithms[] = {{512, 4}, {1024, 2}, {0, 3}};
 
 struct Matrix {
   cudaDataType_t type;
@@ -40,7 +45,7 @@ struct Operation {
   cublasOperation_t a = CUBLAS_OP_N, b = CUBLAS_OP_N;
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   int32_t bias_type = CUDA_R_32F;
-  const float* bias = nullptr;
+  const void* bias = nullptr;  // of the output's type
 
   bool with_bias() const {
     return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
@@ -87,7 +92,7 @@ void multiply(const Operation& operation, const Matrix& a, const Matrix& b, cons
     }
     for (int64_t r = 0; r < rows; ++r) {
       float v = in.alpha * sums[size_t(r)] + (in.beta != 0 ? in.beta * d.get(in.c, r, c) : 0.0f);
-      if (operation.with_bias()) v += operation.bias[r];
+      if (operation.with_bias()) v += d.get(operation.bias, r, 0);
       if (operation.with_relu()) v = v <= 0 ? 0 : v;
       d.set(in.d, r, c, v);
     }
@@ -109,12 +114,13 @@ cublasStatus_t destroy(Handle handle) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t give(const char* name, cudaStream_t stream, std::function<void()> run,
+cublasStatus_t give(const char* name, cudaStream_t stream, double microseconds, std::function<void()> run,
                     std::initializer_list<const void*> pointers) {
   Machine& machine = Machine::get();
   const std::lock_guard lock(machine.mutex());
   if (machine.enter(name)) return CUBLAS_STATUS_EXECUTION_FAILED;
   Work work{name, std::move(run), {}};
+  work.microseconds = microseconds;
   for (const void* p : pointers) machine.note_use(p, work.uses);
   const Status status = machine.give(reinterpret_cast<Stream*>(stream), std::move(work));
   return status == kSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
@@ -174,42 +180,52 @@ cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* m, cudaDataTyp
 }
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t m) { return destroy<Matrix>(m); }
 
-cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* p) { return make(p, 0); }
-cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) { return destroy<int>(p); }
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t,
-                                                    cublasLtMatmulPreferenceAttributes_t, const void*,
-                                                    size_t) {
+// Of the preferences only how much scratch memory there is.
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* p) { return make(p, uint64_t{0}); }
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) { return destroy<uint64_t>(p); }
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
+                                                    cublasLtMatmulPreferenceAttributes_t name,
+                                                    const void* value, size_t bytes) {
+  if (name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES)
+    std::memcpy(&const_cast<uint64_t&>(of<uint64_t>(p)), value, bytes);
   return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t,
                                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t to,
-                                              cublasLtMatmulPreference_t, int,
+                                              cublasLtMatmulPreference_t p, int most,
                                               cublasLtMatmulHeuristicResult_t* results, int* found) {
   *found = 0;
   const auto& operation = of<Operation>(d);
   // The bias must be of the output's type.
   if (operation.with_bias() && operation.bias_type != of<Matrix>(to).type) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (of<Matrix>(a).rows == 0) return CUBLAS_STATUS_INVALID_VALUE;
-  std::memset(results, 0, sizeof *results);
-  results->workspaceSize = kWorkspace;
-  results->state = CUBLAS_STATUS_SUCCESS;
-  *found = 1;
+  for (size_t i = 0; i < std::size(kAlgorithms) && *found < most; ++i) {
+    if (kAlgorithms[i].workspace > of<uint64_t>(p)) continue;
+    cublasLtMatmulHeuristicResult_t& result = results[(*found)++];
+    result = {};
+    result.algo.data[0] = i;
+    result.workspaceSize = kAlgorithms[i].workspace;
+    result.state = CUBLAS_STATUS_SUCCESS;
+  }
   return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void* alpha, const void* a,
                               cublasLtMatrixLayout_t a_layout, const void* b, cublasLtMatrixLayout_t b_layout,
                               const void* beta, const void* c, cublasLtMatrixLayout_t, void* to,
-                              cublasLtMatrixLayout_t to_layout, const cublasLtMatmulAlgo_t*, void* workspace,
-                              size_t workspace_bytes, cudaStream_t stream) {
-  if (workspace_bytes < kWorkspace || !workspace) return CUBLAS_STATUS_NOT_SUPPORTED;
+                              cublasLtMatrixLayout_t to_layout, const cublasLtMatmulAlgo_t* algorithm,
+                              void* workspace, size_t workspace_bytes, cudaStream_t stream) {
+  const Algorithm& chosen = kAlgorithms[algorithm->data[0]];
+  if (workspace_bytes < chosen.workspace || (chosen.workspace && !workspace))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+  ++Machine::get().counts.products[algorithm->data[0]];
   const auto operation = of<Operation>(d);
   const Operands in{a, b, c, to, *static_cast<const float*>(alpha), *static_cast<const float*>(beta)};
-  return give("cublasLtMatmul", stream,
+  return give("cublasLtMatmul", stream, chosen.microseconds,
               [=, left = of<Matrix>(a_layout), right = of<Matrix>(b_layout), output = of<Matrix>(to_layout)] {
-                std::memset(workspace, 0xFB, workspace_bytes);
+                if (workspace) std::memset(workspace, 0xFB, workspace_bytes);
                 multiply(operation, left, right, output, in);
               },
               {a, b, c, to, operation.bias, workspace});
@@ -235,7 +251,7 @@ cublasStatus_t cublasLtMatrixTransform(cublasLtHandle_t, cublasLtMatrixTransform
                                        const void*, cublasLtMatrixLayout_t, void* to,
                                        cublasLtMatrixLayout_t to_layout, cudaStream_t stream) {
   const auto op = of<Turn>(d).a;
-  return give("cublasLtMatrixTransform", stream,
+  return give("cublasLtMatrixTransform", stream, 1,
               [=, in = of<Matrix>(from_layout), out = of<Matrix>(to_layout)] {
                 const std::vector<float> values = values_of(in, op, from);
                 for (int64_t c = 0, i = 0; c < out.cols; ++c)

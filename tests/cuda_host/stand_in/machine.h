@@ -48,6 +48,7 @@ struct Work {
   std::vector<Use> uses;
   uint64_t node = 0;         // of a recording; 0: given to a stream
   uint32_t correlation = 0;  // of the call that gave it, for the tracer
+  double microseconds = 1;   // what events see of it
   bool at_once = false;      // needs other processes, and runs before the call that gives it returns
 };
 
@@ -63,6 +64,7 @@ struct Capture {
 struct Stream {
   std::deque<Work> queue;
   uint64_t given = 0, done = 0;  // pieces of work so far
+  double microseconds = 0;       // of what was given
   bool running = false;
   std::shared_ptr<Capture> capture;
   uint64_t recorded = 0, joined = 0;  // of what it recorded, how much the origin waits for
@@ -71,6 +73,7 @@ struct Stream {
 struct Event {
   Stream* stream = nullptr;
   uint64_t position = 0;
+  double microseconds = 0;           // of what the stream was given before it
   std::shared_ptr<Capture> capture;  // recorded into this
 };
 

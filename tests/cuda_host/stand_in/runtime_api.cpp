@@ -190,6 +190,14 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
     return kSuccess;
   });
 }
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return cudaEventCreateWithFlags(event, 0); }
+// Not the clock: what each piece of work is said to take.
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  return call("cudaEventElapsedTime", [&](Machine& m) {
+    *milliseconds = float((of(end).microseconds - of(begin).microseconds) / 1000);
+    return m.query(of(end));
+  });
+}
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return call("cudaEventDestroy", [&](Machine&) { return delete &of(event), kSuccess; });
 }

@@ -112,6 +112,7 @@ Status Machine::give(Stream* stream, Work work) {
   }
   if (watcher.given) watcher.given(work);
   const bool at_once = work.at_once;
+  stream->microseconds += work.microseconds;
   stream->queue.push_back(std::move(work));
   ++stream->given;
   if (at_once) run_until(*stream, stream->given);
@@ -167,7 +168,7 @@ Status Machine::query(Stream* stream) {
 
 Status Machine::record(Event& event, Stream* stream) {
   if (!stream) return kInvalidValue;
-  event = {stream, stream->capture ? stream->recorded : stream->given, stream->capture};
+  event = {stream, stream->capture ? stream->recorded : stream->given, stream->microseconds, stream->capture};
   return kSuccess;
 }
 
