@@ -54,8 +54,7 @@ struct PatchWalk {
   PLUME_HD int depth() const { return taps() * ((channels + kChunk - 1) / kChunk * kChunk); }
   // Do the patches lie in memory as a matrix [pixels, channels] does?
   bool is_matrix() const {
-    return taps() == 1 && scale == 1 && top == 0 && left == 0 && rows == height && columns == width &&
-           channels % kChunk == 0;
+    return taps() == 1 && scale == 1 && top == 0 && left == 0 && rows == height && columns == width;
   }
 
   struct Tap {
@@ -195,6 +194,40 @@ void choose_core(int tile, bool vector, bool matrix, F&& f) {
   if (vector && matrix) return with_columns(bool_constant<true>{}, bool_constant<true>{});
   if (vector) return with_columns(bool_constant<true>{}, bool_constant<false>{});
   f(integral_constant<int, 64>{}, bool_constant<false>{}, bool_constant<false>{});
+}
+
+// How operands get into shared memory: as a matrix in copies of eight values, four, or two; as patches in
+// chunks, or value by value; as windows (conv2d_windows.h). Kernels have it as an int, for readable names.
+enum class Reads { matrix, matrix_by_4, matrix_by_2, chunks, values, windows };
+constexpr int unit_of(Reads reads) {
+  return reads == Reads::matrix_by_4 ? 4 : reads == Reads::matrix_by_2 ? 2 : kChunk;
+}
+constexpr bool is_matrix(Reads reads) {
+  return reads == Reads::matrix || reads == Reads::matrix_by_4 || reads == Reads::matrix_by_2;
+}
+// Of patches that are a `matrix`, or not, where a copy takes at most `unit` values.
+constexpr Reads reads_of(int unit, bool matrix) {
+  if (unit == kChunk) return matrix ? Reads::matrix : Reads::chunks;
+  return !matrix || unit == 1 ? Reads::values : unit == 4 ? Reads::matrix_by_4 : Reads::matrix_by_2;
+}
+
+// f(kColumns, kReads), as constants, likewise. By fours and twos are ShuffleNetV2's 116 and 58 channels.
+template <int kMost = 128, class F>
+void choose_reads(int tile, Reads reads, F&& f) {
+  using std::integral_constant;
+  using Columns64 = integral_constant<int, 64>;
+  if (reads == Reads::matrix_by_4)
+    return f(integral_constant<int, 128>{}, integral_constant<Reads, Reads::matrix_by_4>{});
+  if (reads == Reads::matrix_by_2) return f(Columns64{}, integral_constant<Reads, Reads::matrix_by_2>{});
+  if (reads == Reads::windows) {
+    constexpr integral_constant<Reads, Reads::windows> kWindows;
+    return tile == 32 ? f(integral_constant<int, 32>{}, kWindows) : f(Columns64{}, kWindows);
+  }
+  choose_core<kMost>(
+      tile, reads != Reads::values, reads == Reads::matrix, [&](auto columns, auto vector, auto matrix) {
+        constexpr Reads kReads = matrix() ? Reads::matrix : vector() ? Reads::chunks : Reads::values;
+        f(columns, integral_constant<Reads, kReads>{});
+      });
 }
 
 // Nothing may be empty, and places are counted in an int.

@@ -8,9 +8,10 @@
 // convolution does 2 * 24 * 96 FLOPs for 2 * (96 + 24) bytes, 19 per byte: memory is the limit, at 270 FLOPs
 // per byte on an H100; 3x3 filters are limited by arithmetic. Small images have few tiles: depth is then cut
 // into slices, so that every multiprocessor has one.
-// C % 8 == 0: 16-byte copies. Otherwise pairs, or (odd) value by value, which waits for each.
+// C % 8 == 0: 16-byte copies. Few channels: windows, two values at once; 1x1 filters: four or two values at
+// once; else pairs, or (odd) value by value, which waits for each.
 #include "kernels/common/finish.h"
-#include "kernels/conv2d_patches.h"
+#include "kernels/conv2d_windows.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
@@ -45,22 +46,27 @@ struct PaddedFilterRows {
   }
 };
 
-template <class T, int kColumns, bool kVector, bool kMatrix>
+template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
     conv2d_forward_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
-                        const CorePlan plan, float* __restrict__ partial, const FinishStore<T> store) {
+                        const WindowWalk windows, const CorePlan plan, float* __restrict__ partial,
+                        const FinishStore<T> store) {
   const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
     if (partial) return store_partial(partial, plan, slice, row, column, sums);
     store(row, column, sums);
   };
-  const MatrixRows<T, kColumns> filters(w, plan.columns, plan.depth);
-  if constexpr (kMatrix)
-    matrix_core<T, kColumns>(MatrixRows<T, kCoreRows>(x, plan.rows, plan.depth), filters, plan, put);
-  else if constexpr (kVector)
+  constexpr int kUnit = unit_of(Reads(kReads));
+  const MatrixRows<T, kColumns, kUnit> filters(w, plan.columns, plan.depth);
+  if constexpr (Reads(kReads) == Reads::windows)
+    matrix_core<T, kColumns>(WindowRows<T>(x, windows), WindowFilters<T, kColumns>(w, windows, plan), plan,
+                             put);
+  else if constexpr (Reads(kReads) == Reads::chunks)
     matrix_core<T, kColumns>(PatchRows<T, true>(x, walk), filters, plan, put);
-  else
+  else if constexpr (Reads(kReads) == Reads::values)
     matrix_core<T, kColumns>(PatchRows<T, false>(x, walk),
                              PaddedFilterRows<T, kColumns>(w, walk, plan.columns), plan, put);
+  else
+    matrix_core<T, kColumns>(MatrixRows<T, kCoreRows, kUnit>(x, plan.rows, plan.depth), filters, plan, put);
 }
 
 template <class T>
@@ -68,23 +74,24 @@ void launch_forward(const Context& context, const Tensor& x, const Tensor& w, co
                     const Epilogue& epilogue, Tensor& y) {
   const ConvSizes s(x, w, y, params);
   const PatchWalk walk = forward_patches(s);
-  const bool vector =
-      s.channels % kChunk == 0 && is_aligned<kChunk>(x.data<T>()) && is_aligned<kChunk>(w.data<T>());
+  const WindowWalk windows(s);
+  Reads reads = reads_of(unit_of_copies({s.channels}, {x.data<T>(), w.data<T>()}), walk.is_matrix());
+  if (reads == Reads::values && WindowWalk::fits(s, x.data<T>())) reads = Reads::windows;
+  const int64_t depth = reads == Reads::windows ? windows.depth()
+                        : is_matrix(reads)      ? s.channels
+                                                : walk.depth();
   const EpilogueView<T> finish(epilogue);
   const FinishStore<T> store{finish, y.data<T>(), s.filters};
-  const bool matrix = vector && walk.is_matrix();
-  choose_core(core_columns(walk.pixels(), s.filters), vector, matrix,
-              [&](auto columns, auto is_vector, auto is_matrix) {
-                constexpr int kColumns = columns();
-                const CorePlan plan(walk.pixels(), s.filters, walk.depth(), kColumns, 64);
-                Tensor partial = plan.partial_sums(y.device());
-                float* sums = partial.defined() ? partial.data<float>() : nullptr;
-                simt::launch<conv2d_forward_core<T, kColumns, is_vector(), is_matrix()>>(
-                    {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes,
-                     stream_of(context)},
-                    x.data<T>(), w.data<T>(), walk, plan, sums, store);
-                if (sums) launch_core_slices(context, sums, plan, store);
-              });
+  choose_reads(core_columns(walk.pixels(), s.filters), reads, [&](auto columns, auto kind) {
+    constexpr int kColumns = columns();
+    const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, 64);
+    Tensor partial = plan.partial_sums(y.device());
+    float* sums = partial.defined() ? partial.data<float>() : nullptr;
+    simt::launch<conv2d_forward_core<T, kColumns, int(kind())>>(
+        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
+        x.data<T>(), w.data<T>(), walk, windows, plan, sums, store);
+    if (sums) launch_core_slices(context, sums, plan, store);
+  });
 }
 
 void run_tensor_core_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,

@@ -2,17 +2,19 @@
 //
 // backward_input   rows: input pixels of one residue (h, w) mod stride, columns: channels c,
 //                  depth: (tap, filter k), the taps that reach those pixels
-// backward_weight  rows: (tap, channel c), columns: filters k, depth: output pixels, cut into slices; a
-//                  second launch adds them in order and turns [(tap, c), k] into w's [k, (tap, c)]
+// backward_weight  rows: (tap, channel c), columns: filters k, depth: output pixels, cut into slices, which
+//                  are stored as w is and added in order, f32 ones with other layers' (partial_sums.h)
 //
 // FLOPs: 2 N P Q K R S C each. Bytes: dy and dx, or x and dy, once from memory (as often as there are tiles
 // of columns, or of rows, from L2); the taps of a patch overlap in L1. 1x1 filters are limited by memory
 // below some 270 channels, 3x3 filters by arithmetic.
-// C % 8 == 0 and K % 8 == 0: 16-byte copies. Otherwise pairs, or (odd) value by value, which waits for each.
+// C % 8 == 0 and K % 8 == 0: 16-byte copies. Few channels of x: windows, two values at once; 1x1 filters: four
+// or two values at once; else pairs, or (odd) value by value, which waits for each.
 #include <numeric>
 
 #include "kernels/common/finish.h"
-#include "kernels/conv2d_patches.h"
+#include "kernels/common/row_tiling.h"
+#include "kernels/conv2d_windows.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
@@ -97,7 +99,7 @@ struct InputGradientStore {
   }
 };
 
-template <class T, int kColumns, bool kVector, bool kMatrix>
+template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
     conv2d_backward_input_core(const T* __restrict__ dy, const T* __restrict__ w, const CorePlan plan,
                                float* __restrict__ partial, const InputGradientStore<T> store) {
@@ -105,53 +107,60 @@ __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
     if (partial) return store_partial(partial, plan, slice, row, column, sums);
     store(row, column, sums);
   };
-  if constexpr (kMatrix) {
-    const int filters = store.s.filters;
-    matrix_core<T, kColumns>(MatrixRows<T, kCoreRows>(dy, plan.rows, filters),
-                             MatrixLayers<T, kColumns, true>(w, plan.columns, filters, true), plan, put);
-  } else {
+  if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values) {
+    constexpr bool kVector = Reads(kReads) == Reads::chunks;
     matrix_core<T, kColumns>(PatchRows<T, kVector>(dy, store.at.walk),
                              FilterLayers<T, kColumns, kVector>(w, store.at, store.s), plan, put);
+  } else {
+    constexpr int kUnit = unit_of(Reads(kReads));
+    matrix_core<T, kColumns>(MatrixRows<T, kCoreRows, kUnit>(dy, plan.rows, plan.depth),
+                             MatrixLayers<T, kColumns, true, kUnit>(w, plan.columns, plan.depth, true), plan,
+                             put);
   }
 }
 
-// Always into partial sums.
-template <class T, int kColumns, bool kVector, bool kMatrix>
+// A filter's sums on their way to slices of [filters, taps, channels], or to dw where there is one slice.
+template <bool kWindows>
+struct FilterGradientStore {
+  float* to;
+  int filters, patch;
+  int64_t size;
+
+  __device__ void operator()(const PatchWalk& walk, const WindowWalk& windows, int slice, int row, int column,
+                             const float (&sums)[kChunk]) const {
+    int at;
+    if constexpr (kWindows) {
+      at = windows.of_filter(windows.value(row));
+    } else {
+      const auto tap = walk.tap(row);
+      at = tap.channel < walk.channels ? tap.number * walk.channels + tap.channel : -1;
+    }
+    if (at < 0) return;
+    float* const from_column = to + slice * size + int64_t(column) * patch + at;
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i)
+      if (column + i < filters) from_column[int64_t(i) * patch] = sums[i];
+  }
+};
+
+template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
     conv2d_backward_weight_core(const T* __restrict__ x, const T* __restrict__ dy, const PatchWalk walk,
-                                const CorePlan plan, float* __restrict__ partial) {
+                                const WindowWalk windows, const CorePlan plan,
+                                const FilterGradientStore<Reads(kReads) == Reads::windows> store) {
   const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
-    store_partial(partial, plan, slice, row, column, sums);
+    store(walk, windows, slice, row, column, sums);
   };
-  const MatrixLayers<T, kColumns, kVector> gradients(dy, plan.columns, plan.depth, plan.columns % 2 == 0);
-  if constexpr (kMatrix)
-    matrix_core<T, kColumns>(MatrixLayers<T, kCoreRows, true>(x, plan.rows, plan.depth, true), gradients,
-                             plan, put);
+  constexpr int kUnit = unit_of(Reads(kReads));
+  const MatrixLayers<T, kColumns, Reads(kReads) != Reads::values, kUnit> gradients(
+      dy, plan.columns, plan.depth, plan.columns % 2 == 0);
+  if constexpr (Reads(kReads) == Reads::windows)
+    matrix_core<T, kColumns>(WindowLayers<T>(x, windows), gradients, plan, put);
+  else if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values)
+    matrix_core<T, kColumns>(PatchLayers<T, Reads(kReads) == Reads::chunks>(x, walk), gradients, plan, put);
   else
-    matrix_core<T, kColumns>(PatchLayers<T, kVector>(x, walk), gradients, plan, put);
-}
-
-// dw[k, tap, c] = sum over slices of partial[slice, (tap, c), k]. A thread takes eight channels of a filter.
-template <class Out>
-__global__ void __launch_bounds__(256)
-    conv2d_backward_weight_slices(const float* __restrict__ partial, const CorePlan plan, int channels,
-                                  int taps, Out* __restrict__ dw) {
-  const int k = int(blockIdx.x * 32 + threadIdx.x), chunk = int(blockIdx.y * blockDim.y + threadIdx.y);
-  if (k >= plan.columns || chunk * kChunk >= plan.rows) return;
-  const int pitch = plan.padded_columns();
-  float sums[kChunk] = {};
-  const float* from = partial + int64_t(chunk) * kChunk * pitch + k;
-  for (int s = 0; s < plan.slices; ++s, from += int64_t(plan.rows) * pitch)
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) sums[i] += from[int64_t(i) * pitch];
-  const int chunks = plan.rows / kChunk / taps, tap = chunk / chunks, c = (chunk - tap * chunks) * kChunk;
-  store_chunk(dw + (int64_t(k) * taps + tap) * channels + c, sums, channels - c, channels);
-}
-
-template <class T, class Out>
-bool copies_chunks(const ConvSizes& s, const T* a, const T* b, const Out* out) {
-  return s.channels % kChunk == 0 && s.filters % kChunk == 0 && is_aligned<kChunk>(a) &&
-         is_aligned<kChunk>(b) && is_aligned<kChunk>(out);
+    matrix_core<T, kColumns>(MatrixLayers<T, kCoreRows, true, kUnit>(x, plan.rows, plan.depth, true),
+                             gradients, plan, put);
 }
 
 template <class T>
@@ -160,40 +169,46 @@ void launch_backward_input(const Context& context, const Tensor& dy, const Tenso
   const InputGradientStore<T> store{dx.data<T>(), s, InputClass(s, number)};
   const PatchWalk& walk = store.at.walk;
   if (walk.pixels() == 0) return;
-  const bool vector = copies_chunks(s, dy.data<T>(), w.data<T>(), dx.data<T>());
-  const bool matrix = vector && walk.is_matrix() && s.filter_height * s.filter_width == 1;
-  choose_core<64>(core_columns(walk.pixels(), s.channels), vector, matrix,
-                  [&](auto columns, auto is_vector, auto is_matrix) {
-                    constexpr int kColumns = columns();
-                    const CorePlan plan(walk.pixels(), s.channels, walk.depth(), kColumns, 64);
-                    Tensor partial = plan.partial_sums(dx.device());
-                    float* sums = partial.defined() ? partial.data<float>() : nullptr;
-                    simt::launch<conv2d_backward_input_core<T, kColumns, is_vector(), is_matrix()>>(
-                        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes,
-                         stream_of(context)},
-                        dy.data<T>(), w.data<T>(), plan, sums, store);
-                    if (sums) launch_core_slices(context, sums, plan, store);
-                  });
+  const bool matrix = walk.is_matrix() && s.filter_height * s.filter_width == 1;
+  const int unit = unit_of_copies({s.channels, s.filters}, {dy.data<T>(), w.data<T>(), dx.data<T>()});
+  const Reads reads = reads_of(unit, matrix);
+  choose_reads<64>(core_columns(walk.pixels(), s.channels), reads, [&](auto columns, auto kind) {
+    constexpr int kColumns = columns();
+    const CorePlan plan(walk.pixels(), s.channels, is_matrix(reads) ? s.filters : walk.depth(), kColumns, 64);
+    Tensor partial = plan.partial_sums(dx.device());
+    float* sums = partial.defined() ? partial.data<float>() : nullptr;
+    simt::launch<conv2d_backward_input_core<T, kColumns, int(kind())>>(
+        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
+        dy.data<T>(), w.data<T>(), plan, sums, store);
+    if (sums) launch_core_slices(context, sums, plan, store);
+  });
 }
 
-template <class T, class Out>
-void launch_backward_weight(const Context& context, const Tensor& x, const Tensor& dy, const ConvSizes& s,
+template <class T>
+void launch_backward_weight(Context& context, const Tensor& x, const Tensor& dy, const ConvSizes& s,
                             Tensor& dw) {
   const PatchWalk walk = forward_patches(s);
-  const bool vector = copies_chunks(s, x.data<T>(), dy.data<T>(), dw.data<Out>());
-  const bool matrix = vector && walk.is_matrix();
-  choose_core(core_columns(s.filters), vector, matrix, [&](auto columns, auto is_vector, auto is_matrix) {
-    constexpr int kColumns = columns(), kChunksOfBlock = 8;
-    const CorePlan plan(walk.depth(), s.filters, walk.pixels(), kColumns, 1 << 16);
-    Tensor partial = Tensor::empty({plan.partial_count()}, DType::f32, dw.device(), "workspace");
-    simt::launch<conv2d_backward_weight_core<T, kColumns, is_vector(), is_matrix()>>(
+  const WindowWalk windows(s);
+  const int unit = unit_of_copies({s.channels, s.filters}, {x.data<T>(), dy.data<T>()});
+  Reads reads = reads_of(unit, walk.is_matrix());
+  if (reads == Reads::values && WindowWalk::fits(s, x.data<T>()) &&
+      unit_of_copies({s.filters}, {dy.data<T>()}) == kChunk)
+    reads = Reads::windows;
+  const int64_t rows = reads == Reads::windows ? windows.depth()
+                       : is_matrix(reads)      ? s.channels
+                                               : walk.depth();
+  choose_reads(core_columns(s.filters), reads, [&](auto columns, auto kind) {
+    constexpr int kColumns = columns();
+    const CorePlan plan(rows, s.filters, walk.pixels(), kColumns, 1 << 16);
+    const bool whole = plan.slices == 1 && dw.dtype() == DType::f32;
+    Tensor partial =
+        whole ? dw : Tensor::empty({plan.slices, dw.size()}, DType::f32, dw.device(), "workspace");
+    const FilterGradientStore<kind() == Reads::windows> store{partial.data<float>(), s.filters, s.patch(),
+                                                              dw.size()};
+    simt::launch<conv2d_backward_weight_core<T, kColumns, int(kind())>>(
         {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
-        x.data<T>(), dy.data<T>(), walk, plan, partial.data<float>());
-    const dim3 grid(unsigned(ceil_div(s.filters, 32)),
-                    unsigned(ceil_div(plan.rows / kChunk, kChunksOfBlock)));
-    simt::launch<conv2d_backward_weight_slices<Out>>({grid, dim3(32, kChunksOfBlock), 0, stream_of(context)},
-                                                     partial.data<float>(), plan, s.channels, walk.taps(),
-                                                     dw.data<Out>());
+        x.data<T>(), dy.data<T>(), walk, windows, plan, store);
+    if (!whole) finish_gradient<T>(context, partial, plan.slices, dw);
   });
 }
 
@@ -211,12 +226,10 @@ void run_tensor_core_backward_input(Context& context, const Tensor& dy, const Te
 void run_tensor_core_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
                                      const Conv2dParams& params, Tensor& dw) {
   const ConvSizes s(x, dw, dy, params);
-  const auto run = [&](auto zero) {
-    using T = decltype(zero);
-    dispatch_result<T>(
-        dw.dtype(), [&](auto result) { launch_backward_weight<T, decltype(result)>(context, x, dy, s, dw); });
-  };
-  x.dtype() == DType::f16 ? run(f16{}) : run(bf16{});
+  if (x.dtype() == DType::f16)
+    launch_backward_weight<f16>(context, x, dy, s, dw);
+  else
+    launch_backward_weight<bf16>(context, x, dy, s, dw);
 }
 
 bool fits_tensor_core_input(const Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
@@ -230,17 +243,10 @@ bool fits_tensor_core_weight(const Context&, const Tensor& x, const Tensor& dy, 
 
 // Slices of the depth, and at stride 2 the classes of pixels, cost launches that implicit_gemm does without:
 // some two microseconds each, in which CUDA cores do so many multiply-adds.
-bool core_pays(const Shape& x, const Shape& w, const Conv2dParams& params) {
-  constexpr int64_t kLeastMacs = 1 << 24;
-  return conv2d_macs(x, w, params) > kLeastMacs;
-}
 bool tensor_core_input_pays(const Context&, const Tensor&, const Tensor& w, const Conv2dParams& params,
                             Tensor& dx) {
-  return core_pays(dx.shape(), w.shape(), params);
-}
-bool tensor_core_weight_pays(const Context&, const Tensor& x, const Tensor&, const Conv2dParams& params,
-                             Tensor& dw) {
-  return core_pays(x.shape(), dw.shape(), params);
+  constexpr int64_t kLeastMacs = 1 << 24;
+  return conv2d_macs(dx.shape(), w.shape(), params) > kLeastMacs;
 }
 
 const bool conv2d_tensor_core_backward_registered =
@@ -248,10 +254,9 @@ const bool conv2d_tensor_core_backward_registered =
         kThisDevice,
         {{"tensor_core", fits_tensor_core_input, run_tensor_core_backward_input, tensor_core_input_pays}},
         KernelSlotBase::kOwn + 1) &&
-    conv2d_backward_weight.add(
-        kThisDevice,
-        {{"tensor_core", fits_tensor_core_weight, run_tensor_core_backward_weight, tensor_core_weight_pays}},
-        KernelSlotBase::kOwn + 1);
+    conv2d_backward_weight.add(kThisDevice,
+                               {{"tensor_core", fits_tensor_core_weight, run_tensor_core_backward_weight}},
+                               KernelSlotBase::kOwn + 1);
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

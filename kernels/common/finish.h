@@ -120,7 +120,8 @@ __device__ __forceinline__ void load_chunk(const Value* from, int valid, bool wh
 }
 
 // Writes eight neighbouring values, of which `valid` exist, of a row of `pitch` values: in accesses of 16
-// bytes, in pairs, or one by one, as its length allows. `to` is a multiple of 8 from the row's beginning.
+// bytes, by fours, in pairs, or one by one, as its length allows. `to` is a multiple of 8 from the row's
+// beginning.
 template <class T>
 __device__ __forceinline__ void store_chunk(T* to, const float (&values)[8], int valid, int pitch) {
   constexpr int kPack = kVectorWidth<T>;
@@ -131,6 +132,16 @@ __device__ __forceinline__ void store_chunk(T* to, const float (&values)[8], int
 #pragma unroll
       for (int i = 0; i < kPack; ++i) pack[i] = T(values[part + i]);
       pack.store(to + part);
+    }
+    return;
+  }
+  if (pitch % 4 == 0) {
+#pragma unroll
+    for (int part = 0; part < 8; part += 4) {
+      Pack<T, 4> pack;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) pack[i] = T(values[part + i]);
+      if (part < valid) pack.store(to + part);
     }
     return;
   }

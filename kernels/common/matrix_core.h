@@ -55,22 +55,28 @@ __device__ __forceinline__ int swizzled(int row, int chunk) {
   return (row * kChunks + (chunk ^ turn)) * 16;
 }
 
-// The chunks of a tile that a thread copies: one column of chunks, every kStep-th row.
-template <int kRows, bool kDepthMajor>
+// The units of a tile that a thread copies, of kUnit values each: one column of units, every kStep-th row.
+template <int kRows, bool kDepthMajor, int kUnit = kChunk>
 struct CopyPlan {
   static constexpr int kChunks = kDepthMajor ? kCoreDepth / kChunk : kRows / kChunk;  // in a row
-  static constexpr int kStep = kCoreThreads / kChunks;
+  static constexpr int kUnits = kChunks * (kChunk / kUnit);
+  static constexpr int kStep = kCoreThreads / kUnits;
   static constexpr int kPasses = (kDepthMajor ? kRows : kCoreDepth) / kStep;
-
   static constexpr int kPassBytes = kStep * kChunks * 16;
-  static_assert(kStep % 8 == 0, "the next pass permutes chunks likewise");
+  static_assert(kStep % 8 == 0 || (8 % kStep == 0 && kChunks >= 8),
+                "passes differ in one factor of the swizzle");
 
   __device__ static int chunk() { return int(threadIdx.x) % kChunks; }
-  __device__ static int row(int pass) { return int(threadIdx.x) / kChunks + pass * kStep; }
-  // Of the first pass; the next one is kPassBytes on.
-  __device__ static char* place(char* tile) {
-    const int me = computed_here(int(threadIdx.x));
-    return tile + swizzled<kChunks>(me / kChunks, me % kChunks);
+  __device__ static int value() { return int(threadIdx.x) % kUnits * kUnit; }  // in a row
+  __device__ static int row(int pass) { return int(threadIdx.x) / kUnits + pass * kStep; }
+  // Of the first pass. Where rows of all passes are permuted alike the next one is kPassBytes on.
+  __device__ static int begin() {
+    const int me = computed_here(int(threadIdx.x)), value = me % kUnits * kUnit;
+    return swizzled<kChunks>(me / kUnits, value / kChunk) + value % kChunk * 2;
+  }
+  __device__ static char* place(char* tile) { return tile + begin(); }
+  __device__ static char* place(char* tile, int begin, int pass) {
+    return tile + ((begin ^ (pass * kStep & 7) * 16) + pass * kPassBytes);
   }
 };
 

@@ -1,6 +1,8 @@
 // Matrices as operands of the matrix core, and how their chunks get into shared memory. Places are counted in
 // an int: a matrix has fewer than 2^30 values.
 #pragma once
+#include <initializer_list>
+
 #include "kernels/common/matrix_core.h"
 
 namespace plume::PLUME_KERNELS {
@@ -25,38 +27,55 @@ __device__ __forceinline__ void copy_chunk(char* to, const T* from, int valid, b
   }
 }
 
-// [rows, depth], row-major: depth is a multiple of 8.
-template <class T, int kRows>
+// Starts the copy of kUnit neighbouring values, or zeros where there are none.
+template <int kUnit, bool kCached, class T>
+__device__ __forceinline__ void copy_unit(char* to, const T* from, bool there) {
+  simt::async_copy<2 * kUnit, kCached || kUnit != kChunk>(to, from, there ? 2 * kUnit : 0);
+}
+
+// The most values, 8, 4, 2 or 1, that one copy can take of rows with these lengths, beginning there.
+inline int unit_of_copies(std::initializer_list<int64_t> lengths, std::initializer_list<const void*> data) {
+  uint64_t bits = 0;
+  for (const int64_t length : lengths) bits |= uint64_t(length) * 2;
+  for (const void* from : data) bits |= reinterpret_cast<uintptr_t>(from);
+  return bits % 16 == 0 ? 8 : bits % 8 == 0 ? 4 : bits % 4 == 0 ? 2 : 1;
+}
+
+// [rows, depth], row-major: depth is a multiple of kUnit. Rows past the last are left as they are: nobody
+// stores their sums.
+template <class T, int kRows, int kUnit = kChunk>
 struct MatrixRows {
   static constexpr bool kDepthMajor = true;
-  using Plan = CopyPlan<kRows, true>;
+  using Plan = CopyPlan<kRows, true, kUnit>;
   const T* data;
   int rows, depth;
   int next = 0, rows_left = 0, depth_left = 0;  // from this thread's place
 
   __device__ MatrixRows(const T* data_, int rows_, int depth_) : data(data_), rows(rows_), depth(depth_) {}
   __device__ void begin(int row, int first) {
-    const int lane = first + Plan::chunk() * kChunk;
+    const int lane = first + Plan::value();
     rows_left = rows - row - Plan::row(0);
     depth_left = depth - lane;
     next = (row + Plan::row(0)) * depth + lane;
   }
   __device__ void fetch(char* tile) {
-    char* const to = Plan::place(tile);
+    const int to = Plan::begin();
 #pragma unroll
     for (int pass = 0; pass < Plan::kPasses; ++pass)
-      copy_chunk<true, false>(to + pass * Plan::kPassBytes, data + (next + pass * Plan::kStep * depth),
-                              rows_left > pass * Plan::kStep ? depth_left : 0, true);
+      if (rows_left > pass * Plan::kStep)
+        copy_unit<kUnit, false>(Plan::place(tile, to, pass), data + (next + pass * Plan::kStep * depth),
+                                depth_left > 0);
     next += kCoreDepth;
     depth_left -= kCoreDepth;
   }
 };
 
-// [depth, rows], row-major: rows is a multiple of 8, unless kVector is false.
-template <class T, int kRows, bool kVector>
+// [depth, rows], row-major: rows is a multiple of kUnit, unless kVector is false. Likewise for rows past the
+// last.
+template <class T, int kRows, bool kVector, int kUnit = kChunk>
 struct MatrixLayers {
   static constexpr bool kDepthMajor = false;
-  using Plan = CopyPlan<kRows, false>;
+  using Plan = CopyPlan<kRows, false, kUnit>;
   const T* data;
   int rows, depth;
   bool even;
@@ -65,17 +84,24 @@ struct MatrixLayers {
   __device__ MatrixLayers(const T* data_, int rows_, int depth_, bool even_)
       : data(data_), rows(rows_), depth(depth_), even(even_) {}
   __device__ void begin(int row, int first) {
-    const int lane = row + Plan::chunk() * kChunk;
+    const int lane = row + Plan::value();
     rows_left = rows - lane;
-    depth_left = rows_left > 0 ? depth - first - Plan::row(0) : 0;
+    depth_left = depth - first - Plan::row(0);
     next = (first + Plan::row(0)) * rows + lane;
   }
   __device__ void fetch(char* tile) {
-    char* const to = Plan::place(tile);
+    const int to = Plan::begin();
+    if (rows_left > 0) {
 #pragma unroll
-    for (int pass = 0; pass < Plan::kPasses; ++pass)
-      copy_chunk<kVector, false>(to + pass * Plan::kPassBytes, data + (next + pass * Plan::kStep * rows),
-                                 depth_left > pass * Plan::kStep ? (kVector ? kChunk : rows_left) : 0, even);
+      for (int pass = 0; pass < Plan::kPasses; ++pass) {
+        const bool there = depth_left > pass * Plan::kStep;
+        const T* const from = data + (next + pass * Plan::kStep * rows);
+        if constexpr (kVector)
+          copy_unit<kUnit, false>(Plan::place(tile, to, pass), from, there);
+        else
+          copy_chunk<false, false>(Plan::place(tile, to, pass), from, there ? rows_left : 0, even);
+      }
+    }
     next += kCoreDepth * rows;
     depth_left -= kCoreDepth;
   }
