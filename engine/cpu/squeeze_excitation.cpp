@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "engine/cpu/parallel.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/mbconv.h"
 
 namespace plume::cpu {
@@ -104,8 +105,16 @@ void compute_gates(const Sizes& z, int64_t begin, int64_t end, const float* mean
   }
 }
 
-void run_gate(Context&, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
+void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
               const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
+  if (w1.dtype() != DType::f32) {
+    const auto in_f32 = [&](const Tensor& w) {
+      Tensor copy = Tensor::empty(w.shape(), DType::f32, w.device(), "workspace");
+      cast_forward(context, w, copy);
+      return copy;
+    };
+    return run_gate(context, pooled, in_f32(w1), b1, in_f32(w2), b2, params, gate);
+  }
   const Sizes z(pooled.reshape({pooled.dim(0), 1, 1, pooled.dim(1)}), w1);
   if (z.images == 1) {  // reading the weights is the bound: threads share their rows
     std::vector<float> hidden(static_cast<size_t>(z.hidden));
