@@ -1,17 +1,24 @@
-// fire_expand: both expansions of a fire module in one launch, each block writing its 128 pixels x 64 filters
-// into their place of the concatenated result, ReLU applied (block_gemm.h).
+// fire_expand: both expansions of a fire module in one launch, written into their places of the concatenated
+// result, ReLU applied.
 //
-// blockIdx.x counts output pixels, blockIdx.y first the column tiles of the 1x1 filters, then those of the
-// 3x3. The tiles of the 3x3 filters take nine times as long and start last, which leaves the short ones to
-// fill the gaps of the wave before.
+// tensor_core  16 bits, products on the matrix core: rows are pixels, columns first the 1x1 filters, then the
+//              3x3, each with tiles of their own. Depth is (tap, channel) without gaps; a tile of 1x1 filters
+//              has the middle tap alone. Tiles of the same pixels follow each other, so that x comes from memory
+//              once; every block gets as many of either kind.
+// in_place     Floats, and channels that 16-byte copies do not divide: a block writes 128 pixels x 64 filters
+//              (block_gemm.h). blockIdx.x counts output pixels, blockIdx.y first the column tiles of the 1x1
+//              filters, then those of the 3x3. These take nine times as long and start last, which leaves the
+//              short ones to fill the gaps of the wave before.
 //
-// Bytes: x once for either expansion (the second time from L2), y once; unfused, y is written twice and read
-// once more. FLOPs: 2 N H W C (A + 9 B). With C = 16 and A = B = 64: 20480 FLOPs for 2 * (16 + 128) bytes of
-// 16 bits, 71 per byte: memory is the limit on an H100 (270), the matrix product close behind.
+// Bytes: x and y once; unfused, y is written twice and read once more. FLOPs: 2 N H W C (A + 9 B). With C = 16
+// and A = B = 64: 20480 FLOPs for 2 * (16 + 128) bytes of 16 bits, 71 per byte: memory is the limit on an H100
+// (270), the matrix product close behind.
 #include "engine/ops/fire.h"
 
+#include <numeric>
+
 #include "kernels/common/block_gemm.h"
-#include "kernels/conv2d_sizes.h"
+#include "kernels/conv2d_patches.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
@@ -22,6 +29,158 @@ struct Expansion {
   const float* bias;
   int filters;
 };
+
+// ---- tensor_core ----
+
+struct FirePlan : CorePlan {
+  static constexpr int kMiddleTap = 4;
+  int channels;
+  int threes;  // the first column of 3x3 filters, a tile's
+
+  FirePlan(int64_t pixels, int64_t channels_, int64_t one, int64_t three, int columns_of_tile)
+      : CorePlan(pixels, ceil_div(one, columns_of_tile) * columns_of_tile + three, 9 * channels_,
+                 columns_of_tile, 64),
+        channels(int(channels_)),
+        threes(int(ceil_div(one, columns_of_tile)) * columns_of_tile),
+        tiles_of_one_(threes / columns_of_tile) {}
+
+  // A block with several tiles meets all columns equally often: no divisor is shared with their number.
+  int blocks() const {
+    int count = CorePlan::blocks();
+    while (count < tiles() && count > 1 && std::gcd(count, column_tiles) != 1) --count;
+    return count;
+  }
+  // Of 1x1 filters the first slice has all layers; the others multiply none.
+  __device__ __forceinline__ int first_layer(const Tile& tile) const {
+    if (!is_one(tile)) return CorePlan::first_layer(tile);
+    return tile.slice == 0 ? kMiddleTap * channels : depth;
+  }
+  __device__ __forceinline__ int layers_of(const Tile& tile) const {
+    return is_one(tile) ? (tile.slice == 0 ? channels : 0) : CorePlan::layers_of(tile);
+  }
+  __device__ __forceinline__ int steps_of(const Tile& tile) const {
+    if (!is_one(tile)) return CorePlan::steps_of(tile);
+    return tile.slice == 0 ? (channels + kCoreDepth - 1) / kCoreDepth : 1;
+  }
+
+ private:
+  int tiles_of_one_;
+  __device__ __forceinline__ bool is_one(const Tile& tile) const { return tile.column < tiles_of_one_; }
+};
+
+template <class T, int kRows>
+struct FireFilters {
+  static constexpr bool kDepthMajor = true;
+  using Copies = CopyPlan<kRows, true>;
+  const Expansion<T>&one, &three;
+  const FirePlan& plan;
+  const T* next = nullptr;  // from this thread's place
+  int pitch = 0, rows_left = 0, depth_left = 0;
+
+  __device__ FireFilters(const Expansion<T>& one_, const Expansion<T>& three_, const FirePlan& plan_)
+      : one(one_), three(three_), plan(plan_) {}
+  __device__ void begin(int row, int depth) {
+    const bool is_one = row < plan.threes;
+    const int filter = row - (is_one ? 0 : plan.threes) + Copies::row(0);
+    const int lane = depth - (is_one ? FirePlan::kMiddleTap * plan.channels : 0) + Copies::chunk() * kChunk;
+    pitch = is_one ? plan.channels : plan.depth;
+    rows_left = (is_one ? one.filters : three.filters) - filter;
+    depth_left = pitch - lane;
+    next = (is_one ? one.w : three.w) + (filter * pitch + lane);
+  }
+  __device__ void fetch(char* tile) {
+    char* const to = Copies::place(tile);
+#pragma unroll
+    for (int pass = 0; pass < Copies::kPasses; ++pass)
+      copy_chunk<true, false>(to + pass * Copies::kPassBytes, next + pass * Copies::kStep * pitch,
+                              rows_left > pass * Copies::kStep ? depth_left : 0, true);
+    next += kCoreDepth;
+    depth_left -= kCoreDepth;
+  }
+};
+
+template <class T>
+struct FireStore {
+  Expansion<T> one, three;
+  int threes;
+  T* y;
+
+  __device__ void operator()(int row, int column, const float (&sums)[kChunk]) const {
+    const bool is_one = column < threes;
+    const int k = is_one ? column : column - threes, valid = (is_one ? one.filters : three.filters) - k;
+    if (valid <= 0) return;
+    const int alignment = one.filters | three.filters;  // of both, where it is a power of two
+    const float* const bias = (is_one ? one.bias : three.bias) + k;
+    float values[kChunk];
+    if (alignment % kChunk == 0) {
+#pragma unroll
+      for (int part = 0; part < kChunk; part += 4) {
+        const auto quad = Pack<float, 4>::load(bias + part);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) values[part + i] = quad[i];
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kChunk; ++i) values[i] = i < valid ? bias[i] : 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < kChunk; ++i) values[i] = activate(Activation::relu, sums[i] + values[i]);
+    T* const to = y + (int64_t(row) * (one.filters + three.filters) + (is_one ? 0 : one.filters) + k);
+    store_chunk(to, values, valid, alignment);
+  }
+};
+
+template <class T, int kColumns>
+__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+    fire_expand_core(const T* __restrict__ x, const PatchWalk walk, const FirePlan plan,
+                     float* __restrict__ partial, const FireStore<T> store) {
+  matrix_core<T, kColumns>(PatchRows<T, true>(x, walk),
+                           FireFilters<T, kColumns>(store.one, store.three, plan), plan,
+                           [&](int slice, int row, int column, const float(&sums)[kChunk]) {
+                             if (partial) return store_partial(partial, plan, slice, row, column, sums);
+                             store(row, column, sums);
+                           });
+}
+
+template <class T>
+void launch_fire_core(const Context& context, const Tensor& x, const Expansion<T>& one,
+                      const Expansion<T>& three, Tensor& y) {
+  const int height = int(x.dim(1)), width = int(x.dim(2)), channels = int(x.dim(3));
+  PatchWalk walk(int(x.dim(0)), height, width, channels, height, width);
+  walk.set_taps(3, 3);
+  walk.top = walk.left = -1;
+  // Wide tiles even where some columns are wasted: warps without any do nothing.
+  const int most = std::max(one.filters, three.filters);
+  const int tile = core_columns(walk.pixels(), most > 64 ? 128 : most);
+  choose_core(tile, true, true, [&](auto columns, auto, auto) {
+    constexpr int kColumns = columns();
+    const FirePlan plan(walk.pixels(), channels, one.filters, three.filters, kColumns);
+    const FireStore<T> store{one, three, plan.threes, y.data<T>()};
+    Tensor partial = plan.partial_sums(y.device());
+    float* sums = partial.defined() ? partial.data<float>() : nullptr;
+    simt::launch<fire_expand_core<T, kColumns>>(
+        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
+        x.data<T>(), walk, plan, sums, store);
+    if (sums) launch_core_slices(context, sums, plan, store);
+  });
+}
+
+void run_fire_core(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w3,
+                   const Tensor& b3, PackedFilter*, PackedFilter*, Tensor& y) {
+  const auto run = [&](auto zero) {
+    using T = decltype(zero);
+    launch_fire_core<T>(context, x, {w1.data<T>(), b1.data<float>(), int(w1.dim(0))},
+                        {w3.data<T>(), b3.data<float>(), int(w3.dim(0))}, y);
+  };
+  x.dtype() == DType::f16 ? run(f16{}) : run(bf16{});
+}
+
+bool fits_fire_core(const Context&, const Tensor& x, const Tensor& w1, const Tensor&, const Tensor& w3,
+                    const Tensor&, PackedFilter*, PackedFilter*, Tensor& y) {
+  return x.dim(3) % kChunk == 0 && w1.size() > 0 && fits_core(x, w3, y);
+}
+
+// ---- in_place ----
 
 template <class T, bool kVector>
 __global__ void __launch_bounds__(kGemmThreads, 1)
@@ -82,7 +241,8 @@ bool fits(const Context&, const Tensor& x, const Tensor&, const Tensor&, const T
   return x.size() > 0 && y.size() > 0;
 }
 
-const bool fire_expand_registered = fire_expand_forward.add(kThisDevice, {{"in_place", fits, run}});
+const bool fire_expand_registered = fire_expand_forward.add(
+    kThisDevice, {{"tensor_core", fits_fire_core, run_fire_core}, {"in_place", fits, run}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

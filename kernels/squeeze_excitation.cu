@@ -61,7 +61,8 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
 
 // out[i] = bias[i] + sum over j of w[i, j] v[j], kLanesPerOutput lanes per i. All threads of the block must
 // call.
-__device__ void matrix_vector(const float* w, const float* bias, const float* v, int rows, int columns,
+template <class W>
+__device__ void matrix_vector(const W* w, const float* bias, const float* v, int rows, int columns,
                               float* out) {
   const int lane = thread_of_block() % kLanesPerOutput;
   const int group = thread_of_block() / kLanesPerOutput, groups = kExciteThreads / kLanesPerOutput;
@@ -69,16 +70,20 @@ __device__ void matrix_vector(const float* w, const float* bias, const float* v,
     const int i = first + group;
     float sum = 0.0f;
     if (i < rows)
-      for (int j = lane; j < columns; j += kLanesPerOutput) sum += w[int64_t(i) * columns + j] * v[j];
+      for (int j = lane; j < columns; j += kLanesPerOutput) sum += float(w[int64_t(i) * columns + j]) * v[j];
     sum = warp_sum<kLanesPerOutput>(sum);
     if (i < rows && lane == 0) out[i] = sum + bias[i];
   }
 }
 
-// z1 may be null. With `gates` the gates are stored in the place of z2.
+// Weights W. z1 may be null. With `gates` the gates are stored in the place of z2.
+template <class W>
 struct ExciteForward {
   const float* pooled;
-  const float *w1, *b1, *w2, *b2;
+  const W* w1;
+  const float* b1;
+  const W* w2;
+  const float* b2;
   ExciteSizes s;
   SqueezeExcitationParams params;
   float *z1, *z2;
@@ -106,7 +111,8 @@ struct ExciteForward {
 };
 
 // Where somebody else has pooled: an image per block.
-__global__ void __launch_bounds__(kExciteThreads, 1) squeeze_excite(ExciteForward excite) {
+template <class W>
+__global__ void __launch_bounds__(kExciteThreads, 1) squeeze_excite(ExciteForward<W> excite) {
   excite(blockIdx.x);
 }
 
@@ -266,16 +272,16 @@ void run_squeeze_excitation_forward(Context& context, const Tensor& x, const Ten
                                     Tensor& y, Tensor& pooled, Tensor& z1, Tensor& z2) {
   if (x.size() == 0) return;
   const ExciteSizes s = excite_sizes(x.dim(1) * x.dim(2), w1);
-  const ExciteForward excite{pooled.data<float>(),
-                             w1.data<float>(),
-                             b1.data<float>(),
-                             w2.data<float>(),
-                             b2.data<float>(),
-                             s,
-                             params,
-                             z1.data<float>(),
-                             z2.data<float>(),
-                             false};
+  const ExciteForward<float> excite{pooled.data<float>(),
+                                    w1.data<float>(),
+                                    b1.data<float>(),
+                                    w2.data<float>(),
+                                    b2.data<float>(),
+                                    s,
+                                    params,
+                                    z1.data<float>(),
+                                    z2.data<float>(),
+                                    false};
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     with_pack_width<T>(x.dim(3), [&](auto width) {
@@ -318,10 +324,13 @@ void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Te
               const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
   if (pooled.size() == 0) return;
   const ExciteSizes s = excite_sizes(1, w1);
-  simt::launch<squeeze_excite>(
-      {dim3(unsigned(pooled.dim(0))), dim3(kExciteThreads), excite_bytes(s), stream_of(context)},
-      ExciteForward{pooled.data<float>(), w1.data<float>(), b1.data<float>(), w2.data<float>(),
-                    b2.data<float>(), s, params, nullptr, gate.data<float>(), true});
+  dispatch_floating(w1.dtype(), [&](auto zero) {
+    using W = decltype(zero);
+    simt::launch<squeeze_excite<W>>(
+        {dim3(unsigned(pooled.dim(0))), dim3(kExciteThreads), excite_bytes(s), stream_of(context)},
+        ExciteForward<W>{pooled.data<float>(), w1.data<W>(), b1.data<float>(), w2.data<W>(), b2.data<float>(),
+                         s, params, nullptr, gate.data<float>(), true});
+  });
 }
 
 const bool squeeze_excitation_registered =

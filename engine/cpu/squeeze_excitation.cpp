@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/cpu/parallel.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/mbconv.h"
 #include "engine/ops/sum_rows.h"
@@ -84,9 +85,18 @@ void for_each_pixel(const Sizes& z, const F& f) {
 
 void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
               const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
-  Tensor hidden = Tensor::empty({pooled.dim(0), w1.dim(0)}, DType::f32, pooled.device(), "workspace");
-  linear_forward(context, pooled, w1, {.shift = b1, .activation = params.inner}, hidden);
-  linear_forward(context, hidden, w2, {.shift = b2, .activation = params.gate}, gate);
+  const auto workspace = [&](const Shape& shape) {
+    return Tensor::empty(shape, DType::f32, pooled.device(), "workspace");
+  };
+  const auto in_f32 = [&](const Tensor& w) {
+    if (w.dtype() == DType::f32) return w;
+    Tensor copy = workspace(w.shape());
+    cast_forward(context, w, copy);
+    return copy;
+  };
+  Tensor hidden = workspace({pooled.dim(0), w1.dim(0)});
+  linear_forward(context, pooled, in_f32(w1), {.shift = b1, .activation = params.inner}, hidden);
+  linear_forward(context, hidden, in_f32(w2), {.shift = b2, .activation = params.gate}, gate);
 }
 
 void run_forward(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,

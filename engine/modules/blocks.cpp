@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/ops/cast.h"
 #include "engine/ops/mbconv.h"
 
 namespace plume {
@@ -31,10 +32,10 @@ SqueezeExcitation::SqueezeExcitation(int channels, int squeezed, const SqueezeEx
   register_module("fc2", fc2_);
 }
 
-Tensor SqueezeExcitation::gate(const Tensor& pooled) const {
+Tensor SqueezeExcitation::gate(const Tensor& pooled, DType images) const {
   const Scope scope(*this);
-  return squeeze_gate(pooled, fc1_.weight.value(), fc1_.bias.value(), fc2_.weight.value(), fc2_.bias.value(),
-                      params_);
+  return squeeze_gate(pooled, value_in(fc1_.weight, images), fc1_.bias.value(), value_in(fc2_.weight, images),
+                      fc2_.bias.value(), params_);
 }
 
 int round_channels(double channels) {

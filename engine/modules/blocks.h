@@ -52,8 +52,8 @@ class SqueezeExcitation : public Module {
   Variable forward(const Variable& x) override {
     return squeeze_excitation(x, fc1_.weight, fc1_.bias, fc2_.weight, fc2_.bias, params_);
   }
-  // The gates [N, C] of the plane's means, for blocks that do the rest themselves.
-  Tensor gate(const Tensor& pooled) const;
+  // The gates [N, C] of the plane's means, for blocks that do the rest themselves; weights as the images are.
+  Tensor gate(const Tensor& pooled, DType images) const;
 
  private:
   SqueezeExcitationParams params_;

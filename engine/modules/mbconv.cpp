@@ -62,7 +62,7 @@ Tensor MbConv::forward_fused(const Tensor& x) {
   const Tensor y =
       expand_depthwise(x, w1, expand.shift(), w2, depthwise.shift(), params, squeeze_ ? &pooled : nullptr);
   PackedFilter* packed = &project.filter().packed;
-  const Tensor gate = squeeze_ ? squeeze_->gate(pooled) : Tensor();
+  const Tensor gate = squeeze_ ? squeeze_->gate(pooled, x.dtype()) : Tensor();
   const Scope scope(project_);
   if (squeeze_) return gated_pointwise(y, gate, w3, end, packed);
   return conv2d_fused(y, w3, {.packed = packed}, end);

@@ -89,6 +89,8 @@ Tensor squeeze_gate(const Tensor& pooled, const Tensor& w1, const Tensor& b1, co
   PLUME_CHECK(w1.size() == hidden * channels && w2.dim(0) == channels && w2.size() == hidden * channels,
               "squeeze_gate: pooled {} does not fit weights {} and {}", pooled.shape(), w1.shape(),
               w2.shape());
+  PLUME_CHECK(w1.dtype() == w2.dtype(), "squeeze_gate: weights of types {} and {}, expected one", w1.dtype(),
+              w2.dtype());
   Tensor gate = empty_like(pooled);
   count_macs(Work::squeeze_excitation, pooled.dim(0) * 2 * hidden * channels);
   squeeze_gate_forward(context(pooled.device()), pooled, w1.reshape({hidden, channels}), b1,

@@ -151,8 +151,14 @@ struct CorePlan {
     const int rest = by_column_tiles(number), slice = by_row_tiles(rest);
     return {slice, rest - slice * row_tiles, number - rest * column_tiles};
   }
-  __device__ __forceinline__ int steps_of(int slice) const {
-    return min(steps - slice * steps_per_slice, steps_per_slice);
+  // Of a tile's share of the depth: its first layer, how many there are from there on, its steps (one at least).
+  // A plan of another kind may say otherwise for some of its columns.
+  __device__ __forceinline__ int first_layer(const Tile& tile) const {
+    return tile.slice * steps_per_slice * kCoreDepth;
+  }
+  __device__ __forceinline__ int layers_of(const Tile& tile) const { return depth - first_layer(tile); }
+  __device__ __forceinline__ int steps_of(const Tile& tile) const {
+    return min(steps - tile.slice * steps_per_slice, steps_per_slice);
   }
   PLUME_HD int padded_columns() const { return (columns + kChunk - 1) / kChunk * kChunk; }
 };
@@ -293,8 +299,8 @@ __device__ __forceinline__ void store_partial(float* partial, const CorePlan& pl
 }
 
 // The block's tiles, each to store(slice, row, column, sums of eight neighbouring columns).
-template <class T, int kColumns, class A, class B, class Store>
-__device__ __forceinline__ void matrix_core(A a, B b, const CorePlan& plan, Store&& store) {
+template <class T, int kColumns, class A, class B, class Plan, class Store>
+__device__ __forceinline__ void matrix_core(A a, B b, const Plan& plan, Store&& store) {
   using Memory = CoreMemory<kColumns>;
   char* const stages = simt::dyn_smem<char>();
   const int tiles = plan.row_tiles * plan.column_tiles * plan.slices;
@@ -302,10 +308,10 @@ __device__ __forceinline__ void matrix_core(A a, B b, const CorePlan& plan, Stor
   const auto begin = [&] {
     if (next >= tiles) return;
     const CorePlan::Tile tile = plan.tile(next);
-    const int depth = tile.slice * plan.steps_per_slice * kCoreDepth;
-    a.begin(tile.row * kCoreRows, depth);
-    b.begin(tile.column * kColumns, depth);
-    steps_left = plan.steps_of(tile.slice);
+    const int first_layer = plan.first_layer(tile);
+    a.begin(tile.row * kCoreRows, first_layer);
+    b.begin(tile.column * kColumns, first_layer);
+    steps_left = plan.steps_of(tile);
   };
   const auto fetch = [&](char* stage) {
     if (steps_left > 0) {
@@ -333,10 +339,9 @@ __device__ __forceinline__ void matrix_core(A a, B b, const CorePlan& plan, Stor
                       tile.column * kColumns + CoreShape<kColumns>::warp_column() < plan.columns;
     CoreSums<kColumns> sums;
     sums.clear();
-    const int first_layer = tile.slice * plan.steps_per_slice * kCoreDepth;
-    int layers = plan.depth - first_layer;
-    if constexpr (requires { a.follow(0, 0); }) a.follow(tile.row * kCoreRows, first_layer);
-    for (int steps = plan.steps_of(tile.slice); steps > 0; --steps, layers -= kCoreDepth) {
+    if constexpr (requires { a.follow(0, 0); }) a.follow(tile.row * kCoreRows, plan.first_layer(tile));
+    int layers = plan.layers_of(tile);
+    for (int steps = plan.steps_of(tile); steps > 0; --steps, layers -= kCoreDepth) {
       simt::async_wait<kCoreStages - 2>();
       if constexpr (requires { a.arrived(stages); }) a.arrived(stages + read * Memory::kStage);
       __syncthreads();  // the stage is in place for all, and nobody reads the one before any more

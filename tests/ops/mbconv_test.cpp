@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 #include "engine/ops/depthwise_conv2d.h"
 #include "tests/ops/reference/convolution.h"
 #include "tests/support/check_op.h"
@@ -103,13 +105,16 @@ TEST(SqueezeGateTest, Forward) {
   for (const SqueezeExcitationParams params :
        {SqueezeExcitationParams{Activation::relu, Activation::hardsigmoid},
         SqueezeExcitationParams{Activation::silu, Activation::sigmoid}})
-    for (const int64_t channels : {1, 17, 300})
-      for (const int64_t hidden : {1, 8, 40}) {
-        const int64_t images = hidden == 8 ? 1 : 3;
+    for (const auto& [images, channels, hidden] : std::vector<std::array<int64_t, 3>>{
+             {3, 1, 1}, {1, 17, 8}, {3, 300, 40}, {1, 8, 8}, {19, 40, 8}, {3, 296, 40}, {16, 96, 136}})
+      for (const DType dtype : kDTypes)
         check_op({.slot = squeeze_gate_forward,
                   .label = name(params.gate),
-                  .inputs = {f32("pooled", {images, channels}), f32("w1", {hidden, channels}),
-                             f32("b1", {hidden}), f32("w2", {channels, hidden}), f32("b2", {channels})},
+                  .inputs = {f32("pooled", {images, channels}),
+                             {"w1", {hidden, channels}, positive(-1, 1)},
+                             f32("b1", {hidden}),
+                             {"w2", {channels, hidden}, positive(-1, 1)},
+                             f32("b2", {channels})},
                   .outputs = {f32("gate", {images, channels})},
                   .run =
                       [params](Context& context, Tensors& t) {
@@ -117,13 +122,13 @@ TEST(SqueezeGateTest, Forward) {
                                              t["gate"]);
                       },
                   .reference =
-                      [params](Arrays& a) {
+                      [params, dtype](Arrays& a) {
                         Array between({a["pooled"].dim(0), a["w1"].dim(0)});
                         reference_product(a["pooled"], a["w1"], a["b1"], params.inner, between);
+                        store(between, dtype);
                         reference_product(between, a["w2"], a["b2"], params.gate, a["gate"]);
                       },
-                  .dtypes = {DType::f32}});
-      }
+                  .dtypes = {dtype}});
 }
 
 // ---- gated_pointwise ----
