@@ -24,10 +24,10 @@ void launch_normalise(Context& context, const Tensor& x, const Tensor& residual,
                       Activation activation, const SampleDrop& drop, Tensor& y) {
   with_columns(x, drop, [&](auto zero, auto width, const Columns& all) {
     using T = decltype(zero);
-    dispatch_activation(activation, [&](auto kind) {
-      simt::launch<normalise<T, width(), int(decltype(kind)::value)>>(
-          FlatTiling(all, width()).launch(context), x.data<T>(), data_or_null<T>(residual), all, norm,
-          y.data<T>());
+    with_form<width()>(activation, residual.defined(), [&](auto kind, auto more) {
+      simt::launch<normalise<T, width(), kind(), more()>>(FlatTiling(all, width()).launch(context),
+                                                          x.data<T>(), data_or_null<T>(residual), all, norm,
+                                                          y.data<T>());
     });
   });
 }

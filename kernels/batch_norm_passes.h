@@ -19,7 +19,7 @@ struct Columns {
   int columns, channels;
 
   __device__ bool plain() const { return columns == channels; }
-  __device__ int channel(int column) const { return column % channels; }
+  __device__ int channel(int column) const { return plain() ? column : column % channels; }
 
   // As x is.
   explicit Columns(const Tensor& x)
@@ -39,10 +39,10 @@ template <int kWidth>
 __device__ __forceinline__ void load_channels(const float* __restrict__ from, const Columns& all, int column,
                                               float (&to)[kWidth]) {
   if constexpr (kWidth % 4 == 0) {
-    if (all.plain()) {
+    if (all.channels % 4 == 0) {
 #pragma unroll
       for (int part = 0; part < kWidth; part += 4) {
-        const auto four = Pack<float, 4>::load(from + column + part);
+        const auto four = Pack<float, 4>::load(from + all.channel(column + part));
 #pragma unroll
         for (int i = 0; i < 4; ++i) to[part + i] = four[i];
       }
@@ -282,11 +282,12 @@ struct Normalisation {
   DropView drop;
 };
 
-// An activation that is known when this is compiled costs no branches.
+// What is known when this is compiled costs no branches: the activation, and that there is no more, neither a
+// residual nor samples that are dropped.
 template <class T, int kWidth, class Walk>
 __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T* __restrict__ residual,
                                                const Columns& all, const Walk& walk,
-                                               const Normalisation& norm, Activation activation,
+                                               const Normalisation& norm, Activation activation, bool more,
                                                T* __restrict__ y) {
   if (walk.channel >= all.columns) return;
   float mean[kWidth], scale[kWidth], beta[kWidth], gamma[kWidth];
@@ -305,27 +306,29 @@ __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T*
       [&](int k, int64_t row) {
         const int64_t at = row * all.columns + walk.channel;
         words[k] = Vector::load(x + at).word();
-        if (residual) extras[k] = Vector::load(residual + at).word();
+        if (more && residual) extras[k] = Vector::load(residual + at).word();
       },
       [&](int k, int64_t row) {
         Vector v = Vector::of(words[k]), extra = Vector::filled(T(0.0f));
-        if (residual) extra = Vector::of(extras[k]);
-        const float kept = samples.of_row(row);
+        if (more && residual) extra = Vector::of(extras[k]);
+        const float kept = more ? samples.of_row(row) : 1.0f;
 #pragma unroll
         for (int i = 0; i < kWidth; ++i) {
-          const float z = (float(v[i]) - mean[i]) * scale[i] + beta[i], shortcut = float(extra[i]);
-          v[i] = T(norm.drop.state ? activate(activation, z) * kept + shortcut
-                                   : activate(activation, z + shortcut));
+          const float z = (float(v[i]) - mean[i]) * scale[i] + beta[i];
+          if (more && norm.drop.state)
+            v[i] = T(activate(activation, z) * kept + float(extra[i]));
+          else
+            v[i] = T(activate(activation, more ? z + float(extra[i]) : z));
         }
         v.store(y + row * all.columns + walk.channel);
       });
 }
 
-template <class T, int kWidth, int kActivation>
+template <class T, int kWidth, int kActivation, bool kMore>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     normalise(const T* __restrict__ x, const T* __restrict__ residual, const Columns all, Normalisation norm,
               T* __restrict__ y) {
-  normalise_rows<T, kWidth>(x, residual, all, FlatWalk<kWidth>(all), norm, Activation(kActivation), y);
+  normalise_rows<T, kWidth>(x, residual, all, FlatWalk<kWidth>(all), norm, Activation(kActivation), kMore, y);
 }
 
 template <class T>
@@ -350,6 +353,19 @@ void with_columns(const Tensor& x, bool together, F&& f) {
 template <class F>
 void with_columns(const Tensor& x, const SampleDrop& drop, F&& f) {
   with_columns(x, !drop.state.defined(), f);
+}
+
+// Calls f(integral_constant activation, bool_constant more) for a kernel: with a pack of one value, where time
+// is lost anyway, always with more.
+template <int kWidth, class F>
+void with_form(Activation activation, bool more, F&& f) {
+  dispatch_activation(activation, [&](auto kind) {
+    constexpr std::integral_constant<int, int(decltype(kind)::value)> number;
+    if constexpr (kWidth > 1) {
+      if (!more) return f(number, std::false_type{});
+    }
+    f(number, std::true_type{});
+  });
 }
 
 inline RowTiling reduction_tiling(const Columns& all, int width) {

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     for (int i = 0; i < kWidth; ++i) finish(walk.channel + i, mine[i]);
   }
   __syncthreads();  // what finish wrote is read below
-  normalise_rows<T, kWidth>(x, residual, all, walk, norm, activation, y);
+  normalise_rows<T, kWidth>(x, residual, all, walk, norm, activation, true, y);
 }
 
 template <class T, int kWidth>
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
                               float* dgamma, T* __restrict__ dx, T* __restrict__ dresidual) {
   const RowWalk<kWidth> walk(all.rows, all.rows);
   GradientSums mine[kWidth];
-  gradient_sums_of_block(source, source.activation, all, walk, mine);
+  gradient_sums_of_block(source, source.activation, true, all, walk, mine);
   if (threadIdx.y == 0 && walk.channel < all.columns) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
@@ -42,8 +42,9 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     }
   }
   __syncthreads();
-  input_gradient_rows<T, kWidth>(source, source.activation, fixed ? nullptr : dbeta, fixed ? nullptr : dgamma,
-                                 nullptr, float(all.rows), all, walk, dx, dresidual);
+  input_gradient_rows<T, kWidth>(source, source.activation, true, fixed ? nullptr : dbeta,
+                                 fixed ? nullptr : dgamma, nullptr, float(all.rows), all, walk, dx,
+                                 dresidual);
 }
 
 // One slice of rows.
