@@ -109,6 +109,10 @@ __device__ __forceinline__ Moments merge(const Moments& a, const Moments& b) {
   return {count, a.from, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.count * share};
 }
 
+// As many rows as one block takes through all passes: of a tile of 128 bytes these are 128 KiB, read by one
+// multiprocessor in a microsecond or two, what a launch of its own would cost.
+inline constexpr int64_t kRowsOfOneBlock = 1024;
+
 // Reductions over the grid end in the last block of each tile of columns (last_block.h). So that this is
 // short, tiles are as narrow as a cache line of 128 bytes, and there are only as many blocks as run at once:
 // each of the last block's 256 threads adds up a few dozen slices.
@@ -164,14 +168,13 @@ __device__ __forceinline__ void merge_slices(Value* partial, const Columns& all,
   }
 }
 
-// The moments of the block's rows, of the columns of the threads with threadIdx.y = 0. The sums are those of x
-// minus the mean of a few rows: a first value alone may be far from all others.
-template <class T, int kWidth>
-__device__ __forceinline__ void moments_of_block(const T* __restrict__ x, const Columns& all,
-                                                 const RowWalk<kWidth>& walk, int64_t rows_per_slice,
-                                                 Moments (&moments)[kWidth]) {
+// The moments of the rows from `begin` to the walk's last, of which the threads of some columns have each some:
+// sum(values) adds theirs up. The sums are those of x minus the mean of a few rows: a first value alone may be
+// far from all others.
+template <class T, int kWidth, class Walk, class Sum>
+__device__ __forceinline__ void moments_of_rows(const T* x, const Columns& all, const Walk& walk,
+                                                int64_t begin, Sum&& sum, Moments (&moments)[kWidth]) {
   using Vector = Pack<T, kWidth>;
-  const int64_t begin = int64_t(blockIdx.y) * rows_per_slice;
   const int count = int(walk.last - begin);
   float from[kWidth] = {}, sums[2 * kWidth] = {};
   if (walk.channel < all.columns) {
@@ -197,12 +200,22 @@ __device__ __forceinline__ void moments_of_block(const T* __restrict__ x, const 
           }
         });
   }
-  sum_over_rows_of_block(sums);
+  sum(sums);
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
     const float mean = sums[i] / float(count), m2 = sums[kWidth + i] - sums[i] * mean;
     moments[i] = {float(count), from[i], mean, m2 < 0.0f ? 0.0f : m2};  // rounding; NaN passes
   }
+}
+
+// Those of the block's rows, for the columns of the threads with threadIdx.y = 0.
+template <class T, int kWidth>
+__device__ __forceinline__ void moments_of_block(const T* __restrict__ x, const Columns& all,
+                                                 const RowWalk<kWidth>& walk, int64_t rows_per_slice,
+                                                 Moments (&moments)[kWidth]) {
+  moments_of_rows(
+      x, all, walk, int64_t(blockIdx.y) * rows_per_slice,
+      [](float(&sums)[2 * kWidth]) { sum_over_rows_of_block(sums); }, moments);
 }
 
 // Calls finish(channel, moments) for every channel.

@@ -10,8 +10,6 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-constexpr int64_t kMostRows = 1024;
-
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     batch_norm_whole(const T* __restrict__ x, const T* __restrict__ residual, const Columns all,
@@ -80,7 +78,7 @@ void run_whole_backward(Context& context, const Tensor& x, const Tensor& y, cons
   });
 }
 
-bool is_small(const Tensor& x) { return x.size() > 0 && x.size() / x.dim(-1) <= kMostRows; }
+bool is_small(const Tensor& x) { return x.size() > 0 && x.size() / x.dim(-1) <= kRowsOfOneBlock; }
 
 bool fits_whole_forward(const Context&, const Tensor& x, const Tensor&, const Tensor&, const Tensor&,
                         const BatchNormParams&, const SampleDrop&, Tensor&, Tensor&, Tensor&, Tensor&,
