@@ -2,99 +2,13 @@
 // and between the sums of the gradient and dx, it talks to other ranks. See there for the algorithm and its
 // bytes.
 #pragma once
-#include <numeric>
-
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/stochastic_depth.h"
+#include "kernels/batch_norm_columns.h"
 #include "kernels/common/last_block.h"
-#include "kernels/common/row_tiling.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
-
-// [rows, columns] as the kernels walk it. Where channels are no multiple of a pack, a few rows are taken for one
-// of them, so that every access still has 16 bytes: column c then belongs to channel c % channels.
-struct Columns {
-  int64_t rows;
-  int columns, channels;
-
-  __device__ bool plain() const { return columns == channels; }
-  __device__ int channel(int column) const { return plain() ? column : column % channels; }
-
-  // As x is.
-  explicit Columns(const Tensor& x)
-      : rows(x.size() / x.dim(-1)), columns(int(x.dim(-1))), channels(columns) {}
-  // With columns in packs of `width`; what is left has rows of its own that no pack fits.
-  Columns(const Tensor& x, int width) : Columns(x) {
-    int together = 1;
-    while (together * channels % width != 0) ++together;
-    if (rows % together != 0) return;
-    rows /= together;
-    columns *= together;
-  }
-};
-
-// from[channel] of a pack of columns.
-template <int kWidth>
-__device__ __forceinline__ void load_channels(const float* __restrict__ from, const Columns& all, int column,
-                                              float (&to)[kWidth]) {
-  if constexpr (kWidth % 4 == 0) {
-    if (all.channels % 4 == 0) {
-#pragma unroll
-      for (int part = 0; part < kWidth; part += 4) {
-        const auto four = Pack<float, 4>::load(from + all.channel(column + part));
-#pragma unroll
-        for (int i = 0; i < 4; ++i) to[part + i] = four[i];
-      }
-      return;
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) to[i] = from[all.channel(column + i)];
-}
-
-// How threads share the packs of [rows, columns] where no sums are taken: side by side in memory, whatever the
-// length of a row. Their number is a multiple of a row's packs, so that each keeps its columns.
-struct FlatTiling {
-  unsigned blocks;
-
-  FlatTiling(const Columns& all, int width) {
-    constexpr int64_t kMostBlocks = 528, kPacksOfThread = 4;
-    const int64_t packs = all.columns / width, multiple = packs / std::gcd(packs, int64_t(kTilingThreads));
-    const int64_t useful = ceil_div(all.rows * packs, kTilingThreads * kPacksOfThread);
-    blocks = unsigned(std::max<int64_t>(std::min(useful, kMostBlocks) / multiple, 1) * multiple);
-  }
-  simt::Launch launch(const Context& context) const {
-    return {dim3(blocks), dim3(kTilingThreads), 0, stream_of(context)};
-  }
-};
-template <int kWidth>
-struct FlatWalk {
-  int channel;  // the thread's first column
-  int64_t first, last, step;
-
-  __device__ explicit FlatWalk(const Columns& all) : last(all.rows) {
-    const int packs = all.columns / kWidth, me = int(blockIdx.x * blockDim.x + threadIdx.x);
-    first = me / packs;
-    channel = (me - int(first) * packs) * kWidth;
-    step = int(gridDim.x * blockDim.x) / packs;
-  }
-};
-
-// Visits the rows of a walk, a few at once: fetch(k, row) of all of these before use(k, row) of the first, so
-// that their loads are on their way together.
-template <int kAtOnce, class Walk, class Fetch, class Use>
-__device__ __forceinline__ void walk_rows(const Walk& walk, Fetch&& fetch, Use&& use) {
-#pragma unroll 1
-  for (int64_t row = walk.first; row < walk.last; row += kAtOnce * walk.step) {
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k)
-      if (row + k * walk.step < walk.last) fetch(k, row + k * walk.step);
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k)
-      if (row + k * walk.step < walk.last) use(k, row + k * walk.step);
-  }
-}
 
 // Of some values of a channel: count, mean (less `from`) and sum of squared distances from the mean. A `from`
 // near the values keeps the digits of a mean that is large beside their deviation.
@@ -168,9 +82,9 @@ __device__ __forceinline__ void merge_slices(Value* partial, const Columns& all,
   }
 }
 
-// The moments of the rows from `begin` to the walk's last, of which the threads of some columns have each some:
-// sum(values) adds theirs up. The sums are those of x minus the mean of a few rows: a first value alone may be
-// far from all others.
+// The moments of the rows from `begin` to the walk's last, of which the threads of some columns have each
+// some: sum(values) adds theirs up. The sums are those of x minus the mean of a few rows: a first value alone
+// may be far from all others.
 template <class T, int kWidth, class Walk, class Sum>
 __device__ __forceinline__ void moments_of_rows(const T* x, const Columns& all, const Walk& walk,
                                                 int64_t begin, Sum&& sum, Moments (&moments)[kWidth]) {
@@ -368,8 +282,8 @@ void with_columns(const Tensor& x, const SampleDrop& drop, F&& f) {
   with_columns(x, !drop.state.defined(), f);
 }
 
-// Calls f(integral_constant activation, bool_constant more) for a kernel: with a pack of one value, where time
-// is lost anyway, always with more.
+// Calls f(integral_constant activation, bool_constant more) for a kernel: with a pack of one value, where
+// time is lost anyway, always with more.
 template <int kWidth, class F>
 void with_form(Activation activation, bool more, F&& f) {
   dispatch_activation(activation, [&](auto kind) {

@@ -1,6 +1,6 @@
-// conv_batch_norm of few pixels, "one_launch": the product of conv2d_tensor_core.cu, and behind it batch norm's
-// passes (batch_norm_passes.h) by the last block of each tile of columns (last_block.h): it has all rows of
-// these channels, and finds them in the L2.
+// conv_batch_norm of few pixels, "one_launch": the product of conv2d_tensor_core.cu, and behind it batch
+// norm's passes (batch_norm_passes.h) by the last block of each tile of columns (last_block.h): it has all
+// rows of these channels, and finds them in the L2.
 //
 // Bytes: x, w, z and y once, and z read twice more by one multiprocessor per tile of columns, which is what
 // batch_norm's one_launch does in a launch of its own. Depth is cut into few slices, since that block alone

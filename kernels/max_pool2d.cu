@@ -1,10 +1,10 @@
-// max_pool2d: a thread makes 16 bytes of neighbouring channels of one output pixel (forward) or of one or four
-// input pixels (backward); a block is up to 32 such packs times 8 or more of these.
+// max_pool2d: a thread makes 16 bytes of neighbouring channels of one output pixel (forward) or of one or
+// four input pixels (backward); a block is up to 32 such packs times 8 or more of these.
 //
 // Bytes: forward reads each input value as often as windows overlap, all but the first time from the caches,
-// and writes y and, for training, its argmax of a byte; backward reads dy and argmax and writes dx. One comparison per
-// window element: the bound is memory bandwidth. Backward gathers: a thread asks the windows that cover its
-// pixels which of them they won, so there are no atomics.
+// and writes y and, for training, its argmax of a byte; backward reads dy and argmax and writes dx. One
+// comparison per window element: the bound is memory bandwidth. Backward gathers: a thread asks the windows
+// that cover its pixels which of them they won, so there are no atomics.
 #include "engine/ops/max_pool2d.h"
 
 #include "kernels/common/row_tiling.h"
@@ -74,8 +74,8 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
   }
 }
 
-// A thread makes kBlock x kBlock pixels. With as many as the stride, the windows that cover them are loaded once
-// for all of these: four of a 3x3 window where pixels alone would load nine.
+// A thread makes kBlock x kBlock pixels. With as many as the stride, the windows that cover them are loaded
+// once for all of these: four of a 3x3 window where pixels alone would load nine.
 template <class T, int kWidth, int kBlock>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     max_pool2d_backward_gather(View4<const T> dy, const uint8_t* __restrict__ argmax, MaxPool2dParams params,

@@ -57,8 +57,8 @@ struct BatchNormBackwardParams {
   Activation activation = Activation::identity;
   bool fixed_statistics = false;  // evaluation: mean and inv_std do not depend on x
 };
-// For operations that contain a batch norm: its gradients to the places of gamma, beta and the residual, which
-// follow each other; returns dx. `more` may be undefined.
+// For operations that contain a batch norm: its gradients to the places of gamma, beta and the residual,
+// which follow each other; returns dx. `more` may be undefined.
 Tensor batch_norm_gradients(Gradients& gradients, int gamma_place, const Tensor& x, const Tensor& y,
                             const Tensor& dy, const Tensor& more, const Variable& gamma, const Variable& beta,
                             const Tensor& mean, const Tensor& inv_std, BatchNormBackwardParams params,

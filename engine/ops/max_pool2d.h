@@ -18,7 +18,8 @@ struct MaxPool2dParams {
 Shape max_pool2d_shape(const Shape& x, const MaxPool2dParams& params);
 Variable max_pool2d(const Variable& x, const MaxPool2dParams& params);
 
-// argmax: u8 like y, the winner's place r * window + s inside its window; undefined where no gradient is wanted.
+// argmax: u8 like y, the winner's place r * window + s inside its window; undefined where no gradient is
+// wanted.
 using MaxPool2dForward = void(Context&, const Tensor& x, const MaxPool2dParams&, Tensor& y, Tensor& argmax);
 // dx is overwritten. Gathers over the windows that cover an input element: deterministic, no atomics.
 using MaxPool2dBackward = void(Context&, const Tensor& dy, const Tensor& argmax, const MaxPool2dParams&,

@@ -19,8 +19,8 @@ struct ConvBatchNormCase {
   bool residual = false;
 };
 
-// Tiles of 32 and 64 columns, one and more of them; several tiles of rows; depth in slices; a matrix and taps;
-// what the kernel for both does not take: odd channels, and more rows than a block has.
+// Tiles of 32 and 64 columns, one and more of them; several tiles of rows; depth in slices; a matrix and
+// taps; what the kernel for both does not take: odd channels, and more rows than a block has.
 const std::vector<ConvBatchNormCase> kConvBatchNormCases = {
     {{2, 4, 4, 16}, {24, 1, 1, 16}, {}, Activation::relu},
     {{2, 4, 4, 512}, {72, 1, 1, 512}, {}, Activation::hardswish},

@@ -95,7 +95,7 @@ TEST(Profile, ListsVariants) {
 TEST(Profile, TrainsUnfused) {
   const auto profile = [](std::vector<std::string> more) {
     std::vector<std::string> flags{
-        "--device", "simt", "--model", "shufflenet_v2_x0_5", "--size",    "32",   "--batch", "1",
+        "--device", "simt", "--model", "shufflenet_v2_x0_5", "--size",    "32",   "--batch", "2",
         "--dtype",  "bf16", "--mode",  "training",           "--seconds", "0.01", "--all"};
     flags.insert(flags.end(), more.begin(), more.end());
     const ToolResult result = run_tool("profile", flags);
