@@ -1,12 +1,12 @@
 // batch_norm: passes over [rows, channels] in which a thread keeps the numbers of its 16 bytes of channels in
-// registers and walks down the rows. Where channels are no multiple of those, as 58 and 116, a few rows are taken
-// for one.
+// registers and walks down the rows. Where channels are no multiple of those, as 58 and 116, a few rows are
+// taken for one.
 //
 // forward_train: (1) statistics: sums of x and x^2, of x minus the mean of the block's first rows, so that a
 // mean that is large beside the deviation costs no digits; merged over blocks by the last one with Chan's
 // formula; (2) normalise, add the residual, activate. backward: (1) sums of dz and dz * xhat, merged alike;
-// (2) dx and the residual's gradient. Passes (1) are tiled as in row_tiling.h, passes (2) share out the packs as
-// they lie in memory.
+// (2) dx and the residual's gradient. Passes (1) are tiled as in row_tiling.h, passes (2) share out the packs
+// as they lie in memory.
 //
 // Bytes: forward 3 values per element (read x twice, write y), 4 with a residual; backward 5 (x, dy twice,
 // write dx), with relu y twice more, with a second dy that twice
@@ -24,10 +24,10 @@ void launch_normalise(Context& context, const Tensor& x, const Tensor& residual,
                       Activation activation, const SampleDrop& drop, Tensor& y) {
   with_columns(x, drop, [&](auto zero, auto width, const Columns& all) {
     using T = decltype(zero);
-    dispatch_activation(activation, [&](auto kind) {
-      simt::launch<normalise<T, width(), int(decltype(kind)::value)>>(
-          FlatTiling(all, width()).launch(context), x.data<T>(), data_or_null<T>(residual), all, norm,
-          y.data<T>());
+    with_form<width()>(activation, residual.defined(), [&](auto kind, auto more) {
+      simt::launch<normalise<T, width(), kind(), more()>>(FlatTiling(all, width()).launch(context),
+                                                          x.data<T>(), data_or_null<T>(residual), all, norm,
+                                                          y.data<T>());
     });
   });
 }

@@ -13,18 +13,22 @@ struct GradientSource {
   const float *gamma, *beta, *mean, *inv_std;
   Activation activation;
   DropView drop;
+
+  bool more() const { return dy_more || drop.state; }
 };
 
-// A thread's columns of it. An activation that is known when this is compiled costs no branches.
+// A thread's columns of it. What is known when this is compiled costs no branches: the activation, and that
+// there is no more, neither dy_more nor samples that are dropped.
 template <class T, int kWidth>
 struct GradientBefore {
   const GradientSource<T>& from;
   const Activation activation;
+  const bool more;
   float scale[kWidth], mean[kWidth], beta[kWidth], inv_std[kWidth];
 
-  __device__ __forceinline__ GradientBefore(const GradientSource<T>& source, Activation kind,
+  __device__ __forceinline__ GradientBefore(const GradientSource<T>& source, Activation kind, bool more_,
                                             const Columns& all, int column)
-      : from(source), activation(kind) {
+      : from(source), activation(kind), more(more_) {
     load_channels(from.mean, all, column, mean);
     load_channels(from.gamma, all, column, scale);
     load_channels(from.inv_std, all, column, inv_std);
@@ -35,10 +39,10 @@ struct GradientBefore {
   // dy + dy_more
   __device__ void joined(int64_t at, float (&sum)[kWidth]) const {
     const auto g = Pack<T, kWidth>::load(from.dy + at);
-    Pack<T, kWidth> more = Pack<T, kWidth>::filled(T(0.0f));
-    if (from.dy_more) more = Pack<T, kWidth>::load(from.dy_more + at);
+    Pack<T, kWidth> second = Pack<T, kWidth>::filled(T(0.0f));
+    if (from.dy_more) second = Pack<T, kWidth>::load(from.dy_more + at);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) sum[i] = float(g[i]) + float(more[i]);
+    for (int i = 0; i < kWidth; ++i) sum[i] = float(g[i]) + float(second[i]);
   }
   // What dz is made of, on its way.
   using Vector = Pack<T, kWidth>;
@@ -48,19 +52,20 @@ struct GradientBefore {
   __device__ __forceinline__ void fetch(int64_t at, Words& words) const {
     words.x = Vector::load(from.x + at).word();
     words.dy = Vector::load(from.dy + at).word();
-    if (from.dy_more) words.more = Vector::load(from.dy_more + at).word();
+    if (more && from.dy_more) words.more = Vector::load(from.dy_more + at).word();
     if (needs_output() && from.y) words.y = Vector::load(from.y + at).word();
   }
   // dz of a sample with this scale
   __device__ __forceinline__ void slope(const Words& words, float kept, float (&dz)[kWidth]) const {
     const Vector x = Vector::of(words.x), g = Vector::of(words.dy);
-    Vector output = x, more = Vector::filled(T(0.0f));
-    if (from.dy_more) more = Vector::of(words.more);
+    Vector output = x, second = Vector::filled(T(0.0f));
+    if (more && from.dy_more) second = Vector::of(words.more);
     if (needs_output() && from.y) output = Vector::of(words.y);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
       const float z = (float(x[i]) - mean[i]) * scale[i] + beta[i];
-      dz[i] = through_slope(activation, (float(g[i]) + float(more[i])) * kept, z, float(output[i]));
+      const float dy = more ? (float(g[i]) + float(second[i])) * kept : float(g[i]);
+      dz[i] = through_slope(activation, dy, z, float(output[i]));
     }
   }
   __device__ bool needs_output() const {
@@ -79,18 +84,19 @@ __device__ __forceinline__ GradientSums merge(const GradientSums& a, const Gradi
 // Those of the block's rows, of the columns of the threads with threadIdx.y = 0.
 template <class T, int kWidth>
 __device__ __forceinline__ void gradient_sums_of_block(const GradientSource<T>& source, Activation activation,
-                                                       const Columns& all, const RowWalk<kWidth>& walk,
+                                                       bool more, const Columns& all,
+                                                       const RowWalk<kWidth>& walk,
                                                        GradientSums (&mine)[kWidth]) {
   float sums[2 * kWidth] = {};
   if (walk.channel < all.columns) {
-    const GradientBefore<T, kWidth> gradient(source, activation, all, walk.channel);
+    const GradientBefore<T, kWidth> gradient(source, activation, more, all, walk.channel);
     SampleScale samples(source.drop);
     typename GradientBefore<T, kWidth>::Words words[2];
     walk_rows<2>(
         walk, [&](int k, int64_t row) { gradient.fetch(row * all.columns + walk.channel, words[k]); },
         [&](int k, int64_t row) {
           float dz[kWidth];
-          gradient.slope(words[k], samples.of_row(row), dz);
+          gradient.slope(words[k], more ? samples.of_row(row) : 1.0f, dz);
           const auto v = Pack<T, kWidth>::of(words[k].x);
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
@@ -106,14 +112,14 @@ __device__ __forceinline__ void gradient_sums_of_block(const GradientSource<T>& 
   for (int i = 0; i < kWidth; ++i) mine[i] = {sums[i], sums[kWidth + i]};
 }
 
-template <class T, int kWidth, int kActivation>
+template <class T, int kWidth, int kActivation, bool kMore>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     gradient_sums(const GradientSource<T> source, const Columns all, int64_t rows_per_slice,
                   GradientSums* partial, unsigned* tickets, float* __restrict__ dbeta,
                   float* __restrict__ dgamma) {
   const RowWalk<kWidth> walk(all.rows, rows_per_slice);
   GradientSums mine[kWidth];
-  gradient_sums_of_block(source, Activation(kActivation), all, walk, mine);
+  gradient_sums_of_block(source, Activation(kActivation), kMore, all, walk, mine);
   if (threadIdx.y == 0 && walk.channel < all.columns) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) partial[int64_t(blockIdx.y) * all.columns + walk.channel + i] = mine[i];
@@ -128,12 +134,12 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
 // over count[channel].
 template <class T, int kWidth, class Walk>
 __device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& source, Activation activation,
-                                                    const float* dbeta, const float* dgamma,
+                                                    bool more, const float* dbeta, const float* dgamma,
                                                     const float* count, float rows, const Columns& all,
                                                     const Walk& walk, T* __restrict__ dx,
                                                     T* __restrict__ dresidual) {
   if (walk.channel >= all.columns) return;
-  const GradientBefore<T, kWidth> gradient(source, activation, all, walk.channel);
+  const GradientBefore<T, kWidth> gradient(source, activation, more, all, walk.channel);
   // dx = scale * dz - constant - linear * (x - mean)
   float constant[kWidth] = {}, linear[kWidth] = {};
   if (dbeta) {
@@ -155,13 +161,13 @@ __device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& sou
       [&](int k, int64_t row) {
         const int64_t at = row * all.columns + walk.channel;
         float dz[kWidth];
-        gradient.slope(words[k], samples.of_row(row), dz);
+        gradient.slope(words[k], more ? samples.of_row(row) : 1.0f, dz);
         auto v = Pack<T, kWidth>::of(words[k].x);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i)
           v[i] = T(gradient.scale[i] * dz[i] - (constant[i] + linear[i] * (float(v[i]) - gradient.mean[i])));
         v.store(dx + at);
-        if (!dresidual) return;
+        if (!more || !dresidual) return;
         Pack<T, kWidth> extra;
         if (source.drop.state) gradient.joined(at, dz);
 #pragma unroll
@@ -170,12 +176,12 @@ __device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& sou
       });
 }
 
-template <class T, int kWidth, int kActivation>
+template <class T, int kWidth, int kActivation, bool kMore>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     input_gradient(const GradientSource<T> source, const float* __restrict__ dbeta,
                    const float* __restrict__ dgamma, const float* __restrict__ count, float rows,
                    const Columns all, T* __restrict__ dx, T* __restrict__ dresidual) {
-  input_gradient_rows<T, kWidth>(source, Activation(kActivation), dbeta, dgamma, count, rows, all,
+  input_gradient_rows<T, kWidth>(source, Activation(kActivation), kMore, dbeta, dgamma, count, rows, all,
                                  FlatWalk<kWidth>(all), dx, dresidual);
 }
 
@@ -195,8 +201,8 @@ void launch_gradient_sums(Context& context, const GradientSource<T>& source, con
                           Tensor& dgamma, Tensor& dbeta) {
   const RowTiling tiling = reduction_tiling(all, kWidth);
   Tensor partial = partial_of(tiling, all, 2, dgamma.device());
-  dispatch_activation(source.activation, [&](auto kind) {
-    simt::launch<gradient_sums<T, kWidth, int(decltype(kind)::value)>>(
+  with_form<kWidth>(source.activation, source.more(), [&](auto kind, auto more) {
+    simt::launch<gradient_sums<T, kWidth, kind(), more()>>(
         tiling.launch(context), source, all, tiling.rows_per_slice, static_cast<GradientSums*>(partial.raw()),
         tickets(), dbeta.data<float>(), dgamma.data<float>());
   });
@@ -207,8 +213,8 @@ template <int kWidth, class T>
 void launch_input_gradient(Context& context, const GradientSource<T>& source, const float* dbeta,
                            const float* dgamma, const float* count, int64_t rows, const Columns& all,
                            Tensor& dx, Tensor& dresidual) {
-  dispatch_activation(source.activation, [&](auto kind) {
-    simt::launch<input_gradient<T, kWidth, int(decltype(kind)::value)>>(
+  with_form<kWidth>(source.activation, source.more() || dresidual.defined(), [&](auto kind, auto more) {
+    simt::launch<input_gradient<T, kWidth, kind(), more()>>(
         FlatTiling(all, kWidth).launch(context), source, dbeta, dgamma, count, float(rows), all, dx.data<T>(),
         dresidual.defined() ? dresidual.data<T>() : nullptr);
   });

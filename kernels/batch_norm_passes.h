@@ -2,99 +2,13 @@
 // and between the sums of the gradient and dx, it talks to other ranks. See there for the algorithm and its
 // bytes.
 #pragma once
-#include <numeric>
-
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/stochastic_depth.h"
+#include "kernels/batch_norm_columns.h"
 #include "kernels/common/last_block.h"
-#include "kernels/common/row_tiling.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
-
-// [rows, columns] as the kernels walk it. Where channels are no multiple of a pack, a few rows are taken for one
-// of them, so that every access still has 16 bytes: column c then belongs to channel c % channels.
-struct Columns {
-  int64_t rows;
-  int columns, channels;
-
-  __device__ bool plain() const { return columns == channels; }
-  __device__ int channel(int column) const { return column % channels; }
-
-  // As x is.
-  explicit Columns(const Tensor& x)
-      : rows(x.size() / x.dim(-1)), columns(int(x.dim(-1))), channels(columns) {}
-  // With columns in packs of `width`; what is left has rows of its own that no pack fits.
-  Columns(const Tensor& x, int width) : Columns(x) {
-    int together = 1;
-    while (together * channels % width != 0) ++together;
-    if (rows % together != 0) return;
-    rows /= together;
-    columns *= together;
-  }
-};
-
-// from[channel] of a pack of columns.
-template <int kWidth>
-__device__ __forceinline__ void load_channels(const float* __restrict__ from, const Columns& all, int column,
-                                              float (&to)[kWidth]) {
-  if constexpr (kWidth % 4 == 0) {
-    if (all.plain()) {
-#pragma unroll
-      for (int part = 0; part < kWidth; part += 4) {
-        const auto four = Pack<float, 4>::load(from + column + part);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) to[part + i] = four[i];
-      }
-      return;
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < kWidth; ++i) to[i] = from[all.channel(column + i)];
-}
-
-// How threads share the packs of [rows, columns] where no sums are taken: side by side in memory, whatever the
-// length of a row. Their number is a multiple of a row's packs, so that each keeps its columns.
-struct FlatTiling {
-  unsigned blocks;
-
-  FlatTiling(const Columns& all, int width) {
-    constexpr int64_t kMostBlocks = 528, kPacksOfThread = 4;
-    const int64_t packs = all.columns / width, multiple = packs / std::gcd(packs, int64_t(kTilingThreads));
-    const int64_t useful = ceil_div(all.rows * packs, kTilingThreads * kPacksOfThread);
-    blocks = unsigned(std::max<int64_t>(std::min(useful, kMostBlocks) / multiple, 1) * multiple);
-  }
-  simt::Launch launch(const Context& context) const {
-    return {dim3(blocks), dim3(kTilingThreads), 0, stream_of(context)};
-  }
-};
-template <int kWidth>
-struct FlatWalk {
-  int channel;  // the thread's first column
-  int64_t first, last, step;
-
-  __device__ explicit FlatWalk(const Columns& all) : last(all.rows) {
-    const int packs = all.columns / kWidth, me = int(blockIdx.x * blockDim.x + threadIdx.x);
-    first = me / packs;
-    channel = (me - int(first) * packs) * kWidth;
-    step = int(gridDim.x * blockDim.x) / packs;
-  }
-};
-
-// Visits the rows of a walk, a few at once: fetch(k, row) of all of these before use(k, row) of the first, so
-// that their loads are on their way together.
-template <int kAtOnce, class Walk, class Fetch, class Use>
-__device__ __forceinline__ void walk_rows(const Walk& walk, Fetch&& fetch, Use&& use) {
-#pragma unroll 1
-  for (int64_t row = walk.first; row < walk.last; row += kAtOnce * walk.step) {
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k)
-      if (row + k * walk.step < walk.last) fetch(k, row + k * walk.step);
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k)
-      if (row + k * walk.step < walk.last) use(k, row + k * walk.step);
-  }
-}
 
 // Of some values of a channel: count, mean (less `from`) and sum of squared distances from the mean. A `from`
 // near the values keeps the digits of a mean that is large beside their deviation.
@@ -108,6 +22,10 @@ __device__ __forceinline__ Moments merge(const Moments& a, const Moments& b) {
   const float delta = (b.from - a.from) + (b.mean - a.mean);
   return {count, a.from, a.mean + delta * share, a.m2 + b.m2 + delta * delta * a.count * share};
 }
+
+// As many rows as one block takes through all passes: of a tile of 128 bytes these are 128 KiB, read by one
+// multiprocessor in a microsecond or two, what a launch of its own would cost.
+inline constexpr int64_t kRowsOfOneBlock = 1024;
 
 // Reductions over the grid end in the last block of each tile of columns (last_block.h). So that this is
 // short, tiles are as narrow as a cache line of 128 bytes, and there are only as many blocks as run at once:
@@ -164,14 +82,13 @@ __device__ __forceinline__ void merge_slices(Value* partial, const Columns& all,
   }
 }
 
-// The moments of the block's rows, of the columns of the threads with threadIdx.y = 0. The sums are those of x
-// minus the mean of a few rows: a first value alone may be far from all others.
-template <class T, int kWidth>
-__device__ __forceinline__ void moments_of_block(const T* __restrict__ x, const Columns& all,
-                                                 const RowWalk<kWidth>& walk, int64_t rows_per_slice,
-                                                 Moments (&moments)[kWidth]) {
+// The moments of the rows from `begin` to the walk's last, of which the threads of some columns have each
+// some: sum(values) adds theirs up. The sums are those of x minus the mean of a few rows: a first value alone
+// may be far from all others.
+template <class T, int kWidth, class Walk, class Sum>
+__device__ __forceinline__ void moments_of_rows(const T* x, const Columns& all, const Walk& walk,
+                                                int64_t begin, Sum&& sum, Moments (&moments)[kWidth]) {
   using Vector = Pack<T, kWidth>;
-  const int64_t begin = int64_t(blockIdx.y) * rows_per_slice;
   const int count = int(walk.last - begin);
   float from[kWidth] = {}, sums[2 * kWidth] = {};
   if (walk.channel < all.columns) {
@@ -197,12 +114,22 @@ __device__ __forceinline__ void moments_of_block(const T* __restrict__ x, const 
           }
         });
   }
-  sum_over_rows_of_block(sums);
+  sum(sums);
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
     const float mean = sums[i] / float(count), m2 = sums[kWidth + i] - sums[i] * mean;
     moments[i] = {float(count), from[i], mean, m2 < 0.0f ? 0.0f : m2};  // rounding; NaN passes
   }
+}
+
+// Those of the block's rows, for the columns of the threads with threadIdx.y = 0.
+template <class T, int kWidth>
+__device__ __forceinline__ void moments_of_block(const T* __restrict__ x, const Columns& all,
+                                                 const RowWalk<kWidth>& walk, int64_t rows_per_slice,
+                                                 Moments (&moments)[kWidth]) {
+  moments_of_rows(
+      x, all, walk, int64_t(blockIdx.y) * rows_per_slice,
+      [](float(&sums)[2 * kWidth]) { sum_over_rows_of_block(sums); }, moments);
 }
 
 // Calls finish(channel, moments) for every channel.
@@ -282,11 +209,12 @@ struct Normalisation {
   DropView drop;
 };
 
-// An activation that is known when this is compiled costs no branches.
+// What is known when this is compiled costs no branches: the activation, and that there is no more, neither a
+// residual nor samples that are dropped.
 template <class T, int kWidth, class Walk>
 __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T* __restrict__ residual,
                                                const Columns& all, const Walk& walk,
-                                               const Normalisation& norm, Activation activation,
+                                               const Normalisation& norm, Activation activation, bool more,
                                                T* __restrict__ y) {
   if (walk.channel >= all.columns) return;
   float mean[kWidth], scale[kWidth], beta[kWidth], gamma[kWidth];
@@ -305,27 +233,29 @@ __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T*
       [&](int k, int64_t row) {
         const int64_t at = row * all.columns + walk.channel;
         words[k] = Vector::load(x + at).word();
-        if (residual) extras[k] = Vector::load(residual + at).word();
+        if (more && residual) extras[k] = Vector::load(residual + at).word();
       },
       [&](int k, int64_t row) {
         Vector v = Vector::of(words[k]), extra = Vector::filled(T(0.0f));
-        if (residual) extra = Vector::of(extras[k]);
-        const float kept = samples.of_row(row);
+        if (more && residual) extra = Vector::of(extras[k]);
+        const float kept = more ? samples.of_row(row) : 1.0f;
 #pragma unroll
         for (int i = 0; i < kWidth; ++i) {
-          const float z = (float(v[i]) - mean[i]) * scale[i] + beta[i], shortcut = float(extra[i]);
-          v[i] = T(norm.drop.state ? activate(activation, z) * kept + shortcut
-                                   : activate(activation, z + shortcut));
+          const float z = (float(v[i]) - mean[i]) * scale[i] + beta[i];
+          if (more && norm.drop.state)
+            v[i] = T(activate(activation, z) * kept + float(extra[i]));
+          else
+            v[i] = T(activate(activation, more ? z + float(extra[i]) : z));
         }
         v.store(y + row * all.columns + walk.channel);
       });
 }
 
-template <class T, int kWidth, int kActivation>
+template <class T, int kWidth, int kActivation, bool kMore>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     normalise(const T* __restrict__ x, const T* __restrict__ residual, const Columns all, Normalisation norm,
               T* __restrict__ y) {
-  normalise_rows<T, kWidth>(x, residual, all, FlatWalk<kWidth>(all), norm, Activation(kActivation), y);
+  normalise_rows<T, kWidth>(x, residual, all, FlatWalk<kWidth>(all), norm, Activation(kActivation), kMore, y);
 }
 
 template <class T>
@@ -350,6 +280,19 @@ void with_columns(const Tensor& x, bool together, F&& f) {
 template <class F>
 void with_columns(const Tensor& x, const SampleDrop& drop, F&& f) {
   with_columns(x, !drop.state.defined(), f);
+}
+
+// Calls f(integral_constant activation, bool_constant more) for a kernel: with a pack of one value, where
+// time is lost anyway, always with more.
+template <int kWidth, class F>
+void with_form(Activation activation, bool more, F&& f) {
+  dispatch_activation(activation, [&](auto kind) {
+    constexpr std::integral_constant<int, int(decltype(kind)::value)> number;
+    if constexpr (kWidth > 1) {
+      if (!more) return f(number, std::false_type{});
+    }
+    f(number, std::true_type{});
+  });
 }
 
 inline RowTiling reduction_tiling(const Columns& all, int width) {

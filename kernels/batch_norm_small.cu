@@ -10,8 +10,6 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-constexpr int64_t kMostRows = 1024;
-
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     batch_norm_whole(const T* __restrict__ x, const T* __restrict__ residual, const Columns all,
@@ -24,7 +22,7 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     for (int i = 0; i < kWidth; ++i) finish(walk.channel + i, mine[i]);
   }
   __syncthreads();  // what finish wrote is read below
-  normalise_rows<T, kWidth>(x, residual, all, walk, norm, activation, y);
+  normalise_rows<T, kWidth>(x, residual, all, walk, norm, activation, true, y);
 }
 
 template <class T, int kWidth>
@@ -33,7 +31,7 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
                               float* dgamma, T* __restrict__ dx, T* __restrict__ dresidual) {
   const RowWalk<kWidth> walk(all.rows, all.rows);
   GradientSums mine[kWidth];
-  gradient_sums_of_block(source, source.activation, all, walk, mine);
+  gradient_sums_of_block(source, source.activation, true, all, walk, mine);
   if (threadIdx.y == 0 && walk.channel < all.columns) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
@@ -42,8 +40,9 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     }
   }
   __syncthreads();
-  input_gradient_rows<T, kWidth>(source, source.activation, fixed ? nullptr : dbeta, fixed ? nullptr : dgamma,
-                                 nullptr, float(all.rows), all, walk, dx, dresidual);
+  input_gradient_rows<T, kWidth>(source, source.activation, true, fixed ? nullptr : dbeta,
+                                 fixed ? nullptr : dgamma, nullptr, float(all.rows), all, walk, dx,
+                                 dresidual);
 }
 
 // One slice of rows.
@@ -79,7 +78,7 @@ void run_whole_backward(Context& context, const Tensor& x, const Tensor& y, cons
   });
 }
 
-bool is_small(const Tensor& x) { return x.size() > 0 && x.size() / x.dim(-1) <= kMostRows; }
+bool is_small(const Tensor& x) { return x.size() > 0 && x.size() / x.dim(-1) <= kRowsOfOneBlock; }
 
 bool fits_whole_forward(const Context&, const Tensor& x, const Tensor&, const Tensor&, const Tensor&,
                         const BatchNormParams&, const SampleDrop&, Tensor&, Tensor&, Tensor&, Tensor&,

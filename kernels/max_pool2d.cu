@@ -1,10 +1,10 @@
-// max_pool2d: a thread makes 16 bytes of neighbouring channels of one output pixel (forward) or one input
-// pixel (backward); a block is up to 32 such packs times 8 or more pixels.
+// max_pool2d: a thread makes 16 bytes of neighbouring channels of one output pixel (forward) or of one or
+// four input pixels (backward); a block is up to 32 such packs times 8 or more of these.
 //
 // Bytes: forward reads each input value as often as windows overlap, all but the first time from the caches,
-// and writes y and, for training, its argmax; backward reads dy and argmax and writes dx. One comparison per
-// window element: the bound is memory bandwidth. Backward gathers: a thread asks the windows that cover its
-// pixel which of them it won, so there are no atomics.
+// and writes y and, for training, its argmax of a byte; backward reads dy and argmax and writes dx. One
+// comparison per window element: the bound is memory bandwidth. Backward gathers: a thread asks the windows
+// that cover its pixels which of them they won, so there are no atomics.
 #include "engine/ops/max_pool2d.h"
 
 #include "kernels/common/row_tiling.h"
@@ -21,10 +21,21 @@ struct Covering {
         last(min(count - 1, (i + p.padding) / p.stride)) {}
 };
 
+// An image's pixels in squares, of which the first begin `before` its edge.
+struct PixelBlocks {
+  int rows, columns, before;
+
+  PixelBlocks(const Tensor& x, int size, int before_)
+      : rows(int(ceil_div(x.dim(1) + before_, size))),
+        columns(int(ceil_div(x.dim(2) + before_, size))),
+        before(before_) {}
+  PLUME_HD int64_t count(int64_t images) const { return images * rows * columns; }
+};
+
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     max_pool2d_forward_pixels(View4<const T> x, MaxPool2dParams params, int64_t rows_per_slice, View4<T> y,
-                              int* __restrict__ argmax) {
+                              uint8_t* __restrict__ argmax) {
   const int64_t pixels = int64_t(y.n) * y.h * y.w;
   const RowWalk<kWidth> walk(pixels, rows_per_slice);
   if (walk.channel >= y.c) return;
@@ -37,7 +48,7 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     Pack<T, kWidth> best = Pack<T, kWidth>::load(&x.at(out.n, h0, w0, walk.channel));
     int place[kWidth];
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) place[i] = h0 * x.w + w0;
+    for (int i = 0; i < kWidth; ++i) place[i] = (h0 - top) * params.window + w0 - left;
     for (int h = h0; h < h1; ++h) {
       for (int w = w0; w < w1; ++w) {
         const auto v = Pack<T, kWidth>::load(&x.at(out.n, h, w, walk.channel));
@@ -47,7 +58,7 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
           // Larger, or the first NaN.
           if (value > leader || (value != value && leader == leader)) {
             best[i] = v[i];
-            place[i] = h * x.w + w;
+            place[i] = (h - top) * params.window + w - left;
           }
         }
       }
@@ -55,37 +66,54 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     const int64_t at = row * y.c + walk.channel;
     best.store(y.data + at);
     if (argmax != nullptr) {
+      Pack<uint8_t, kWidth> places;
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) argmax[at + i] = place[i];
+      for (int i = 0; i < kWidth; ++i) places[i] = uint8_t(place[i]);
+      places.store(argmax + at);
     }
   }
 }
 
-template <class T, int kWidth>
+// A thread makes kBlock x kBlock pixels. With as many as the stride, the windows that cover them are loaded
+// once for all of these: four of a 3x3 window where pixels alone would load nine.
+template <class T, int kWidth, int kBlock>
 __global__ void __launch_bounds__(kTilingThreads, 1)
-    max_pool2d_backward_gather(View4<const T> dy, const int* __restrict__ argmax, MaxPool2dParams params,
-                               int64_t rows_per_slice, View4<T> dx) {
-  const int64_t pixels = int64_t(dx.n) * dx.h * dx.w;
-  const RowWalk<kWidth> walk(pixels, rows_per_slice);
+    max_pool2d_backward_gather(View4<const T> dy, const uint8_t* __restrict__ argmax, MaxPool2dParams params,
+                               PixelBlocks blocks, int64_t rows_per_slice, View4<T> dx) {
+  const RowWalk<kWidth> walk(blocks.count(dx.n), rows_per_slice);
   if (walk.channel >= dx.c) return;
   for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-    const Pixel in(row, dx.h, dx.w);
-    const int here = in.h * dx.w + in.w;
-    const Covering ps(in.h, dy.h, params), qs(in.w, dy.w, params);
-    float sum[kWidth] = {};
-    for (int p = ps.first; p <= ps.last; ++p) {
-      for (int q = qs.first; q <= qs.last; ++q) {
-        const int64_t window = dy.offset(in.n, p, q, walk.channel);
+    const Pixel block(row, blocks.rows, blocks.columns);
+    const int h0 = block.h * kBlock - blocks.before, w0 = block.w * kBlock - blocks.before;
+    const Covering top(h0, dy.h, params), bottom(h0 + kBlock - 1, dy.h, params);
+    const Covering left(w0, dy.w, params), right(w0 + kBlock - 1, dy.w, params);
+    float sums[kBlock * kBlock][kWidth] = {};
+    for (int p = top.first; p <= bottom.last; ++p) {
+      for (int q = left.first; q <= right.last; ++q) {
+        const int64_t window = dy.offset(block.n, p, q, walk.channel);
         const auto g = Pack<T, kWidth>::load(dy.data + window);
+        const auto places = Pack<uint8_t, kWidth>::load(argmax + window);
+        const int r0 = h0 - p * params.stride + params.padding, s0 = w0 - q * params.stride + params.padding;
 #pragma unroll
-        for (int i = 0; i < kWidth; ++i)
-          if (argmax[window + i] == here) sum[i] += float(g[i]);
+        for (int pixel = 0; pixel < kBlock * kBlock; ++pixel) {
+          const int r = r0 + pixel / kBlock, s = s0 + pixel % kBlock;
+          const bool inside = unsigned(r) < unsigned(params.window) && unsigned(s) < unsigned(params.window);
+          const int here = inside ? r * params.window + s : -1;
+#pragma unroll
+          for (int i = 0; i < kWidth; ++i)
+            if (int(places[i]) == here) sums[pixel][i] += float(g[i]);
+        }
       }
     }
-    Pack<T, kWidth> out;
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) out[i] = T(sum[i]);
-    out.store(dx.data + row * dx.c + walk.channel);
+    for (int pixel = 0; pixel < kBlock * kBlock; ++pixel) {
+      const int h = h0 + pixel / kBlock, w = w0 + pixel % kBlock;
+      if (!dx.inside(h, w)) continue;
+      Pack<T, kWidth> out;
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) out[i] = T(sums[pixel][i]);
+      out.store(&dx.at(block.n, h, w, walk.channel));
+    }
   }
 }
 
@@ -99,7 +127,7 @@ void run_max_pool2d_forward(Context& context, const Tensor& x, const MaxPool2dPa
       const RowTiling tiling(y.size() / y.dim(3), y.dim(3) / kWidth);
       simt::launch<max_pool2d_forward_pixels<T, kWidth>>(tiling.launch(context), view4<T>(x), params,
                                                          tiling.rows_per_slice, view4<T>(y),
-                                                         argmax.defined() ? argmax.data<int32_t>() : nullptr);
+                                                         argmax.defined() ? argmax.data<uint8_t>() : nullptr);
     });
   });
 }
@@ -111,10 +139,17 @@ void run_max_pool2d_backward(Context& context, const Tensor& dy, const Tensor& a
     using T = decltype(zero);
     with_pack_width<T>(dx.dim(3), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
-      const RowTiling tiling(dx.size() / dx.dim(3), dx.dim(3) / kWidth);
-      simt::launch<max_pool2d_backward_gather<T, kWidth>>(tiling.launch(context), view4<T>(dy),
-                                                          argmax.data<int32_t>(), params,
-                                                          tiling.rows_per_slice, view4<T>(dx));
+      const auto launch = [&](auto block) {
+        const PixelBlocks blocks(dx, block, params.padding % block);
+        const RowTiling tiling(blocks.count(dx.dim(0)), dx.dim(3) / kWidth);
+        simt::launch<max_pool2d_backward_gather<T, kWidth, block>>(tiling.launch(context), view4<T>(dy),
+                                                                   argmax.data<uint8_t>(), params, blocks,
+                                                                   tiling.rows_per_slice, view4<T>(dx));
+      };
+      if (params.stride == 2)
+        launch(std::integral_constant<int, 2>{});
+      else
+        launch(std::integral_constant<int, 1>{});
     });
   });
 }

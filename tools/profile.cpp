@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "engine/files/atomic_file.h"
+#include "engine/ops/conv_batch_norm.h"
 #include "engine/profiler/device_tracer.h"
 #include "engine/profiler/trace.h"
 #include "models/registry.h"
@@ -162,7 +163,8 @@ int run(tools::Flags& flags) {
   flags.choice("--stem", stem, {"imagenet", "cifar"}, "first layers");
   flags.whole("--classes", classes, 1, 1'000'000,
               "of the last layer (default: 10 up to 64x64 images, else 1000)");
-  flags.on("--unfused", unfused, "inference with the layers as trained, batch norms not folded");
+  flags.on("--unfused", unfused,
+           "batch norms beside convolutions: not folded, or in training not computed with them");
   flags.choice("--graph", graph, {"auto", "on", "off"},
                "record the pass once and replay it (auto: on cuda where CUPTI times kernels)");
   flags.number("--seconds", request.seconds, 0.01, 3600, "how long to measure, after a second of warm-up");
@@ -191,12 +193,12 @@ int run(tools::Flags& flags) {
   flags.text("--arch", how.arch, "architecture in that table and folder");
   tools::DeviceFlags device(flags);
   flags.parse();
-  PLUME_CHECK(!unfused || mode == "inference", "--unfused: training steps are never fused");
   PLUME_CHECK(comparison.empty() || !out.any(), "--compare prints only: no --json, --csv, --trace or --svg");
   PLUME_CHECK(!all || !flags.given("--top"), "--all and --top exclude each other");
 
   if (!kernel.kernel.empty() && gpu.empty()) gpu = "h100";
   request.device = device.open(gpu.empty() ? "" : "simt");
+  if (unfused && mode == "training") conv_batch_norm_forward.force(request.device, "separate");
   PLUME_CHECK(gpu.empty() || request.device == Device::simt, "--gpu: predictions are made on --device simt");
   PLUME_CHECK(kernel.kernel.empty() || comparison.empty(), "--kernel and --compare exclude each other");
   PLUME_CHECK(gpu.empty() || graph != "on", "--gpu and --graph on exclude each other: calls are predicted");

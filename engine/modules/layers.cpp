@@ -4,6 +4,7 @@
 
 #include "engine/ops/activation.h"
 #include "engine/ops/cast.h"
+#include "engine/ops/conv_batch_norm.h"
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/stochastic_depth.h"
@@ -124,19 +125,47 @@ Variable BatchNorm2d::forward(const Variable& x, const Variable& residual) {
   if ((!training() && !collecting_) || !weight.requires_grad())
     return batch_norm_eval(x, weight, bias, residual, running_mean, running_var, params);
   ++*num_batches_tracked.data<int64_t>();
-  if (ranks_ && ranks_->size() > 1)
+  if (!alone())
     return sync_batch_norm_train(x, weight, bias, residual, running_mean, running_var, params, *ranks_);
   return batch_norm_train(x, weight, bias, residual, running_mean, running_var, params);
 }
 
 Variable BatchNorm2d::forward_dropped(const Variable& x, const Variable& residual, float drop) {
-  const bool alone = !ranks_ || ranks_->size() == 1;
-  if (!alone || !weight.requires_grad() || !training() || !dropout_enabled())
+  if (!alone() || !weight.requires_grad() || !training() || !dropout_enabled())
     return stochastic_depth_add(forward(x), residual, drop, training());
   const Scope scope(*this);
   ++*num_batches_tracked.data<int64_t>();
   return batch_norm_train(x, weight, bias, residual, running_mean, running_var, params,
-                          {layer_random().state(x.device()), {drop, layer_random().next_call()}});
+                          next_drop(drop, x.device()));
+}
+
+bool BatchNorm2d::alone() const { return !ranks_ || ranks_->size() == 1; }
+
+SampleDrop BatchNorm2d::next_drop(float drop, Device device) const {
+  return {layer_random().state(device), {drop, layer_random().next_call()}};
+}
+
+// Whoever hooks into the convolution wants to see its output.
+bool BatchNorm2d::fuses_with(Conv2d& conv, const Variable& x) const {
+  return training() && alone() && weight.requires_grad() && !conv.depthwise && !conv.bias.defined() &&
+         !conv.hooked() && fuses_conv_batch_norm(x, conv.weight, conv.params);
+}
+
+Variable BatchNorm2d::forward_behind(Conv2d& conv, const Variable& x, const Variable& residual) {
+  if (!fuses_with(conv, x)) return forward(conv(x), residual);
+  const Scope scope(*this);
+  ++*num_batches_tracked.data<int64_t>();
+  return conv_batch_norm_train(x, conv.weight, weight, bias, residual, running_mean, running_var, conv.params,
+                               params);
+}
+
+Variable BatchNorm2d::forward_dropped_behind(Conv2d& conv, const Variable& x, const Variable& residual,
+                                             float drop) {
+  if (!dropout_enabled() || !fuses_with(conv, x)) return forward_dropped(conv(x), residual, drop);
+  const Scope scope(*this);
+  ++*num_batches_tracked.data<int64_t>();
+  return conv_batch_norm_train(x, conv.weight, weight, bias, residual, running_mean, running_var, conv.params,
+                               params, next_drop(drop, x.device()));
 }
 
 void BatchNorm2d::initialize_own(RandomSequence&) {
@@ -169,7 +198,7 @@ void Linear::initialize_own(RandomSequence& random) {
 }
 
 Variable ConvBn::forward(const Variable& x, const Variable& residual) {
-  if (!folded_) return norm_.forward(conv_(x), residual);
+  if (!folded_) return norm_.forward_behind(conv_, x, residual);
   Epilogue epilogue;
   epilogue.shift = folded_->shift;
   if (residual.defined()) epilogue.residual = residual.value();

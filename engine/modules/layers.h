@@ -66,9 +66,12 @@ class BatchNorm2d : public Module {
   // activation(norm(x) + residual). A frozen norm, whose weight wants no gradient, keeps its running
   // statistics and normalises with them in training too.
   Variable forward(const Variable& x, const Variable& residual);
+  // The same of conv(x), as one operation where the device has a kernel for both (ops/conv_batch_norm.h).
+  Variable forward_behind(Conv2d& conv, const Variable& x, const Variable& residual);
   // In training: activation(norm(x)) + residual, whole samples of the former left out with probability `drop`
   // (ops/stochastic_depth.h), above 0.
   Variable forward_dropped(const Variable& x, const Variable& residual, float drop);
+  Variable forward_dropped_behind(Conv2d& conv, const Variable& x, const Variable& residual, float drop);
   // In evaluation mode, too: normalises with the batch's statistics and averages them (batch_statistics.h).
   void collect(bool on) { collecting_ = on; }
   void zero_scale();  // gamma becomes 0; on the cpu
@@ -83,6 +86,10 @@ class BatchNorm2d : public Module {
   void synchronize_own(Communicator* ranks) override { ranks_ = ranks; }
 
  private:
+  bool fuses_with(Conv2d& conv, const Variable& x) const;
+  bool alone() const;  // no other rank's batch is normalised together with this one
+  SampleDrop next_drop(float drop, Device device) const;
+
   Communicator* ranks_ = nullptr;  // whose batches are normalised together
   bool collecting_ = false;
 };
@@ -111,7 +118,7 @@ class ConvBn {
   ConvBn(Conv2d& conv, BatchNorm2d& norm) : conv_(conv), norm_(norm) {}
   Variable forward(const Variable& x, const Variable& residual = {});
   Variable forward_dropped(const Variable& x, const Variable& residual, float drop) {
-    return norm_.forward_dropped(conv_(x), residual, drop);
+    return norm_.forward_dropped_behind(conv_, x, residual, drop);
   }
   void fuse(bool on);
 

@@ -28,30 +28,38 @@ Tensor kept_output(const Tensor& y, Activation activation) {
   return activation == Activation::identity || slope_needs_input(activation) ? Tensor() : y;
 }
 
+Tensor batch_norm_gradients(Gradients& g, int gamma_place, const Tensor& x, const Tensor& y, const Tensor& dy,
+                            const Tensor& more, const Variable& gamma, const Variable& beta,
+                            const Tensor& mean, const Tensor& inv_std, BatchNormBackwardParams params,
+                            const SampleDrop& drop) {
+  const int residual_place = gamma_place + 2;
+  Tensor dx = empty_like(x);
+  Tensor dgamma = empty_like(mean), dbeta = empty_like(mean);
+  Tensor dresidual;
+  if (g.wants(residual_place)) {
+    const bool same = params.activation == Activation::identity || drop.state.defined();
+    if (same && !more.defined())
+      g.add(residual_place, dy);
+    else
+      dresidual = empty_like(dy);
+  }
+  batch_norm_backward(gamma.context(), x, y, dy, more, gamma.value(), beta.value(), mean, inv_std, params,
+                      drop, dx, dresidual, dgamma, dbeta);
+  g.add(gamma_place, dgamma);
+  g.add(gamma_place + 1, dbeta);
+  if (dresidual.defined()) g.add(residual_place, dresidual);
+  return dx;
+}
+
 namespace {
 
 JoiningRule gradient_rule(const Variable& x, const Tensor& y, const Variable& gamma, const Variable& beta,
                           const Tensor& mean, const Tensor& inv_std, BatchNormBackwardParams params,
                           const SampleDrop& drop = {}) {
-  return
-      [x, y, gamma, beta, mean, inv_std, params, drop](const Tensor& dy, const Tensor& more, Gradients& g) {
-        Tensor dx = empty_like(x.value());
-        Tensor dgamma = empty_like(mean), dbeta = empty_like(mean);
-        Tensor dresidual;
-        if (g.wants(3)) {
-          const bool same = params.activation == Activation::identity || drop.state.defined();
-          if (same && !more.defined())
-            g.add(3, dy);
-          else
-            dresidual = empty_like(dy);
-        }
-        batch_norm_backward(x.context(), x.value(), y, dy, more, gamma.value(), beta.value(), mean, inv_std,
-                            params, drop, dx, dresidual, dgamma, dbeta);
-        g.add(0, dx);
-        g.add(1, dgamma);
-        g.add(2, dbeta);
-        if (dresidual.defined()) g.add(3, dresidual);
-      };
+  return [x, y, gamma, beta, mean, inv_std, params, drop](const Tensor& dy, const Tensor& more,
+                                                          Gradients& g) {
+    g.add(0, batch_norm_gradients(g, 1, x.value(), y, dy, more, gamma, beta, mean, inv_std, params, drop));
+  };
 }
 
 const Tensor& value_or_undefined(const Variable& v) {
@@ -61,17 +69,22 @@ const Tensor& value_or_undefined(const Variable& v) {
 
 }  // namespace
 
-Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
-                          const Variable& residual, Tensor& running_mean, Tensor& running_var,
-                          const BatchNormParams& params, const SampleDrop& drop) {
-  check_batch_norm(x, gamma, beta, drop.state.defined() ? Variable() : residual, params.activation);
+void check_batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
+                            const Variable& residual, Activation activation, const SampleDrop& drop) {
+  check_batch_norm(x, gamma, beta, drop.state.defined() ? Variable() : residual, activation);
   PLUME_CHECK(!drop.state.defined() ||
                   (residual.defined() && residual.shape() == x.shape() && residual.dtype() == x.dtype() &&
-                   !kept_output(x.value(), params.activation).defined()),
-              "batch_norm: samples dropped with {} and residual {}", name(params.activation),
+                   !kept_output(x.value(), activation).defined()),
+              "batch_norm: samples dropped with {} and residual {}", name(activation),
               to_string(value_or_undefined(residual)));
   PLUME_CHECK(x.value().size() > x.dim(-1),
               "batch_norm: training needs more than one value per channel, got input {}", x.shape());
+}
+
+Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
+                          const Variable& residual, Tensor& running_mean, Tensor& running_var,
+                          const BatchNormParams& params, const SampleDrop& drop) {
+  check_batch_norm_train(x, gamma, beta, residual, params.activation, drop);
   Tensor y = empty_like(x.value());
   Tensor mean = empty_like(gamma.value()), inv_std = empty_like(gamma.value());
   batch_norm_forward_train(x.context(), x.value(), gamma.value(), beta.value(), value_or_undefined(residual),

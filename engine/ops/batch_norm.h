@@ -14,6 +14,8 @@
 
 namespace plume {
 
+class Gradients;
+
 struct BatchNormParams {
   float eps = 1e-5f;
   float momentum = 0.1f;
@@ -43,11 +45,24 @@ Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variabl
                          const Variable& residual, const Tensor& running_mean, const Tensor& running_var,
                          const BatchNormParams& params);
 
-// What sync_batch_norm has in common: the check of the arguments; and the output, if the gradient reads it
-// (keeping it would only hold memory otherwise).
+// What sync_batch_norm and conv_batch_norm have in common: the check of the arguments; and the output, if the
+// gradient reads it (keeping it would only hold memory otherwise).
 void check_batch_norm(const Variable& x, const Variable& gamma, const Variable& beta,
                       const Variable& residual, Activation activation);
+void check_batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
+                            const Variable& residual, Activation activation, const SampleDrop& drop);
 Tensor kept_output(const Tensor& y, Activation activation);
+
+struct BatchNormBackwardParams {
+  Activation activation = Activation::identity;
+  bool fixed_statistics = false;  // evaluation: mean and inv_std do not depend on x
+};
+// For operations that contain a batch norm: its gradients to the places of gamma, beta and the residual,
+// which follow each other; returns dx. `more` may be undefined.
+Tensor batch_norm_gradients(Gradients& gradients, int gamma_place, const Tensor& x, const Tensor& y,
+                            const Tensor& dy, const Tensor& more, const Variable& gamma, const Variable& beta,
+                            const Tensor& mean, const Tensor& inv_std, BatchNormBackwardParams params,
+                            const SampleDrop& drop);
 
 // residual may be undefined. mean and inv_std (1 / sqrt(var + eps)) are outputs, kept for the gradient.
 using BatchNormForwardTrain = void(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
@@ -57,10 +72,6 @@ using BatchNormForwardTrain = void(Context&, const Tensor& x, const Tensor& gamm
 using BatchNormForwardEval = void(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
                                   const Tensor& residual, const Tensor& mean, const Tensor& var,
                                   const BatchNormParams&, Tensor& y);
-struct BatchNormBackwardParams {
-  Activation activation = Activation::identity;
-  bool fixed_statistics = false;  // evaluation: mean and inv_std do not depend on x
-};
 // dz = (dy + dy_more) * slope, where dy_more may be undefined; dbeta = sum dz; dgamma = sum dz * xhat; dx =
 // gamma * inv_std * (dz - dbeta/M - xhat * dgamma/M), without the last two terms for fixed statistics.
 // dresidual = dz, or with a drop dy + dy_more, of which dz then has scale[n]; written unless undefined. y is

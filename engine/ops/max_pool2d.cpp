@@ -11,6 +11,7 @@ Shape max_pool2d_shape(const Shape& x, const MaxPool2dParams& p) {
   PLUME_CHECK(x.rank() == 4, "max_pool2d: input {} must have rank 4", x);
   PLUME_CHECK(p.window > 0 && p.stride > 0 && p.padding >= 0 && p.padding <= p.window / 2,
               "max_pool2d: window {}, stride {}, padding {}", p.window, p.stride, p.padding);
+  PLUME_CHECK(p.window <= 16, "max_pool2d: window {} is above 16", p.window);
   const auto extent = [&](int64_t in) {
     const int64_t span = in + 2 * p.padding - p.window;
     PLUME_CHECK(span >= 0, "max_pool2d: window {} does not fit into input {}", p.window, x);
@@ -24,7 +25,7 @@ Shape max_pool2d_shape(const Shape& x, const MaxPool2dParams& p) {
 Variable max_pool2d(const Variable& x, const MaxPool2dParams& p) {
   const Shape shape = max_pool2d_shape(x.shape(), p);
   Tensor y = empty(shape, x.value());
-  Tensor argmax = needs_grad({x}) ? Tensor::empty(shape, DType::i32, x.device()) : Tensor();
+  Tensor argmax = needs_grad({x}) ? Tensor::empty(shape, DType::u8, x.device()) : Tensor();
   max_pool2d_forward(x.context(), x.value(), p, y, argmax);
   return record("max_pool2d", y, {x}, [argmax, p, shape = x.shape()](const Tensor& dy, Gradients& g) {
     Tensor dx = empty(shape, dy);

@@ -9,7 +9,7 @@
 namespace plume {
 
 struct MaxPool2dParams {
-  int window = 2;
+  int window = 2;  // at most 16
   int stride = 2;
   int padding = 0;  // at most window / 2
   bool ceil_mode = false;
@@ -18,7 +18,7 @@ struct MaxPool2dParams {
 Shape max_pool2d_shape(const Shape& x, const MaxPool2dParams& params);
 Variable max_pool2d(const Variable& x, const MaxPool2dParams& params);
 
-// argmax: i32 like y, the winner's place h * W + w inside its image plane; undefined where no gradient is
+// argmax: u8 like y, the winner's place r * window + s inside its window; undefined where no gradient is
 // wanted.
 using MaxPool2dForward = void(Context&, const Tensor& x, const MaxPool2dParams&, Tensor& y, Tensor& argmax);
 // dx is overwritten. Gathers over the windows that cover an input element: deterministic, no atomics.

@@ -91,8 +91,22 @@ TEST(Profile, ListsVariants) {
   EXPECT_TRUE(contains(result.out, "conv2d.forward\n  cpu "));
 }
 
+// A convolution and its batch norm are one call in a training step of small images, unless asked otherwise.
+TEST(Profile, TrainsUnfused) {
+  const auto profile = [](std::vector<std::string> more) {
+    std::vector<std::string> flags{
+        "--device", "simt", "--model", "shufflenet_v2_x0_5", "--size",    "32",   "--batch", "2",
+        "--dtype",  "bf16", "--mode",  "training",           "--seconds", "0.01", "--all"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    const ToolResult result = run_tool("profile", flags);
+    EXPECT_EQ(result.code, 0) << result.err;
+    return result.out;
+  };
+  EXPECT_TRUE(contains(profile({}), "conv_batch_norm"));
+  EXPECT_FALSE(contains(profile({"--unfused"}), "conv_batch_norm"));
+}
+
 TEST(Profile, RefusesWhatItCannotDo) {
-  expect_refusal(run_quick({"--mode", "training", "--unfused"}), 2, {"--unfused"});
   expect_refusal(run_quick({"--all", "--top", "3"}), 2, {"--all", "--top"});
   expect_refusal(run_quick({"--model", "resnet81"}), 2, {"resnet81"});
   const ToolResult no_roof = run_quick({"--dtype", "bf16", "--svg", "p"});

@@ -5,7 +5,8 @@
 
 namespace plume::test::reference {
 
-// The first largest value of each window in row-major order; argmax is its place h * W + w.
+// The first largest value of each window in row-major order; argmax is its place
+// r * window + s in there.
 inline void max_pool2d(const Array& x, const MaxPool2dParams& params, Array& y, Array& argmax) {
   for (int64_t n = 0; n < y.dim(0); ++n)
     for (int64_t p = 0; p < y.dim(1); ++p)
@@ -20,22 +21,24 @@ inline void max_pool2d(const Array& x, const MaxPool2dParams& params, Array& y, 
               const Real v = x.at(n, ih, iw, c);
               const Real& winner = y.at(n, p, q, c);
               if (best < 0 || v > winner || (std::isnan(v.value) && !std::isnan(winner.value))) {
-                best = ih * x.dim(2) + iw;
+                best = r * params.window + s;
                 y.at(n, p, q, c) = v;
               }
             }
           argmax.at(n, p, q, c) = double(best);
         }
 }
-inline void max_pool2d_backward(const Array& dy, const Array& argmax, Array& dx) {
-  const int64_t width = dx.dim(2);
+inline void max_pool2d_backward(const Array& dy, const Array& argmax, const MaxPool2dParams& params,
+                                Array& dx) {
   std::vector<Sum> sums(size_t(dx.size()));
   for (int64_t n = 0; n < dy.dim(0); ++n)
     for (int64_t p = 0; p < dy.dim(1); ++p)
       for (int64_t q = 0; q < dy.dim(2); ++q)
         for (int64_t c = 0; c < dy.dim(3); ++c) {
           const int64_t place = int64_t(argmax.at(n, p, q, c).value);
-          sums[size_t(&dx.at(n, place / width, place % width, c) - &dx[0])] += dy.at(n, p, q, c);
+          const int64_t h = p * params.stride - params.padding + place / params.window;
+          const int64_t w = q * params.stride - params.padding + place % params.window;
+          sums[size_t(&dx.at(n, h, w, c) - &dx[0])] += dy.at(n, p, q, c);
         }
   for (int64_t i = 0; i < dx.size(); ++i) dx[i] = sums[size_t(i)];
 }
