@@ -113,12 +113,8 @@ void run_tensor_core(Context& context, const Tensor& x, const Tensor& w, const C
 
 bool fits_tensor_core(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&, const Epilogue&,
                       const Tensor& a, Tensor& y0, Tensor& y1) {
-  const auto whole_chunks = [](const Tensor& t) {
-    return t.dim(-1) % kChunk == 0 && reinterpret_cast<uintptr_t>(std::as_const(t).raw()) % 16 == 0;
-  };
-  return fits_core(x, w, y0) && fits_core(a, w, y0) && whole_chunks(x) && whole_chunks(w) &&
-         whole_chunks(a) && whole_chunks(y0) &&
-         (!y1.defined() || (whole_chunks(y1) && y1.size() < int64_t{1} << 30));
+  return fits_core(x, w, y0) && fits_core(a, w, y0) && is_in_chunks(x) && is_in_chunks(w) &&
+         is_in_chunks(a) && is_in_chunks(y0) && (!y1.defined() || (fits_core(x, w, y1) && is_in_chunks(y1)));
 }
 
 const bool conv2d_interleave_registered =
