@@ -204,7 +204,8 @@ class Unit : public Module {
     joint_.reset();
     if (stride_ > 1) branch1_.fuse(on, 0);
     branch2_.fuse(on, stride_ > 1 ? 0 : second_half_begin(half_));
-    if (on && stride_ > 1) joint_ = std::make_unique<Constants>(join(branch1_.last(), branch2_.last()));
+    if (on && stride_ > 1 && branch2_.last().shift().device() != Device::cpu)
+      joint_ = std::make_unique<Constants>(join(branch1_.last(), branch2_.last()));
   }
 
   int stride_, half_;
