@@ -19,11 +19,11 @@ struct Pitches {
 };
 
 // y0 and y1 hold the first and the second `channels` of the outputs' rows. They are written (kForward) or
-// read.
+// read, then with `more`, if there is any, added to y0, which is all of the outputs.
 template <class T, int kWidth, bool kForward>
 __global__ void __launch_bounds__(kTilingThreads)
-    interleave_rows(T* __restrict__ a, T* __restrict__ b, T* y0, T* y1, int channels, Pitches pitch,
-                    int64_t rows, int64_t rows_per_slice) {
+    interleave_rows(T* __restrict__ a, T* __restrict__ b, T* y0, T* y1, const T* more, int channels,
+                    Pitches pitch, int64_t rows, int64_t rows_per_slice) {
   using Vector = Pack<T, kWidth>;
   const RowWalk<kWidth> walk(rows, rows_per_slice);
   if (walk.channel >= channels) return;
@@ -44,6 +44,14 @@ __global__ void __launch_bounds__(kTilingThreads)
     } else {
       whole[0] = Vector::load(low_half + row * low_pitch),
       whole[1] = Vector::load(high_half + row * high_pitch);
+      if (more) {
+        const T* const other = more + row * low_pitch;
+        const Vector with[2] = {Vector::load(other + low), Vector::load(other + high)};
+#pragma unroll
+        for (int i = 0; i < 2 * kWidth; ++i)
+          whole[i / kWidth][i % kWidth] =
+              T(float(whole[i / kWidth][i % kWidth]) + float(with[i / kWidth][i % kWidth]));
+      }
 #pragma unroll
       for (int i = 0; i < 2 * kWidth; ++i) part[i % 2][i / 2] = whole[i / kWidth][i % kWidth];
       part[0].store(from_a);
@@ -62,7 +70,8 @@ void with_narrow_pack_width(int64_t channels, F&& f) {
 }
 
 template <bool kForward>
-void run(Context& context, const Tensor& a, const Tensor& b, const Tensor& y0, const Tensor& y1) {
+void run(Context& context, const Tensor& a, const Tensor& b, const Tensor& y0, const Tensor& y1,
+         const Tensor& more) {
   if (b.size() == 0) return;
   const int64_t channels = b.dim(-1), rows = b.size() / channels;
   const bool split = y1.defined();
@@ -76,19 +85,20 @@ void run(Context& context, const Tensor& a, const Tensor& b, const Tensor& y0, c
       const RowTiling tiling(rows, channels / kWidth);
       const auto pointer = [](const Tensor& t) { return const_cast<T*>(t.data<T>()); };
       T* second = split ? pointer(y1) + begin : pointer(y0) + channels;
-      simt::launch<interleave_rows<T, kWidth, kForward>>(tiling.launch(context), pointer(a), pointer(b),
-                                                         pointer(y0), second, int(channels), pitch, rows,
-                                                         tiling.rows_per_slice);
+      simt::launch<interleave_rows<T, kWidth, kForward>>(
+          tiling.launch(context), pointer(a), pointer(b), pointer(y0), second,
+          more.defined() ? more.data<T>() : nullptr, int(channels), pitch, rows, tiling.rows_per_slice);
     });
   });
 }
 
 void run_interleave_forward(Context& context, const Tensor& a, const Tensor& b, Tensor& y0, Tensor& y1) {
   zero_padding(b, y0, y1);
-  run<true>(context, a, b, y0, y1);
+  run<true>(context, a, b, y0, y1, {});
 }
-void run_interleave_backward(Context& context, const Tensor& dy0, const Tensor& dy1, Tensor& da, Tensor& db) {
-  run<false>(context, da, db, dy0, dy1);
+void run_interleave_backward(Context& context, const Tensor& dy0, const Tensor& dy1, const Tensor& more,
+                             Tensor& da, Tensor& db) {
+  run<false>(context, da, db, dy0, dy1, more);
 }
 
 const bool interleave_registered =

@@ -1,6 +1,7 @@
 #include "engine/ops/interleave.h"
 
 #include "engine/cpu/parallel.h"
+#include "engine/ops/add.h"
 
 namespace plume::cpu {
 namespace {
@@ -43,8 +44,14 @@ void run_forward(Context&, const Tensor& a, const Tensor& b, Tensor& y0, Tensor&
   });
 }
 
-void run_backward(Context&, const Tensor& dy0, const Tensor& dy1, Tensor& da, Tensor& db) {
+void run_backward(Context& context, const Tensor& dy0, const Tensor& dy1, const Tensor& more, Tensor& da,
+                  Tensor& db) {
   if (da.size() == 0) return;
+  if (more.defined()) {
+    Tensor sum = empty_like(dy0);
+    add_forward(context, dy0, more, sum);
+    return run_backward(context, sum, dy1, {}, da, db);
+  }
   const int64_t channels = da.dim(da.rank() - 1);
   const bool split = dy1.defined();
   dispatch_width(da.dtype(), [&](auto word) {

@@ -30,7 +30,9 @@ void zero_padding(const Tensor& b, Tensor& y0, Tensor& y1);
 
 // y1 undefined: y0 is all of y. Defined: y0 and y1 [..., C] are its halves, C being b's channels.
 using InterleaveForward = void(Context&, const Tensor& a, const Tensor& b, Tensor& y0, Tensor& y1);
-using InterleaveBackward = void(Context&, const Tensor& dy0, const Tensor& dy1, Tensor& da, Tensor& db);
+// `more`: undefined, or a second gradient of y0 that is added to dy0; then y0 is all of y.
+using InterleaveBackward = void(Context&, const Tensor& dy0, const Tensor& dy1, const Tensor& more,
+                                Tensor& da, Tensor& db);
 extern KernelSlot<InterleaveForward> interleave_forward;
 extern KernelSlot<InterleaveBackward> interleave_backward;
 
