@@ -67,7 +67,7 @@ Constants join(const ConvBn& passing, const ConvBn& other) {
 // Convolutions and batch norms under the numbers they have in torchvision's Sequential, where activations
 // count too.
 //
-// Evaluated in 16 bits on a GPU, rows are padded to whole chunks of channels (engine/ops/interleave.h), and
+// Evaluated in 16 bits on a GPU, rows are padded to whole chunks of channels (conv2d_interleave.h), and
 // filters with zeros, which keeps those channels zero.
 class Branch : public Module {
  public:

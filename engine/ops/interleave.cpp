@@ -16,12 +16,6 @@ void check(const char* operation, const Variable& a, const Variable& b) {
 
 }  // namespace
 
-void zero_padding(const Tensor& b, Tensor& y0, Tensor& y1) {
-  const int64_t channels = b.dim(-1);
-  if (y0.dim(-1) != (y1.defined() ? channels : 2 * channels)) y0.fill_zero();
-  if (y1.defined() && y1.dim(-1) != channels) y1.fill_zero();
-}
-
 Variable interleave(const Variable& a, const Variable& b) {
   check("interleave", a, b);
   Tensor y = empty(a.shape().with(-1, 2 * a.shape()[-1]), a.value()), none;
