@@ -1,15 +1,14 @@
 // conv2d_interleave, "tensor_core": a 1x1 convolution on the matrix core (matrix_core.h) whose end is the
 // channel shuffle. Eight neighbouring sums become the odd ones of sixteen neighbouring channels of y, the
 // even ones come from a. These are two chunks of 16 bytes, each in one half of y; the chunk at the border
-// belongs to both, which is why the second half begins there in padded rows (engine/ops/interleave.h). Rows
-// that are no whole chunks are left to the separate operations.
+// belongs to both, which is why the second half begins with it in padded rows. Rows that are no whole chunks
+// are left to the separate operations.
 //
 // Bytes: x, a and y once, 2 (C + K + 2 K) a pixel; convolution and shuffle on their own also write b and read
 // it again, 2 * 2 K. With C = K = 116 a pixel takes 2 C K FLOPs, 29 per byte: memory is the limit. Depth is
 // not cut into slices: it has a few steps, which a second launch would outlast.
 #include "engine/ops/conv2d_interleave.h"
 
-#include "engine/ops/interleave.h"
 #include "kernels/common/finish.h"
 #include "kernels/conv2d_patches.h"
 
@@ -113,12 +112,8 @@ void run_tensor_core(Context& context, const Tensor& x, const Tensor& w, const C
 
 bool fits_tensor_core(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&, const Epilogue&,
                       const Tensor& a, Tensor& y0, Tensor& y1) {
-  const auto whole_chunks = [](const Tensor& t) {
-    return t.dim(-1) % kChunk == 0 && reinterpret_cast<uintptr_t>(std::as_const(t).raw()) % 16 == 0;
-  };
-  return fits_core(x, w, y0) && fits_core(a, w, y0) && whole_chunks(x) && whole_chunks(w) &&
-         whole_chunks(a) && whole_chunks(y0) &&
-         (!y1.defined() || (whole_chunks(y1) && y1.size() < int64_t{1} << 30));
+  return fits_core(x, w, y0) && fits_core(a, w, y0) && is_in_chunks(x) && is_in_chunks(w) &&
+         is_in_chunks(a) && is_in_chunks(y0) && (!y1.defined() || (fits_core(x, w, y1) && is_in_chunks(y1)));
 }
 
 const bool conv2d_interleave_registered =

@@ -236,5 +236,9 @@ inline bool fits_core(const Tensor& x, const Tensor& w, const Tensor& y) {
   return x.dtype() != DType::f32 && x.size() > 0 && w.size() > 0 && y.size() > 0 && x.size() < kMost &&
          w.size() < kMost && y.size() < kMost && w.dim(1) <= kMostTaps && w.dim(2) <= kMostTaps;
 }
+// Do rows of channels consist of whole chunks?
+inline bool is_in_chunks(const Tensor& t) {
+  return t.dim(-1) % kChunk == 0 && reinterpret_cast<uintptr_t>(t.raw()) % 16 == 0;
+}
 
 }  // namespace plume::PLUME_KERNELS

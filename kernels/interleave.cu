@@ -13,37 +13,37 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-// Values from one row to the next.
-struct Pitches {
-  int a, y0, y1;
-};
-
-// y0 and y1 hold the first and the second `channels` of the outputs' rows. They are written (kForward) or
-// read.
-template <class T, int kWidth, bool kForward>
+// y0 and y1 hold the first and the second `channels` of the outputs' rows, `stride` values apart.
+// They are written (kForward) or read; with kJoins `more` is added to y0, which is all of the outputs.
+template <class T, int kWidth, bool kForward, bool kJoins>
 __global__ void __launch_bounds__(kTilingThreads)
-    interleave_rows(T* __restrict__ a, T* __restrict__ b, T* y0, T* y1, int channels, Pitches pitch,
-                    int64_t rows, int64_t rows_per_slice) {
+    interleave_rows(T* __restrict__ a, T* __restrict__ b, T* y0, T* y1, const T* more, int channels,
+                    int stride, int64_t rows, int64_t rows_per_slice) {
   using Vector = Pack<T, kWidth>;
   const RowWalk<kWidth> walk(rows, rows_per_slice);
   if (walk.channel >= channels) return;
   const int low = 2 * walk.channel, high = low + kWidth;
   T* low_half = low < channels ? y0 + low : y1 + (low - channels);
   T* high_half = high < channels ? y0 + high : y1 + (high - channels);
-  const int low_pitch = low < channels ? pitch.y0 : pitch.y1,
-            high_pitch = high < channels ? pitch.y0 : pitch.y1;
   for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-    T *from_a = a + row * pitch.a + walk.channel, *from_b = b + row * channels + walk.channel;
+    T *from_a = a + row * channels + walk.channel, *from_b = b + row * channels + walk.channel;
     Vector part[2], whole[2];
     if constexpr (kForward) {
       part[0] = Vector::load(from_a), part[1] = Vector::load(from_b);
 #pragma unroll
       for (int i = 0; i < 2 * kWidth; ++i) whole[i / kWidth][i % kWidth] = part[i % 2][i / 2];
-      whole[0].store(low_half + row * low_pitch);
-      whole[1].store(high_half + row * high_pitch);
+      whole[0].store(low_half + row * stride);
+      whole[1].store(high_half + row * stride);
     } else {
-      whole[0] = Vector::load(low_half + row * low_pitch),
-      whole[1] = Vector::load(high_half + row * high_pitch);
+      whole[0] = Vector::load(low_half + row * stride), whole[1] = Vector::load(high_half + row * stride);
+      if constexpr (kJoins) {
+        const T* const other = more + row * stride;
+        const Vector with[2] = {Vector::load(other + low), Vector::load(other + high)};
+#pragma unroll
+        for (int i = 0; i < 2 * kWidth; ++i)
+          whole[i / kWidth][i % kWidth] =
+              T(float(whole[i / kWidth][i % kWidth]) + float(with[i / kWidth][i % kWidth]));
+      }
 #pragma unroll
       for (int i = 0; i < 2 * kWidth; ++i) part[i % 2][i / 2] = whole[i / kWidth][i % kWidth];
       part[0].store(from_a);
@@ -61,34 +61,35 @@ void with_narrow_pack_width(int64_t channels, F&& f) {
     with_pack_width<T>(channels, f);
 }
 
-template <bool kForward>
-void run(Context& context, const Tensor& a, const Tensor& b, const Tensor& y0, const Tensor& y1) {
-  if (b.size() == 0) return;
-  const int64_t channels = b.dim(-1), rows = b.size() / channels;
-  const bool split = y1.defined();
-  // Of padded rows the second half begins later.
-  const int64_t begin = split && y1.dim(-1) != channels ? second_half_begin(channels) : 0;
-  const Pitches pitch{int(a.dim(-1)), int(y0.dim(-1)), int(split ? y1.dim(-1) : y0.dim(-1))};
+template <bool kForward, bool kJoins = false>
+void run(Context& context, const Tensor& a, const Tensor& b, const Tensor& y0, const Tensor& y1,
+         const Tensor& more = {}) {
+  if (a.size() == 0) return;
+  const int64_t channels = a.dim(a.rank() - 1), rows = a.size() / channels;
   dispatch_floating(a.dtype(), [&](auto zero) {
     using T = decltype(zero);
     with_narrow_pack_width<T>(channels, [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowTiling tiling(rows, channels / kWidth);
       const auto pointer = [](const Tensor& t) { return const_cast<T*>(t.data<T>()); };
-      T* second = split ? pointer(y1) + begin : pointer(y0) + channels;
-      simt::launch<interleave_rows<T, kWidth, kForward>>(tiling.launch(context), pointer(a), pointer(b),
-                                                         pointer(y0), second, int(channels), pitch, rows,
-                                                         tiling.rows_per_slice);
+      T* second = y1.defined() ? pointer(y1) : pointer(y0) + channels;
+      simt::launch<interleave_rows<T, kWidth, kForward, kJoins>>(
+          tiling.launch(context), pointer(a), pointer(b), pointer(y0), second,
+          kJoins ? more.data<T>() : nullptr, int(channels), int(y1.defined() ? channels : 2 * channels), rows,
+          tiling.rows_per_slice);
     });
   });
 }
 
 void run_interleave_forward(Context& context, const Tensor& a, const Tensor& b, Tensor& y0, Tensor& y1) {
-  zero_padding(b, y0, y1);
   run<true>(context, a, b, y0, y1);
 }
-void run_interleave_backward(Context& context, const Tensor& dy0, const Tensor& dy1, Tensor& da, Tensor& db) {
-  run<false>(context, da, db, dy0, dy1);
+void run_interleave_backward(Context& context, const Tensor& dy0, const Tensor& dy1, const Tensor& more,
+                             Tensor& da, Tensor& db) {
+  if (more.defined())
+    run<false, true>(context, da, db, dy0, dy1, more);
+  else
+    run<false>(context, da, db, dy0, dy1);
 }
 
 const bool interleave_registered =

@@ -1,7 +1,6 @@
 #include "models/mobilenet_v3_small.h"
 
 #include "engine/modules/mbconv.h"
-#include "engine/ops/activation.h"
 #include "engine/ops/dropout.h"
 #include "engine/ops/global_avg_pool.h"
 
@@ -58,7 +57,7 @@ class MobileNetV3Small : public Module {
 
   Variable forward(const Variable& images) override {
     const Variable pooled = global_avg_pool(features_(images));
-    const Variable hidden = activation(expand_(pooled), Activation::hardswish);
+    const Variable hidden = expand_.forward_activated(pooled, Activation::hardswish);
     return classify_(dropout(hidden, kDropout, training()));
   }
 

@@ -4,6 +4,7 @@
 
 #include "engine/modules/blocks.h"
 #include "engine/ops/concat.h"
+#include "engine/ops/conv2d_concat.h"
 #include "engine/ops/conv2d_interleave.h"
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/global_avg_pool.h"
@@ -31,19 +32,45 @@ Tensor among_zeros(const Tensor& w, int64_t rows, int64_t begin, int64_t columns
   return Tensor::from(padded, w.rank() == 4 ? shape.with(0, rows) : shape, w.device());
 }
 
-// What a unit needs a branch for: to be what passes the other one by, or to be the other one, which ends in
-// the shuffle and reads all channels or the second half of them.
-enum class Role : uint8_t { passing, whole, half };
+// Weights for evaluation, in other rows than their module's.
+struct Constants {
+  ConstantFilter filter;
+  Tensor shift;
+};
+
+// The two 1x1 convolutions that a unit with stride 2 ends in as one, of both inputs' channels: its outputs
+// are both halves of the shuffled channels in padded rows.
+Constants join(const ConvBn& passing, const ConvBn& other) {
+  const ConvBn* const parts[] = {&passing, &other};
+  const int64_t half = passing.shift().size(), first = chunked_channels(half);
+  const int64_t begin = second_half_begin(half), rows = first + chunked_channels(begin + half);
+  int64_t columns = 0;
+  for (const ConvBn* part : parts) columns += chunked_channels(part->filter().in(DType::f32).dim(3));
+  std::vector<float> w(rows * columns), shift(rows);
+  for (int64_t number = 0, column = 0; number < 2; ++number) {
+    const Tensor& filters = parts[number]->filter().in(DType::f32);
+    const std::vector<float> from = filters.to_vector<float>(),
+                             shifts = parts[number]->shift().to_vector<float>();
+    const int64_t channels = filters.dim(3);
+    for (int64_t k = 0; k < half; ++k) {
+      const int64_t channel = 2 * k + number, row = channel < half ? channel : first + begin + channel - half;
+      std::copy_n(from.begin() + k * channels, channels, w.begin() + row * columns + column);
+      shift[size_t(row)] = shifts[size_t(k)];
+    }
+    column += chunked_channels(channels);
+  }
+  const Device device = passing.shift().device();
+  return {ConstantFilter(Tensor::from(w, {rows, 1, 1, columns}, device)),
+          Tensor::from(shift, {rows}, device)};
+}
 
 // Convolutions and batch norms under the numbers they have in torchvision's Sequential, where activations
 // count too.
 //
-// Evaluated in 16 bits on a GPU, rows are
-// padded to whole chunks of channels (engine/ops/interleave.h); filters are padded with zeros,
-// which keeps those channels zero.
+// Evaluated in 16 bits on a GPU, rows are padded to whole chunks of channels (conv2d_interleave.h), and
+// filters with zeros, which keeps those channels zero.
 class Branch : public Module {
  public:
-  explicit Branch(Role role) : role_(role) {}
   // Throughout: 1x1 convolutions have `features` outputs and a ReLU, depthwise ones neither.
   void pointwise(int in, int out) { add(in, out, 1, {.bias = false, .init = kInit}, Activation::relu); }
   void depthwise(int channels, int stride) {
@@ -57,20 +84,24 @@ class Branch : public Module {
     return y;
   }
 
-  // Both only once fused.
-  Tensor evaluate(const Tensor& x, bool padded) {
-    const Scope scope(*this);
-    Tensor y = x;
-    for (const auto& layer : layers_) y = layer->evaluate(y, padded);
-    return y;
+  // For evaluation. In padded rows what the branch reads begins at `begin`.
+  void fuse(bool on, int64_t begin) {
+    for (const auto& layer : layers_)
+      layer->fuse(on, layer == layers_.front() ? begin : 0, layer != layers_.back());
   }
-  // What it returns shuffled with `a`, the channels that passed it by.
-  Parts evaluate_shuffled(const Tensor& x, const Tensor& a, bool split, bool padded) {
+  // The others only once fused. The last layer, what it reads, what it returns, and that shuffled with `a`,
+  // the channels that passed the branch by.
+  const ConvBn& last() const { return layers_.back()->pair; }
+  Tensor evaluate_to_last(const Tensor& x, bool padded) {
     const Scope scope(*this);
     Tensor y = x;
     for (const auto& layer : layers_)
       if (layer != layers_.back()) y = layer->evaluate(y, padded);
-    return layers_.back()->evaluate_shuffled(y, a, split, padded);
+    return y;
+  }
+  Tensor evaluate(const Tensor& x) { return layers_.back()->evaluate(evaluate_to_last(x, false), false); }
+  Parts evaluate_shuffled(const Tensor& x, const Tensor& a, bool split, bool padded) {
+    return layers_.back()->evaluate_shuffled(evaluate_to_last(x, padded), a, split, padded);
   }
 
  private:
@@ -107,10 +138,6 @@ class Branch : public Module {
     ConvBn pair{conv, norm};
 
    private:
-    struct Constants {
-      ConstantFilter filter;
-      Tensor shift;
-    };
     std::tuple<Tensor, Conv2dParams, Epilogue> arguments(const Tensor& x, bool pad) {
       ConstantFilter& filter = pad ? padded->filter : pair.filter();
       const Tensor& w = filter.in(x.dtype());
@@ -126,14 +153,6 @@ class Branch : public Module {
     register_module(std::to_string(next_ + 1), layers_.back()->norm);
     next_ += activation == Activation::identity ? 2 : 3;
   }
-  void fuse_own(bool on) override {
-    for (const auto& layer : layers_) {
-      const bool first = layer == layers_.front(), last = layer == layers_.back();
-      const int64_t begin = first && role_ == Role::half ? second_half_begin(layer->conv.weight.dim(-1)) : 0;
-      layer->fuse(on, begin, !last || role_ == Role::passing);
-    }
-  }
-  Role role_;
   std::vector<std::unique_ptr<Layer>> layers_;
   int next_ = 0;
 };
@@ -146,8 +165,7 @@ using Halves = std::pair<Variable, Variable>;
 // the next unit's split are one movement of data.
 class Unit : public Module {
  public:
-  Unit(int in, int out, int stride)
-      : stride_(stride), branch1_(Role::passing), branch2_(stride > 1 ? Role::whole : Role::half) {
+  Unit(int in, int out, int stride) : stride_(stride), half_(out / 2) {
     const int features = out / 2;
     if (stride > 1) {
       branch1_.depthwise(in, stride);
@@ -164,11 +182,16 @@ class Unit : public Module {
   Halves forward_stride2(const Variable& x) { return {branch1_(x), branch2_(x)}; }
   Halves forward_stride1(const Halves& x) { return {x.first, branch2_(x.second)}; }
 
-  // Once fused; x and the result are shuffled, x.second is undefined with stride 2.
+  // Once fused; x and the result are shuffled. With stride 2 x is whole, and the result split.
   Parts evaluate(const Parts& x, bool split, bool padded) {
     const Scope scope(*this);
     if (stride_ == 1) return branch2_.evaluate_shuffled(x.second, x.first, split, padded);
-    return branch2_.evaluate_shuffled(x.first, branch1_.evaluate(x.first, padded), split, padded);
+    if (!padded) return branch2_.evaluate_shuffled(x.first, branch1_.evaluate(x.first), split, padded);
+    const Tensor y1 = branch1_.evaluate_to_last(x.first, padded),
+                 y2 = branch2_.evaluate_to_last(x.first, padded);
+    return conv2d_concat(y1, y2, joint_->filter.in(y1.dtype()), &joint_->filter.packed,
+                         {.shift = joint_->shift, .activation = branch2_.last().activation()},
+                         chunked_channels(half_));
   }
 
   Variable forward(const Variable& x) override {
@@ -177,8 +200,17 @@ class Unit : public Module {
   }
 
  private:
-  int stride_;
+  void fuse_own(bool on) override {
+    joint_.reset();
+    if (stride_ > 1) branch1_.fuse(on, 0);
+    branch2_.fuse(on, stride_ > 1 ? 0 : second_half_begin(half_));
+    if (on && stride_ > 1 && branch2_.last().shift().device() != Device::cpu)
+      joint_ = std::make_unique<Constants>(join(branch1_.last(), branch2_.last()));
+  }
+
+  int stride_, half_;
   Branch branch1_, branch2_;
+  std::unique_ptr<Constants> joint_;  // of stride 2, once fused
 };
 
 class Stage : public Module {

@@ -1,6 +1,7 @@
 #include "engine/ops/interleave.h"
 
 #include "engine/cpu/parallel.h"
+#include "engine/ops/add.h"
 
 namespace plume::cpu {
 namespace {
@@ -15,23 +16,21 @@ void dispatch_width(DType dtype, const F& f) {
 }
 
 void run_forward(Context&, const Tensor& a, const Tensor& b, Tensor& y0, Tensor& y1) {
-  if (b.size() == 0) return;
-  zero_padding(b, y0, y1);
-  const int64_t channels = b.dim(-1);
+  if (a.size() == 0) return;
+  const int64_t channels = a.dim(a.rank() - 1);
   const bool split = y1.defined();
   dispatch_width(a.dtype(), [&](auto word) {
     using Word = decltype(word);
     const auto *in_a = static_cast<const Word*>(a.raw()), *in_b = static_cast<const Word*>(b.raw());
     auto* out0 = static_cast<Word*>(y0.raw());
-    const int64_t half_begin = split && y1.dim(-1) != channels ? second_half_begin(channels) : 0;
-    auto* out1 = split ? static_cast<Word*>(y1.raw()) + half_begin : out0 + channels;
-    const int64_t pitch_a = a.dim(-1), pitch0 = y0.dim(-1), pitch1 = split ? y1.dim(-1) : pitch0;
+    auto* out1 = split ? static_cast<Word*>(y1.raw()) : out0 + channels;
+    const int64_t stride = split ? channels : 2 * channels;
     // With an odd number of channels a pair lies on both sides of the border.
     const int64_t pairs = channels / 2, rest = channels % 2;
-    parallel_for(b.size() / channels, row_grain(2 * channels), [=](int64_t begin, int64_t end) {
+    parallel_for(a.size() / channels, row_grain(2 * channels), [=](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
-        const Word *from_a = in_a + row * pitch_a, *from_b = in_b + row * channels;
-        Word *to0 = out0 + row * pitch0, *to1 = out1 + row * pitch1;
+        const Word *from_a = in_a + row * channels, *from_b = in_b + row * channels;
+        Word *to0 = out0 + row * stride, *to1 = out1 + row * stride;
         PLUME_SIMD
         for (int64_t i = 0; i < pairs; ++i) to0[2 * i] = from_a[i], to0[2 * i + 1] = from_b[i];
         if (rest) to0[2 * pairs] = from_a[pairs], to1[0] = from_b[pairs];
@@ -43,8 +42,14 @@ void run_forward(Context&, const Tensor& a, const Tensor& b, Tensor& y0, Tensor&
   });
 }
 
-void run_backward(Context&, const Tensor& dy0, const Tensor& dy1, Tensor& da, Tensor& db) {
+void run_backward(Context& context, const Tensor& dy0, const Tensor& dy1, const Tensor& more, Tensor& da,
+                  Tensor& db) {
   if (da.size() == 0) return;
+  if (more.defined()) {
+    Tensor sum = empty_like(dy0);
+    add_forward(context, dy0, more, sum);
+    return run_backward(context, sum, dy1, {}, da, db);
+  }
   const int64_t channels = da.dim(da.rank() - 1);
   const bool split = dy1.defined();
   dispatch_width(da.dtype(), [&](auto word) {

@@ -189,6 +189,15 @@ Variable Linear::forward(const Variable& x) {
   return linear(x, weight, bias);
 }
 
+Variable Linear::forward_activated(const Variable& x, Activation kind) {
+  if (!constant_ || hooked()) return activation((*this)(x), kind);
+  const Scope scope(*this);
+  Epilogue epilogue;
+  epilogue.shift = bias.value();
+  epilogue.activation = kind;
+  return linear_fused(x.value(), constant_->in(x.dtype()), epilogue);
+}
+
 void Linear::fuse_own(bool on) {
   constant_ = on ? std::make_unique<ConstantFilter>(weight.value()) : nullptr;
 }

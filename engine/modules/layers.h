@@ -98,6 +98,8 @@ class Linear : public Module {
  public:
   Linear(int in_features, int out_features, Init init = Init::fan_in_default);
   Variable forward(const Variable& x) override;
+  // activation(forward(x)); one kernel once fused.
+  Variable forward_activated(const Variable& x, Activation activation);
 
   Variable weight;  // [out, in]
   Variable bias;    // [out]

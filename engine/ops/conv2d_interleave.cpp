@@ -1,5 +1,6 @@
 #include "engine/ops/conv2d_interleave.h"
 
+#include "engine/ops/concat.h"
 #include "engine/ops/interleave.h"
 #include "engine/profiler/cost.h"
 
@@ -18,12 +19,38 @@ constinit KernelSlot<Conv2dInterleaveForward> conv2d_interleave_forward{"conv2d_
 
 namespace {
 
-// On any device, for what no other variant takes: the convolution, then the shuffle.
+// padded = zeros around `channels`, `begin` of them in front. Nothing where both are the same tensor.
+void pad(Context& context, const Tensor& channels, int64_t begin, Tensor& padded) {
+  if (channels.same_storage(padded)) return;
+  const auto zeros = [&](int64_t count) {
+    return Tensor::zeros(padded.shape().with(-1, count), padded.dtype(), padded.device());
+  };
+  const int64_t filled = begin + channels.dim(-1), rest = padded.dim(-1) - filled;
+  Tensor front = rest == 0 ? padded : empty(padded.shape().with(-1, filled), padded);
+  if (begin > 0) concat_forward(context, zeros(begin), channels, front);
+  if (rest > 0) concat_forward(context, begin > 0 ? front : channels, zeros(rest), padded);
+}
+
+// On any device, for what no other variant takes: the convolution, then the shuffle, and rows are padded.
 void run_separate(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                   const Epilogue& epilogue, const Tensor& a, Tensor& y0, Tensor& y1) {
   Tensor b = empty(conv2d_shape(x.shape(), w.shape(), params), x);
   conv2d_forward(context, x, w, params, epilogue, b);
-  interleave_forward(context, a, b, y0, y1);
+  const int64_t k = b.dim(3);
+  const auto plain = [&](Tensor& y, int64_t channels) {
+    return y.dim(-1) == channels ? y : empty(b.shape().with(-1, channels), b);
+  };
+  const bool split = y1.defined();
+  Tensor channels0 = plain(y0, split ? k : 2 * k), channels1, channels_of_a = a;
+  if (split) channels1 = plain(y1, k);
+  if (a.dim(-1) > k) {
+    Tensor padding = empty(b.shape().with(-1, a.dim(-1) - k), b);
+    channels_of_a = empty_like(b);
+    concat_backward(context, a, channels_of_a, padding);
+  }
+  interleave_forward(context, channels_of_a, b, channels0, channels1);
+  pad(context, channels0, 0, y0);
+  if (split) pad(context, channels1, second_half_begin(k), y1);
 }
 
 bool register_everywhere() {

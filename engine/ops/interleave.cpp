@@ -16,19 +16,13 @@ void check(const char* operation, const Variable& a, const Variable& b) {
 
 }  // namespace
 
-void zero_padding(const Tensor& b, Tensor& y0, Tensor& y1) {
-  const int64_t channels = b.dim(-1);
-  if (y0.dim(-1) != (y1.defined() ? channels : 2 * channels)) y0.fill_zero();
-  if (y1.defined() && y1.dim(-1) != channels) y1.fill_zero();
-}
-
 Variable interleave(const Variable& a, const Variable& b) {
   check("interleave", a, b);
   Tensor y = empty(a.shape().with(-1, 2 * a.shape()[-1]), a.value()), none;
   interleave_forward(a.context(), a.value(), b.value(), y, none);
-  return record("interleave", y, {a, b}, [a, b](const Tensor& dy, Gradients& g) {
+  return record_joining("interleave", y, {a, b}, [a, b](const Tensor& dy, const Tensor& more, Gradients& g) {
     Tensor da = empty_like(a.value()), db = empty_like(b.value());
-    interleave_backward(a.context(), dy, Tensor(), da, db);
+    interleave_backward(a.context(), dy, Tensor(), more, da, db);
     g.add(0, da);
     g.add(1, db);
   });
@@ -44,7 +38,7 @@ std::pair<Variable, Variable> interleave_split(const Variable& a, const Variable
                          return dy.defined() ? dy : Tensor::zeros(a.shape(), a.dtype(), a.device());
                        };
                        Tensor da = empty_like(a.value()), db = empty_like(b.value());
-                       interleave_backward(a.context(), or_zero(dy0), or_zero(dy1), da, db);
+                       interleave_backward(a.context(), or_zero(dy0), or_zero(dy1), Tensor(), da, db);
                        g.add(0, da);
                        g.add(1, db);
                      });

@@ -4,11 +4,6 @@
 //
 // interleave_split gives the two halves of y as tensors of their own: what ShuffleNetV2 does between two
 // units, concatenation, shuffle and split, in one movement of data.
-//
-// Forward, the slot also takes rows padded to whole chunks of 8 channels, which 16-bit kernels move at once:
-// a's and y's rows then have chunked_channels(C) and chunked_channels(2 C) places, of which the last are no
-// channel's; y0's as a's, and y1's begin at the border's chunk, second_half_begin(C) places before the half
-// does. Such places are written as zeros, and not read.
 #pragma once
 #include <utility>
 
@@ -20,17 +15,11 @@ namespace plume {
 Variable interleave(const Variable& a, const Variable& b);
 std::pair<Variable, Variable> interleave_split(const Variable& a, const Variable& b);
 
-inline constexpr int64_t kChannelChunk = 8;
-constexpr int64_t chunked_channels(int64_t channels) {
-  return (channels + kChannelChunk - 1) / kChannelChunk * kChannelChunk;
-}
-constexpr int64_t second_half_begin(int64_t channels) { return channels % kChannelChunk; }
-// For variants that only write channels: first makes y0 and y1 zero where they are padded.
-void zero_padding(const Tensor& b, Tensor& y0, Tensor& y1);
-
-// y1 undefined: y0 is all of y. Defined: y0 and y1 [..., C] are its halves, C being b's channels.
+// y1 undefined: y0 is all of y. Defined: y0 and y1 [..., C] are its halves.
 using InterleaveForward = void(Context&, const Tensor& a, const Tensor& b, Tensor& y0, Tensor& y1);
-using InterleaveBackward = void(Context&, const Tensor& dy0, const Tensor& dy1, Tensor& da, Tensor& db);
+// `more`: undefined, or a second gradient of y0 that is added to dy0; then y0 is all of y.
+using InterleaveBackward = void(Context&, const Tensor& dy0, const Tensor& dy1, const Tensor& more,
+                                Tensor& da, Tensor& db);
 extern KernelSlot<InterleaveForward> interleave_forward;
 extern KernelSlot<InterleaveBackward> interleave_backward;
 

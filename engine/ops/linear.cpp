@@ -25,15 +25,20 @@ constinit KernelSlot<LinearBackwardInput> linear_backward_input{"linear.backward
 constinit KernelSlot<LinearBackwardWeight> linear_backward_weight{"linear.backward_weight",
                                                                   backward_weight_cost};
 
-Variable linear(const Variable& x, const Variable& w, const Variable& bias) {
-  PLUME_CHECK(x.shape().rank() == 2 && w.shape().rank() == 2 && x.dim(1) == w.dim(1),
+Tensor linear_fused(const Tensor& x, const Tensor& w, const Epilogue& epilogue) {
+  PLUME_CHECK(x.rank() == 2 && w.rank() == 2 && x.dim(1) == w.dim(1),
               "linear: input {} does not fit weight {}", x.shape(), w.shape());
+  Tensor y = empty({x.dim(0), w.dim(0)}, x);
+  count_macs(Work::linear, y.size() * x.dim(1));
+  linear_forward(context(x.device()), x, w, epilogue, y);
+  return y;
+}
+
+Variable linear(const Variable& x, const Variable& w, const Variable& bias) {
   Epilogue epilogue;
   if (bias.defined()) epilogue.shift = bias.value();
-  Tensor y = empty({x.dim(0), w.dim(0)}, x.value());
-  count_macs(Work::linear, y.size() * x.dim(1));
   const Tensor weight = value_in(w, x.dtype());
-  linear_forward(x.context(), x.value(), weight, epilogue, y);
+  Tensor y = linear_fused(x.value(), weight, epilogue);
   return record("linear", y, {x, w, bias}, [x, weight, type = w.dtype()](const Tensor& dy, Gradients& g) {
     Context& context = x.context();
     if (g.wants(0)) {

@@ -8,6 +8,8 @@ namespace plume {
 
 // `bias` is f32 [K] or undefined.
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias);
+// For evaluation: with everything that follows it. Records nothing.
+Tensor linear_fused(const Tensor& x, const Tensor& weight, const Epilogue& epilogue);
 
 using LinearForward = void(Context&, const Tensor& x, const Tensor& w, const Epilogue&, Tensor& y);
 using LinearBackwardInput = void(Context&, const Tensor& dy, const Tensor& w, Tensor& dx);   // dx = dy w

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/ops/cast.h"
+#include "engine/profiler/kernel_counts.h"
 #include "models/registry.h"
 #include "tests/support/networks.h"
 
@@ -72,6 +73,33 @@ std::vector<Case> cases() {
       if (device == Device::cpu) all.push_back({network, device, Stem::cifar});
     }
   return all;
+}
+
+// ShuffleNetV2's padded rows (models/README.md) stay its own affair, and change no bit.
+TEST(PaddedChannels, AreNotSeenByHooks) {
+  const NoGrad no_grad;
+  const auto model = make_model("shufflenet_v2_x1_0", {10, Stem::imagenet, 2});
+  test::disturb_norms(*model);
+  model->to(Device::simt);
+  model->eval();
+  model->fuse();
+  const Variable images = cast(Variable(test::random_images(1, 32).to(Device::simt)), DType::f16);
+  const auto launches = [] { return kernel_counter(Device::simt).launches(); };
+  model->forward(images);  // what is made once
+  const uint64_t first = launches();
+  const Tensor padded = model->forward(images).value();
+  const uint64_t second = launches();
+  std::vector<int64_t> channels;
+  for (const char* name : {"stage2", "stage3", "stage3.0.branch1"})
+    model->find(name)->set_forward_hook([&](const Variable& y) {
+      channels.push_back(y.dim(-1));
+      return y;
+    });
+  const Tensor watched = model->forward(images).value();
+  EXPECT_EQ(channels, (std::vector<int64_t>{116, 116, 232}));
+  EXPECT_EQ(cast(Variable(padded), DType::f32).value().to_vector<float>(),
+            cast(Variable(watched), DType::f32).value().to_vector<float>());
+  EXPECT_LT(second - first, launches() - second);  // they were not computed alike
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, Evaluation, testing::ValuesIn(cases()), [](const auto& one) {

@@ -28,16 +28,23 @@ TEST(InterleaveTest, ForwardAndBackward) {
                       a["y"][2 * i] = a["a"][i], a["y"][2 * i + 1] = a["b"][i];
                   },
               .op = [](Variables& v) { return interleave(v["a"], v["b"]); }});
-    check_op(
-        {.slot = interleave_backward,
-         .inputs = {{"dy", doubled(shape)}},
-         .outputs = {{"da", shape}, {"db", shape}},
-         .run = [](Context& c, Tensors& t) { interleave_backward(c, t["dy"], t["none"], t["da"], t["db"]); },
-         .reference =
-             [](Arrays& a) {
-               for (int64_t i = 0; i < a["da"].size(); ++i)
-                 a["da"][i] = a["dy"][2 * i], a["db"][i] = a["dy"][2 * i + 1];
-             }});
+    for (const bool joins : {false, true}) {
+      OpCase backward{
+          .slot = interleave_backward,
+          .label = joins ? "two gradients" : "",
+          .inputs = {{"dy", doubled(shape)}},
+          .outputs = {{"da", shape}, {"db", shape}},
+          .run = [](Context& c,
+                    Tensors& t) { interleave_backward(c, t["dy"], t["none"], t["more"], t["da"], t["db"]); },
+          .reference =
+              [joins](Arrays& a) {
+                const auto dy = [&](int64_t i) { return joins ? a["dy"][i] + a["more"][i] : a["dy"][i]; };
+                for (int64_t i = 0; i < a["da"].size(); ++i)
+                  a["da"][i] = dy(2 * i), a["db"][i] = dy(2 * i + 1);
+              }};
+      if (joins) backward.inputs.push_back({"more", doubled(shape)});
+      check_op(backward);
+    }
   }
 }
 
@@ -63,7 +70,8 @@ TEST(InterleaveTest, SplitForwardAndBackward) {
          .label = "split",
          .inputs = {{"dy0", shape}, {"dy1", shape}},
          .outputs = {{"da", shape}, {"db", shape}},
-         .run = [](Context& c, Tensors& t) { interleave_backward(c, t["dy0"], t["dy1"], t["da"], t["db"]); },
+         .run = [](Context& c,
+                   Tensors& t) { interleave_backward(c, t["dy0"], t["dy1"], t["none"], t["da"], t["db"]); },
          .reference =
              [](Arrays& a) {
                for (int64_t row = 0; row < a["da"].rows(); ++row)
@@ -86,6 +94,18 @@ TEST(InterleaveTest, SplitGradients) {
     backward(add(add(first, second), first), Tensor::from(std::vector<float>{1, 10, 100}, {1, 3}, device));
     EXPECT_EQ(a.grad().to_vector<float>(), (std::vector<float>{2, 200, 10}));
     EXPECT_EQ(b.grad().to_vector<float>(), (std::vector<float>{20, 1, 100}));
+  }
+}
+
+// Where two operations read the output, its own rule adds their gradients.
+TEST(InterleaveTest, JoinsGradients) {
+  for (const Device device : devices_under_test()) {
+    const Variable a(Tensor::from(std::vector<float>{1, 2}, {1, 2}, device), true);
+    const Variable b(Tensor::from(std::vector<float>{3, 4}, {1, 2}, device), true);
+    const Variable y = interleave(a, b);
+    backward(add(add(y, y), y), Tensor::from(std::vector<float>{1, 10, 100, 1000}, {1, 4}, device));
+    EXPECT_EQ(a.grad().to_vector<float>(), (std::vector<float>{3, 300}));
+    EXPECT_EQ(b.grad().to_vector<float>(), (std::vector<float>{30, 3000}));
   }
 }
 
