@@ -73,7 +73,8 @@ cudnnStatus_t __wrap_cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t
 }
 
 cudnnStatus_t __wrap_cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
-  return plans.contains(d) && stand_in.plans ? stand_in.plans : __real_cudnnBackendFinalize(d);
+  // Another description may later lie where this one did.
+  return plans.erase(d) && stand_in.plans ? stand_in.plans : __real_cudnnBackendFinalize(d);
 }
 
 // The device's clock. An event is the time at which it was recorded.

@@ -43,6 +43,7 @@ struct ConvolutionCall {
   Conv2dParams params;
   bool scale = false, shift = false, residual = false;
   Activation activation = Activation::identity;
+  bool wide_gradient = false;  // of the filter: in f32, whatever the images' type
 };
 // While alive, convolutions are written down, here, and go no further.
 class Recorder {
