@@ -232,5 +232,14 @@ TEST_F(CudnnChoice, TheFilterGradientOf16BitImagesIsF32) {
   EXPECT_STRNE(conv2d_backward_weight.choose(context_, c.x, c.y, {}, one), "cudnn") << "cuBLASLt's, ready";
 }
 
+TEST_F(CudnnChoice, AFusedReluIsToldToCarryNan) {
+  for (const Activation activation : {Activation::silu, Activation::relu}) {
+    Call c = call(32, 152, DType::f16);
+    run(c, shifted(activation));
+    EXPECT_TRUE(last_plan().plan);
+    EXPECT_EQ(stand_in_device().relus_that_carry_nan, activation == Activation::relu);
+  }
+}
+
 }  // namespace
 }  // namespace plume::test

@@ -32,6 +32,7 @@ struct StandIn {
   std::function<float(const Execution&)> duration = {};  // none: nothing takes any time
   cudnnStatus_t plans = CUDNN_STATUS_SUCCESS;            // what becomes of those that are made
   size_t largest_block = SIZE_MAX;                       // of memory
+  int relus_that_carry_nan = 0;                          // in the graphs so far
 };
 StandIn& stand_in_device();
 
