@@ -88,7 +88,7 @@ void run_backward_input(Context& context, const Tensor& dy, const Tensor& w, Ten
 }
 
 bool fits_backward_weight(const Context& context, const Tensor& x, const Tensor& dy, Tensor& dw) {
-  return usable({&x, &dy, &dw}) && can_multiply(context, backward_weight_product(x, dy, dw));
+  return usable_gradient(x, dy, dw) && can_multiply(context, backward_weight_product(x, dy, dw));
 }
 
 void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, Tensor& dw) {
@@ -96,10 +96,6 @@ void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, Te
 }
 
 // ---- conv2d, 1x1 ---------------------------------------------------------------------------------------
-
-bool is_product(const Tensor& w, const Conv2dParams& params) {
-  return w.dim(1) == 1 && w.dim(2) == 1 && params.stride == 1 && params.padding == 0;
-}
 
 const bool registered =
     linear_forward.add(Device::cuda,

@@ -6,7 +6,6 @@
 #include "engine/cuda/cudnn_convolution.h"
 #include "engine/cuda/handles.h"
 #include "engine/cuda/operands.h"
-#include "engine/ops/cast.h"
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/epilogue.h"
 
@@ -14,8 +13,8 @@ namespace plume::cuda {
 namespace {
 
 ConvolutionProblem forward_problem(const Tensor& x, const Tensor& w, const Conv2dParams& params,
-                                   const Tensor& y, DType output_type, const Epilogue* epilogue) {
-  return {Convolution::forward, x.shape(), w.shape(), y.shape(), x.dtype(), output_type, params, epilogue};
+                                   const Tensor& y, DType result_type, const Epilogue* epilogue) {
+  return {Convolution::forward, x.shape(), w.shape(), y.shape(), x.dtype(), result_type, params, epilogue};
 }
 
 // The whole operation in one plan.
@@ -60,36 +59,42 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2
 }
 
 ConvolutionProblem backward_problem(Convolution pass, const Tensor& x, const Tensor& w,
-                                    const Conv2dParams& params, const Tensor& dy) {
-  return {pass, x.shape(), w.shape(), dy.shape(), dy.dtype(), dy.dtype(), params, nullptr};
+                                    const Conv2dParams& params, const Tensor& dy, DType result_type) {
+  return {pass, x.shape(), w.shape(), dy.shape(), dy.dtype(), result_type, params, nullptr};
 }
 
 bool fits_backward_input(const Context& context, const Tensor& dy, const Tensor& w,
                          const Conv2dParams& params, Tensor& dx) {
   return usable({&dy, &w, &dx}) &&
-         find_plan(context, backward_problem(Convolution::backward_input, dx, w, params, dy));
+         find_plan(context, backward_problem(Convolution::backward_input, dx, w, params, dy, dx.dtype()));
 }
 
 void run_backward_input(Context& context, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
                         Tensor& dx) {
-  find_plan(context, backward_problem(Convolution::backward_input, dx, w, params, dy))
+  find_plan(context, backward_problem(Convolution::backward_input, dx, w, params, dy, dx.dtype()))
       ->run(context, {{kInput, dx.raw()}, {kFilter, w.raw()}, {kOutput, dy.raw()}});
+}
+
+Plan* weight_plan(const Context& context, const Tensor& x, const Tensor& dy, const Conv2dParams& params,
+                  const Tensor& dw) {
+  return find_plan(context, backward_problem(Convolution::backward_weight, x, dw, params, dy, dw.dtype()));
 }
 
 bool fits_backward_weight(const Context& context, const Tensor& x, const Tensor& dy,
                           const Conv2dParams& params, Tensor& dw) {
-  return usable({&x, &dy, &dw}) &&
-         find_plan(context, backward_problem(Convolution::backward_weight, x, dw, params, dy));
+  return usable_gradient(x, dy, dw) && weight_plan(context, x, dy, params, dw);
 }
 
-// cuDNN's engines leave filter gradients in the images' type.
 void run_backward_weight(Context& context, const Tensor& x, const Tensor& dy, const Conv2dParams& params,
                          Tensor& dw) {
-  const bool wide = dw.dtype() != dy.dtype();
-  Tensor out = wide ? Tensor::empty(dw.shape(), dy.dtype(), dw.device(), "workspace") : dw;
-  find_plan(context, backward_problem(Convolution::backward_weight, x, dw, params, dy))
-      ->run(context, {{kInput, x.raw()}, {kFilter, out.raw()}, {kOutput, dy.raw()}});
-  if (wide) cast_forward(context, out, dw);
+  weight_plan(context, x, dy, params, dw)
+      ->run(context, {{kInput, x.raw()}, {kFilter, dw.raw()}, {kOutput, dy.raw()}});
+}
+
+// A gradient in f32 of 16-bit images needs a compiled kernel; cuBLASLt brings one for 1x1 filters.
+bool backward_weight_pays(const Context&, const Tensor&, const Tensor& dy, const Conv2dParams& params,
+                          Tensor& dw) {
+  return dw.dtype() == dy.dtype() || !is_product(dw, params);
 }
 
 // ---- depthwise -----------------------------------------------------------------------------------------
@@ -156,7 +161,8 @@ const bool registered =
     conv2d_forward.add(Device::cuda, {{"cudnn", fits_forward, run_forward}}, KernelSlotBase::kVendor) &&
     conv2d_backward_input.add(Device::cuda, {{"cudnn", fits_backward_input, run_backward_input}},
                               KernelSlotBase::kVendor) &&
-    conv2d_backward_weight.add(Device::cuda, {{"cudnn", fits_backward_weight, run_backward_weight}},
+    conv2d_backward_weight.add(Device::cuda,
+                               {{"cudnn", fits_backward_weight, run_backward_weight, backward_weight_pays}},
                                KernelSlotBase::kVendor);
 
 }  // namespace

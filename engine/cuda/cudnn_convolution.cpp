@@ -40,7 +40,7 @@ Key key_of(const Context& context, const ConvolutionProblem& p) {
           p.params.padding,
           p.params.dilation,
           int64_t(p.type),
-          int64_t(p.output_type),
+          int64_t(p.result_type),
           parts,
           context.deterministic,
           context.allow_tf32};
@@ -52,7 +52,7 @@ std::string family_of(const ConvolutionProblem& p) {
   std::string text = message("conv2d.{} {}x{} stride {} {}", kPasses[size_t(p.pass)], p.filter[1],
                              p.filter[2], p.params.stride, name(p.type));
   if (p.filter[3] < p.input[3]) text += " depthwise";
-  if (p.output_type != p.type) text += message(" to {}", name(p.output_type));
+  if (p.result_type != p.type) text += message(" to {}", name(p.result_type));
   if (has(p.epilogue, &Epilogue::scale)) text += ", scale";
   if (has(p.epilogue, &Epilogue::residual)) text += ", residual";
   if (has(p.epilogue, &Epilogue::shift)) text += ", shift";
@@ -140,7 +140,7 @@ void describe_epilogue(Graph& graph, const ConvolutionProblem& p) {
 PlanRules rules_for(const Context& context, const ConvolutionProblem& p) {
   const bool depthwise = p.filter[3] < p.input[3];
   const bool tensor_cores = p.type != DType::f32 || context.allow_tf32;
-  const bool plain = p.plain() && p.output_type == p.type;
+  const bool plain = p.plain() && p.result_type == p.type;
   // cuDNN's own depthwise kernels are compiled ones. Elsewhere compiling pays only where it saves a pass over
   // memory that is not small beside the arithmetic, and all that is compiled runs on tensor cores.
   const Compiling compiling = depthwise && plain                      ? Compiling::first
@@ -164,12 +164,21 @@ Planned plan_for(const Context& context, const ConvolutionProblem& p) {
     return {nullptr, "its only kernels for this use tensor cores, which exact f32 may not"};
   Graph graph;
   graph.tensor(kInput, channels_last(p.input), cudnn_type(p.type));
-  graph.tensor(kFilter, channels_last(p.filter), cudnn_type(p.type));
-  graph.tensor(kOutput, channels_last(p.output), cudnn_type(p.output_type));
-  if (p.plain())
-    graph.convolution(p.pass, p.params, kInput, kFilter, kOutput);
-  else
+  const auto type_of = [&](Convolution computed_by) {
+    return cudnn_type(p.pass == computed_by ? p.result_type : p.type);
+  };
+  graph.tensor(kFilter, channels_last(p.filter), type_of(Convolution::backward_weight));
+  graph.tensor(kOutput, channels_last(p.output), type_of(Convolution::forward));
+  if (!p.plain()) {
     describe_epilogue(graph, p);
+  } else if (p.pass == Convolution::backward_weight && p.result_type != p.type) {
+    // No engine takes such a gradient alone, only with an operation behind it.
+    graph.tensor(kFirstInner, channels_last(p.filter), CUDNN_DATA_FLOAT, true);
+    graph.convolution(p.pass, p.params, kInput, kFirstInner, kOutput);
+    graph.pointwise(CUDNN_POINTWISE_IDENTITY, kFirstInner, kFilter);
+  } else {
+    graph.convolution(p.pass, p.params, kInput, kFilter, kOutput);
+  }
   const std::string family =
       message("{}, padding {}, dilation {}", family_of(p), p.params.padding, p.params.dilation);
   return make_plan(graph, context, rules, family);

@@ -25,7 +25,7 @@ enum ConvolutionTensor : int64_t {
 struct ConvolutionProblem {
   Convolution pass;
   Shape input, filter, output;  // fewer channels in the filter than in the input make groups
-  DType type, output_type;      // output_type: of the forward output, which may be f32 sums
+  DType type, result_type;  // of the operands, and of what is computed: f32 sums, f32 gradients of a filter
   Conv2dParams params;
   const Epilogue* epilogue;  // null: none. Only which parts there are counts.
 

@@ -5,6 +5,16 @@ namespace {
 
 constexpr cudnnDataType_t kAccumulator = CUDNN_DATA_FLOAT;
 
+// A relu is not to swallow a NaN. cuDNN 8 says that it does unless it is told so; 9 calls the names old and
+// takes them.
+void carry_nan(Descriptor& relu) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+  const cudnnNanPropagation_t carry = CUDNN_PROPAGATE_NAN;
+  relu.set(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, CUDNN_TYPE_NAN_PROPOGATION, 1, &carry);
+#pragma GCC diagnostic pop
+}
+
 }  // namespace
 
 Layout channels_last(const Shape& s) {
@@ -86,6 +96,7 @@ Descriptor& Graph::add_pointwise(cudnnPointwiseMode_t mode, int64_t x, int64_t y
   Descriptor& p = parameters_.emplace_back(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
   p.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
   p.set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &kAccumulator);
+  if (mode == CUDNN_POINTWISE_RELU_FWD) carry_nan(p);
   if (upper > 0) p.set(CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP, CUDNN_TYPE_DOUBLE, 1, &upper);
   p.finalize();
   Descriptor& operation = operations_.emplace_back(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);

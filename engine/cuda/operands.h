@@ -23,10 +23,20 @@ inline bool usable(std::initializer_list<const Tensor*> tensors) {
   return true;
 }
 
+// A filter's gradient is of its operands' type or f32.
+inline bool usable_gradient(const Tensor& x, const Tensor& dy, const Tensor& dw) {
+  return usable({&x, &dy}) && usable({&dw}) && (dw.dtype() == dy.dtype() || dw.dtype() == DType::f32);
+}
+
 inline bool usable(const Epilogue& e) {
   for (const Tensor* t : {&e.scale, &e.shift, &e.residual})
     if (t->defined() && !is_aligned(*t)) return false;
   return true;
+}
+
+// Is the convolution a product of [N H W, C] and [C, K]?
+inline bool is_product(const Tensor& w, const Conv2dParams& params) {
+  return w.dim(1) == 1 && w.dim(2) == 1 && params.stride == 1 && params.padding == 0;
 }
 
 // What is kept of a constant filter (conv2d.h) and of the shift that goes with it.

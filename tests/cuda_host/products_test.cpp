@@ -125,5 +125,15 @@ TEST_F(ProductsTest, TheBiasOfAConstantFilterIsConvertedOnce) {
   for (const bf16 v : y.to_vector<bf16>()) EXPECT_EQ(float(v), 131.0f);
 }
 
+// dw = dy^T x, as the optimiser wants it.
+TEST_F(ProductsTest, AFilterGradientOf16BitsIsF32) {
+  const Product p = product(80, DType::bf16);
+  Tensor dw = Tensor::empty({8, 80}, DType::f32, Device::cuda);
+  const Tensor dy = product(8, DType::bf16).x;
+  EXPECT_STREQ(linear_backward_weight.choose(ctx(), p.x, dy, dw), "cublaslt");
+  linear_backward_weight(ctx(), p.x, dy, dw);
+  EXPECT_EQ(dw.to_vector<float>(), std::vector<float>(640, 3.0f));
+}
+
 }  // namespace
 }  // namespace plume::test::products_test

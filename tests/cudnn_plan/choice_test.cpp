@@ -218,5 +218,28 @@ TEST_F(CudnnChoice, TheShiftOfAConstantFilterIsConvertedOnce) {
   EXPECT_EQ(casts(), before + 5);
 }
 
+// A step wants it in f32, and nothing rounds it on the way.
+TEST_F(CudnnChoice, TheFilterGradientOf16BitImagesIsF32) {
+  Call c = call(32, 144, DType::bf16);
+  Tensor dw = Tensor::empty(c.w.shape(), DType::f32, Device::cuda);
+  const uint64_t before = casts();
+  conv2d_backward_weight(context_, c.x, c.y, c.params, dw);
+  EXPECT_EQ(executions().back().pointers[1], dw.raw());
+  EXPECT_EQ(casts(), before);
+  EXPECT_TRUE(last_plan().plan->compiled());
+  EXPECT_THAT(last_plan().problem, HasSubstr("bf16 to f32"));
+  Tensor one = Tensor::empty({64, 1, 1, 144}, DType::f32, Device::cuda);
+  EXPECT_STRNE(conv2d_backward_weight.choose(context_, c.x, c.y, {}, one), "cudnn") << "cuBLASLt's, ready";
+}
+
+TEST_F(CudnnChoice, AFusedReluIsToldToCarryNan) {
+  for (const Activation activation : {Activation::silu, Activation::relu}) {
+    Call c = call(32, 152, DType::f16);
+    run(c, shifted(activation));
+    EXPECT_TRUE(last_plan().plan);
+    EXPECT_EQ(stand_in_device().relus_that_carry_nan, activation == Activation::relu);
+  }
+}
+
 }  // namespace
 }  // namespace plume::test

@@ -48,6 +48,9 @@ cudnnStatus_t __wrap_cudnnBackendSetAttribute(cudnnBackendDescriptor_t d, cudnnB
     case CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH:  // whose handle is asked otherwise
       if (const cudnnStatus_t status = set_device(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP)) return status;
       break;
+    case cudnnBackendAttributeName_t(2):  // CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, a name that is deprecated
+      stand_in.relus_that_carry_nan += *static_cast<const int*>(values) == 1;
+      break;
     case CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS:
       packs[d].tensors = copied<int64_t>(values, count);
       break;
@@ -73,7 +76,8 @@ cudnnStatus_t __wrap_cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t
 }
 
 cudnnStatus_t __wrap_cudnnBackendFinalize(cudnnBackendDescriptor_t d) {
-  return plans.contains(d) && stand_in.plans ? stand_in.plans : __real_cudnnBackendFinalize(d);
+  // Another description may later lie where this one did.
+  return plans.erase(d) && stand_in.plans ? stand_in.plans : __real_cudnnBackendFinalize(d);
 }
 
 // The device's clock. An event is the time at which it was recorded.

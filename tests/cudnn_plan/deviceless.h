@@ -32,6 +32,7 @@ struct StandIn {
   std::function<float(const Execution&)> duration = {};  // none: nothing takes any time
   cudnnStatus_t plans = CUDNN_STATUS_SUCCESS;            // what becomes of those that are made
   size_t largest_block = SIZE_MAX;                       // of memory
+  int relus_that_carry_nan = 0;                          // in the graphs so far
 };
 StandIn& stand_in_device();
 
@@ -43,6 +44,7 @@ struct ConvolutionCall {
   Conv2dParams params;
   bool scale = false, shift = false, residual = false;
   Activation activation = Activation::identity;
+  bool wide_gradient = false;  // of the filter: in f32, whatever the images' type
 };
 // While alive, convolutions are written down, here, and go no further.
 class Recorder {

@@ -21,8 +21,8 @@ const std::vector<Expected>& expectations() {
       {"forward depthwise (odd)", "", kAll, How::planned, "CONV_FORWARD", 1},
       // They are compiled; those with an epilogue are not.
       {"filter gradient depthwise", "", "f32 tf32", How::ready, "CONV_BWD_FILTER", 100},
+      {"filter gradient depthwise", "", "f16 bf16", How::none, "", 0},  // in f32
       {"input gradient depthwise", "", kAll, How::compiled, "CONV_BWD_DATA", 0},
-      {"filter gradient depthwise", "", kAll, How::compiled, "CONV_BWD_FILTER", 100},
       {"forward depthwise scale", "", "bf16", How::none, "", 0},
       {"forward depthwise", "silu", "bf16", How::none, "", 0},
       {"forward depthwise", "hardswish", "bf16", How::none, "", 0},
@@ -33,7 +33,11 @@ const std::vector<Expected>& expectations() {
       {"forward depthwise", "", kAll, How::compiled, "CONV_FORWARD", 0},
       // Room for a copy: f32 goes through NCHW.
       {"input gradient", "", kAll, How::ready, "CONV_BWD_DATA", 100},
-      {"filter gradient", "", kAll, How::ready, "CONV_BWD_FILTER", 128},
+      {"filter gradient", "(odd)", kAll, How::ready, "CONV_BWD_FILTER", 128},
+      {"filter gradient", "", "f32 tf32", How::ready, "CONV_BWD_FILTER", 128},
+      // In f32, where channels fill 16 bytes.
+      {"filter gradient dense of an image", "", "f16 bf16", How::none, "", 0},
+      {"filter gradient", "", "f16 bf16", How::compiled, "GENERIC_CONV_FUSION", 32},
       // What is compiled runs on tensor cores.
       {"forward", "scale", "f32", How::sums, "", 0},
       {"forward", "silu", "f32", How::sums, "", 0},

@@ -24,6 +24,7 @@ const char* kind_of(const ConvolutionCall& c) {
 std::string class_of(const ConvolutionCall& c) {
   constexpr const char* kPasses[] = {"forward", "input gradient", "filter gradient"};
   std::string name = message("{} {}", kPasses[size_t(c.pass)], kind_of(c));
+  if (c.pass == Convolution::backward_weight && c.x[3] == 3) name += " of an image";
   if (c.scale) name += " scale";
   if (c.residual) name += " residual";
   if (c.shift) name += " shift";
@@ -48,7 +49,8 @@ void run(const ConvolutionCall& c, DType type) {
   const auto tensor = [](const Shape& s, DType t) { return Tensor::empty(s, t, Device::cuda); };
   const Shape output =
       c.depthwise ? depthwise_conv2d_shape(c.x, c.w, c.params) : conv2d_shape(c.x, c.w, c.params);
-  Tensor x = tensor(c.x, type), w = tensor(c.w, type), y = tensor(output, type);
+  Tensor x = tensor(c.x, type), y = tensor(output, type);
+  Tensor w = tensor(c.w, c.wide_gradient ? DType::f32 : type);
   Epilogue e;
   e.activation = c.activation;
   if (c.scale) e.scale = tensor({output[3]}, DType::f32);
@@ -147,6 +149,7 @@ void record_networks(std::vector<ConvolutionCall>& calls) {
 std::vector<Class> survey_networks() {
   std::vector<ConvolutionCall> calls;
   record_networks(calls);
+  for (ConvolutionCall& c : calls) c.wide_gradient = c.pass == Convolution::backward_weight;
   return survey(calls, filter_of);
 }
 
