@@ -8,8 +8,8 @@
 // FLOPs: 2 N P Q K R S C each. Bytes: dy and dx, or x and dy, once from memory (as often as there are tiles
 // of columns, or of rows, from L2); the taps of a patch overlap in L1. 1x1 filters are limited by memory
 // below some 270 channels, 3x3 filters by arithmetic.
-// C % 8 == 0 and K % 8 == 0: 16-byte copies. Few channels of x: windows, two values at once; 1x1 filters: four
-// or two values at once; else pairs, or (odd) value by value, which waits for each.
+// C % 8 == 0 and K % 8 == 0: 16-byte copies. Few channels of x: windows, two values at once; 1x1 filters:
+// four or two values at once; else pairs, or (odd) value by value, which waits for each.
 #include <numeric>
 
 #include "kernels/common/finish.h"

@@ -55,8 +55,8 @@ struct WindowWalk {
   }
 };
 
-// Copies of one place in the windows of pixels that are `kStep` apart. What is the same along a line of pixels
-// is known before its copies.
+// Copies of one place in the windows of pixels that are `kStep` apart. What is the same along a line of
+// pixels is known before its copies.
 template <class T, class Plan>
 struct WindowCopies {
   const T* x;
@@ -150,8 +150,8 @@ struct WindowLayers {
   }
 };
 
-// Rows: filters; depth: values of windows. Filters are read value by value: once where every tile of the block
-// takes the same ones, and its steps come in the same stages.
+// Rows: filters; depth: values of windows. Filters are read value by value: once where every tile of the
+// block takes the same ones, and its steps come in the same stages.
 template <class T, int kRows>
 struct WindowFilters {
   static constexpr bool kDepthMajor = true;

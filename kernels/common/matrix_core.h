@@ -15,8 +15,8 @@
 // one is stored. Where there are fewer tiles than places for blocks, depth is cut into slices; partial sums
 // go to memory, and a second launch adds them in order. Results repeat bit for bit.
 //
-// Per step and warp, 128 columns: 128 mma, 32 ldmatrix, 16 cp.async; wavefronts (32 + 16) * 4 * 4 warps = 768,
-// beside 512 mma, which take 825 clocks at the 62 % of the peak that mma.sync reaches on an H100.
+// Per step and warp, 128 columns: 128 mma, 32 ldmatrix, 16 cp.async; wavefronts (32 + 16) * 4 * 4 warps
+// = 768, beside 512 mma, which take 825 clocks at the 62 % of the peak that mma.sync reaches on an H100.
 //
 // An operand is an object with
 //   static constexpr bool kDepthMajor;
@@ -80,8 +80,8 @@ struct CopyPlan {
   }
 };
 
-// How the warps share a tile: kWarpRows x kWarpColumns sums each. Two blocks of 128 threads leave a thread 255
-// registers, of which 64 x 64 sums of a warp take 128.
+// How the warps share a tile: kWarpRows x kWarpColumns sums each. Two blocks of 128 threads leave a thread
+// 255 registers, of which 64 x 64 sums of a warp take 128.
 template <int kColumns>
 struct CoreShape {
   static_assert(kColumns == 32 || kColumns == 64 || kColumns == 128);
