@@ -74,6 +74,19 @@ struct PatchWalk {
   __device__ __forceinline__ bool inside(int h, int w) const {
     return unsigned(h) < unsigned(height) && unsigned(w) < unsigned(width);
   }
+  // A bit for each row, and from 16 on for each column, of taps of a pixel that lies in the image.
+  __device__ __forceinline__ unsigned taps_inside(int pixel) const {
+    if (pixel >= int(pixels())) return 0;
+    const Origin at = origin(pixel);
+    unsigned rows_inside = 0, columns_inside = 0;
+#pragma unroll 1
+    for (int i = 0; i < taps_down; ++i)
+      rows_inside |= unsigned(unsigned(at.h + i * down) < unsigned(height)) << i;
+#pragma unroll 1
+    for (int i = 0; i < taps_right; ++i)
+      columns_inside |= unsigned(unsigned(at.w + i * right) < unsigned(width)) << i;
+    return rows_inside | columns_inside << 16;
+  }
   __device__ __forceinline__ int tap_offset(int r, int t) const {
     return (r * down * width + t * right) * channels;
   }
@@ -112,14 +125,7 @@ struct PatchRows {
       const int pixel = row + Plan::row(pass);
       const auto at = walk.origin(pixel);
       offset[pass] = ((at.n * walk.height + at.h) * walk.width + at.w) * walk.channels;
-      unsigned rows = 0, columns = 0;
-#pragma unroll 1
-      for (int i = 0; i < walk.taps_down; ++i)
-        rows |= unsigned(unsigned(at.h + i * walk.down) < unsigned(walk.height)) << i;
-#pragma unroll 1
-      for (int i = 0; i < walk.taps_right; ++i)
-        columns |= unsigned(unsigned(at.w + i * walk.right) < unsigned(walk.width)) << i;
-      inside[pass] = pixel < int(walk.pixels()) ? rows | columns << 16 : 0;
+      inside[pass] = walk.taps_inside(pixel);
     }
   }
 
@@ -180,16 +186,15 @@ struct PatchLayers {
   }
 };
 
-// f(kColumns, kVector, kMatrix), as constants, for tiles of so many columns; at most kMost for a matrix, 64
-// without vectors.
-template <int kMost = 128, class F>
+// f(kColumns, kVector, kMatrix), as constants, for tiles of so many columns; 64 without vectors.
+template <class F>
 void choose_core(int tile, bool vector, bool matrix, F&& f) {
   using std::bool_constant;
   using std::integral_constant;
   const auto with_columns = [&](auto kVector, auto kMatrix) {
     if (tile == 32) return f(integral_constant<int, 32>{}, kVector, kMatrix);
-    if (tile == 64 || (kMatrix() && kMost == 64)) return f(integral_constant<int, 64>{}, kVector, kMatrix);
-    f(integral_constant < int, kMatrix() ? kMost : 128 > {}, kVector, kMatrix);
+    if (tile == 64) return f(integral_constant<int, 64>{}, kVector, kMatrix);
+    f(integral_constant<int, 128>{}, kVector, kMatrix);
   };
   if (vector && matrix) return with_columns(bool_constant<true>{}, bool_constant<true>{});
   if (vector) return with_columns(bool_constant<true>{}, bool_constant<false>{});
@@ -197,8 +202,9 @@ void choose_core(int tile, bool vector, bool matrix, F&& f) {
 }
 
 // How operands get into shared memory: as a matrix in copies of eight values, four, or two; as patches in
-// chunks, or value by value; as windows (conv2d_windows.h). Kernels have it as an int, for readable names.
-enum class Reads { matrix, matrix_by_4, matrix_by_2, chunks, values, windows };
+// chunks, or value by value; as windows (conv2d_windows.h); as strips (conv2d_strips.h).
+// Kernels have it as an int, for readable names.
+enum class Reads { matrix, matrix_by_4, matrix_by_2, chunks, values, windows, strips };
 constexpr int unit_of(Reads reads) {
   return reads == Reads::matrix_by_4 ? 4 : reads == Reads::matrix_by_2 ? 2 : kChunk;
 }
@@ -212,7 +218,7 @@ constexpr Reads reads_of(int unit, bool matrix) {
 }
 
 // f(kColumns, kReads), as constants, likewise. By fours and twos are ShuffleNetV2's 116 and 58 channels.
-template <int kMost = 128, class F>
+template <class F>
 void choose_reads(int tile, Reads reads, F&& f) {
   using std::integral_constant;
   using Columns64 = integral_constant<int, 64>;
@@ -223,11 +229,15 @@ void choose_reads(int tile, Reads reads, F&& f) {
     constexpr integral_constant<Reads, Reads::windows> kWindows;
     return tile == 32 ? f(integral_constant<int, 32>{}, kWindows) : f(Columns64{}, kWindows);
   }
-  choose_core<kMost>(
-      tile, reads != Reads::values, reads == Reads::matrix, [&](auto columns, auto vector, auto matrix) {
-        constexpr Reads kReads = matrix() ? Reads::matrix : vector() ? Reads::chunks : Reads::values;
-        f(columns, integral_constant<Reads, kReads>{});
-      });
+  if (reads == Reads::strips) {
+    constexpr integral_constant<Reads, Reads::strips> kStrips;
+    return tile == 64 ? f(Columns64{}, kStrips) : f(integral_constant<int, 128>{}, kStrips);
+  }
+  choose_core(tile, reads != Reads::values, reads == Reads::matrix,
+              [&](auto columns, auto vector, auto matrix) {
+                constexpr Reads kReads = matrix() ? Reads::matrix : vector() ? Reads::chunks : Reads::values;
+                f(columns, integral_constant<Reads, kReads>{});
+              });
 }
 
 // Nothing may be empty, and places are counted in an int.

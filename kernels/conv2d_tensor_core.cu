@@ -11,6 +11,7 @@
 // C % 8 == 0: 16-byte copies. Few channels: windows, two values at once; 1x1 filters: four or two values at
 // once; else pairs, or (odd) value by value, which waits for each.
 #include "kernels/common/finish.h"
+#include "kernels/conv2d_strips.h"
 #include "kernels/conv2d_windows.h"
 
 namespace plume::PLUME_KERNELS {
@@ -49,8 +50,8 @@ struct PaddedFilterRows {
 template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
     conv2d_forward_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
-                        const WindowWalk windows, const CorePlan plan, float* __restrict__ partial,
-                        const FinishStore<T> store) {
+                        const WindowWalk windows, const StripWalk strips, const CorePlan plan,
+                        float* __restrict__ partial, const FinishStore<T> store) {
   const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
     if (partial) return store_partial(partial, plan, slice, row, column, sums);
     store(row, column, sums);
@@ -60,6 +61,8 @@ __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
   if constexpr (Reads(kReads) == Reads::windows)
     matrix_core<T, kColumns>(WindowRows<T>(x, windows), WindowFilters<T, kColumns>(w, windows, plan), plan,
                              put);
+  else if constexpr (Reads(kReads) == Reads::strips)
+    strip_core<T, kColumns>(x, strips, StripFilterRows<T, kColumns>(w, plan.columns, walk), plan, put);
   else if constexpr (Reads(kReads) == Reads::chunks)
     matrix_core<T, kColumns>(PatchRows<T, true>(x, walk), filters, plan, put);
   else if constexpr (Reads(kReads) == Reads::values)
@@ -77,19 +80,24 @@ void launch_forward(const Context& context, const Tensor& x, const Tensor& w, co
   const WindowWalk windows(s);
   Reads reads = reads_of(unit_of_copies({s.channels}, {x.data<T>(), w.data<T>()}), walk.is_matrix());
   if (reads == Reads::values && WindowWalk::fits(s, x.data<T>())) reads = Reads::windows;
-  const int64_t depth = reads == Reads::windows ? windows.depth()
-                        : is_matrix(reads)      ? s.channels
-                                                : walk.depth();
+  const int tile = core_columns(walk.pixels(), s.filters);
+  if (reads == Reads::chunks && fits_strips(walk, s.filters, tile)) reads = Reads::strips;
+  const StripWalk strips(walk);
+  const int64_t depth = reads == Reads::windows  ? windows.depth()
+                        : reads == Reads::strips ? strips.depth()
+                        : is_matrix(reads)       ? s.channels
+                                                 : walk.depth();
   const EpilogueView<T> finish(epilogue);
   const FinishStore<T> store{finish, y.data<T>(), s.filters};
-  choose_reads(core_columns(walk.pixels(), s.filters), reads, [&](auto columns, auto kind) {
+  choose_reads(tile, reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
     const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, 64);
     Tensor partial = plan.partial_sums(y.device());
     float* sums = partial.defined() ? partial.data<float>() : nullptr;
     simt::launch<conv2d_forward_core<T, kColumns, int(kind())>>(
-        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
-        x.data<T>(), w.data<T>(), walk, windows, plan, sums, store);
+        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), core_bytes<kColumns>(kind(), strips),
+         stream_of(context)},
+        x.data<T>(), w.data<T>(), walk, windows, strips, plan, sums, store);
     if (sums) launch_core_slices(context, sums, plan, store);
   });
 }

@@ -14,6 +14,7 @@
 
 #include "kernels/common/finish.h"
 #include "kernels/common/row_tiling.h"
+#include "kernels/conv2d_strips.h"
 #include "kernels/conv2d_windows.h"
 
 namespace plume::PLUME_KERNELS {
@@ -101,13 +102,17 @@ struct InputGradientStore {
 
 template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
-    conv2d_backward_input_core(const T* __restrict__ dy, const T* __restrict__ w, const CorePlan plan,
-                               float* __restrict__ partial, const InputGradientStore<T> store) {
+    conv2d_backward_input_core(const T* __restrict__ dy, const T* __restrict__ w, const StripWalk strips,
+                               const CorePlan plan, float* __restrict__ partial,
+                               const InputGradientStore<T> store) {
   const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
     if (partial) return store_partial(partial, plan, slice, row, column, sums);
     store(row, column, sums);
   };
-  if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values) {
+  if constexpr (Reads(kReads) == Reads::strips) {
+    strip_core<T, kColumns>(dy, strips, StripFilterLayers<T, kColumns>(w, plan.columns, store.at.walk), plan,
+                            put);
+  } else if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values) {
     constexpr bool kVector = Reads(kReads) == Reads::chunks;
     matrix_core<T, kColumns>(PatchRows<T, kVector>(dy, store.at.walk),
                              FilterLayers<T, kColumns, kVector>(w, store.at, store.s), plan, put);
@@ -171,15 +176,20 @@ void launch_backward_input(const Context& context, const Tensor& dy, const Tenso
   if (walk.pixels() == 0) return;
   const bool matrix = walk.is_matrix() && s.filter_height * s.filter_width == 1;
   const int unit = unit_of_copies({s.channels, s.filters}, {dy.data<T>(), w.data<T>(), dx.data<T>()});
-  const Reads reads = reads_of(unit, matrix);
-  choose_reads<64>(core_columns(walk.pixels(), s.channels), reads, [&](auto columns, auto kind) {
+  const int tile = core_columns(walk.pixels(), s.channels);
+  Reads reads = reads_of(unit, matrix);
+  if (reads == Reads::chunks && s.stride == 1 && fits_strips(walk, s.channels, tile)) reads = Reads::strips;
+  const StripWalk strips(walk);
+  const int64_t depth = reads == Reads::strips ? strips.depth() : is_matrix(reads) ? s.filters : walk.depth();
+  choose_reads(tile, reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
-    const CorePlan plan(walk.pixels(), s.channels, is_matrix(reads) ? s.filters : walk.depth(), kColumns, 64);
+    const CorePlan plan(walk.pixels(), s.channels, depth, kColumns, 64);
     Tensor partial = plan.partial_sums(dx.device());
     float* sums = partial.defined() ? partial.data<float>() : nullptr;
     simt::launch<conv2d_backward_input_core<T, kColumns, int(kind())>>(
-        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
-        dy.data<T>(), w.data<T>(), plan, sums, store);
+        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), core_bytes<kColumns>(kind(), strips),
+         stream_of(context)},
+        dy.data<T>(), w.data<T>(), strips, plan, sums, store);
     if (sums) launch_core_slices(context, sums, plan, store);
   });
 }

@@ -108,6 +108,50 @@ TEST_P(Race, ProductsOnTheMatrixCoreAreSilentAndExact) {
   check.operator()<128, false, false>();
 }
 
+// More tiles than blocks, pixels of several images in a strip, a second strip that is not full. An input
+// gradient reads its taps backwards.
+TEST_P(Race, StripsAreSilentAndExact) {
+  constexpr int kImages = 4, kHeight = 9, kWidth = 8, kColumns = 72, kTaps = 9;
+  const auto value = [](int a, int b, int c) { return float((a * 7 + b * 3 + c) % 5 - 2); };
+  const auto check = [&]<int kTile, bool kInput>(int channels) {
+    PatchWalk walk(kImages, kHeight, kWidth, channels, kHeight, kWidth);
+    walk.set_taps(3, 3);
+    walk.top = walk.left = kInput ? 1 : -1;
+    walk.down = walk.right = kInput ? -1 : 1;
+    const StripWalk strips(walk);
+    const int pixels = int(walk.pixels());
+    std::vector<bf16> x(size_t(pixels) * size_t(channels)), w(size_t(kColumns * kTaps) * size_t(channels));
+    for (size_t i = 0; i < x.size(); ++i) x[i] = bf16(value(int(i) / channels, int(i) % channels, 1));
+    const auto filter = [&](int column, int tap, int c) {
+      return size_t(kInput ? (c * kTaps + tap) * kColumns + column : (column * kTaps + tap) * channels + c);
+    };
+    for (int column = 0; column < kColumns; ++column)
+      for (int tap = 0; tap < kTaps; ++tap)
+        for (int c = 0; c < channels; ++c) w[filter(column, tap, c)] = bf16(value(column, tap, c));
+    const CorePlan plan(pixels, kColumns, strips.depth(), kTile, 1);
+    std::vector<float> sums(size_t(plan.partial_count()), -1.0f);
+    simt::launch<strip_product<kTile, kInput>>(
+        {2, kCoreThreads, core_bytes<kTile>(Reads::strips, strips), {}}, static_cast<const bf16*>(x.data()),
+        static_cast<const bf16*>(w.data()), strips, plan, sums.data());
+    for (int pixel = 0; pixel < pixels; ++pixel)
+      for (int column = 0; column < kColumns; ++column) {
+        float sum = 0.0f;
+        for (int tap = 0; tap < kTaps; ++tap) {
+          const int h = pixel / kWidth % kHeight + walk.top + tap / 3 * walk.down;
+          const int v = pixel % kWidth + walk.left + tap % 3 * walk.right;
+          if (h < 0 || h >= kHeight || v < 0 || v >= kWidth) continue;
+          const int from = (pixel / (kWidth * kHeight) * kHeight + h) * kWidth + v;
+          for (int c = 0; c < channels; ++c) sum += value(from, c, 1) * value(column, tap, c);
+        }
+        ASSERT_EQ(sums[size_t(pixel * kColumns + column)], sum) << pixel << ' ' << column;
+      }
+  };
+  check.operator()<64, false>(72);
+  check.operator()<64, true>(72);
+  check.operator()<128, false>(136);
+  check.operator()<128, true>(40);
+}
+
 TEST_P(Race, CorrectKernelsAreSilent) {
   std::vector<int> ints(64 * 40), counts(8);
   std::vector<float> s(256), m(256), total(1);
