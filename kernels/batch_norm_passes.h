@@ -258,6 +258,22 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
   normalise_rows<T, kWidth>(x, residual, all, FlatWalk<kWidth>(all), norm, Activation(kActivation), kMore, y);
 }
 
+// Both passes of a block that has all rows of its columns.
+template <class T, int kWidth>
+__device__ __forceinline__ void norm_of_block(const T* x, const T* __restrict__ residual, const Columns& all,
+                                              const RowWalk<kWidth>& walk, const FinishStatistics& finish,
+                                              const Normalisation& norm, Activation activation,
+                                              T* __restrict__ y) {
+  Moments mine[kWidth];
+  moments_of_block(x, all, walk, all.rows, mine);
+  if (threadIdx.y == 0 && walk.channel < all.columns) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) finish(walk.channel + i, mine[i]);
+  }
+  __syncthreads();  // what finish wrote is read below
+  normalise_rows<T, kWidth>(x, residual, all, walk, norm, activation, true, y);
+}
+
 template <class T>
 const T* data_or_null(const Tensor& t) {
   return t.defined() ? t.data<T>() : nullptr;

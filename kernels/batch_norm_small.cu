@@ -14,15 +14,7 @@ template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     batch_norm_whole(const T* __restrict__ x, const T* __restrict__ residual, const Columns all,
                      FinishStatistics finish, Normalisation norm, Activation activation, T* __restrict__ y) {
-  const RowWalk<kWidth> walk(all.rows, all.rows);
-  Moments mine[kWidth];
-  moments_of_block(x, all, walk, all.rows, mine);
-  if (threadIdx.y == 0 && walk.channel < all.columns) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) finish(walk.channel + i, mine[i]);
-  }
-  __syncthreads();  // what finish wrote is read below
-  normalise_rows<T, kWidth>(x, residual, all, walk, norm, activation, true, y);
+  norm_of_block(x, residual, all, RowWalk<kWidth>(all.rows, all.rows), finish, norm, activation, y);
 }
 
 template <class T, int kWidth>

@@ -164,6 +164,7 @@ void run_conv_batch_norm(Context& context, const Tensor& x, const Tensor& w, con
 bool fits_conv_batch_norm(const Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& conv,
                           const Tensor&, const Tensor&, const Tensor&, const BatchNormParams&,
                           const SampleDrop&, Tensor&, Tensor&, Tensor&, Tensor&, Tensor&, Tensor&) {
+  if (w.rank() != 4) return false;
   const Shape z = conv2d_shape(x.shape(), w.shape(), conv);
   const int64_t rows = z[0] * z[1] * z[2];
   return x.dtype() != DType::f32 && rows > 0 && rows <= kRowsOfOneBlock && x.dim(3) > 0 && z[3] > 0 &&

@@ -147,8 +147,8 @@ SampleDrop BatchNorm2d::next_drop(float drop, Device device) const {
 
 // Whoever hooks into the convolution wants to see its output.
 bool BatchNorm2d::fuses_with(Conv2d& conv, const Variable& x) const {
-  return training() && alone() && weight.requires_grad() && !conv.depthwise && !conv.bias.defined() &&
-         !conv.hooked() && fuses_conv_batch_norm(x, conv.weight, conv.params);
+  return training() && alone() && weight.requires_grad() && !conv.bias.defined() && !conv.hooked() &&
+         fuses_conv_batch_norm(x, conv.weight, conv.params);
 }
 
 Variable BatchNorm2d::forward_behind(Conv2d& conv, const Variable& x, const Variable& residual) {

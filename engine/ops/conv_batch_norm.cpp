@@ -10,11 +10,17 @@ namespace plume {
 
 namespace {
 
+bool depthwise(const Shape& w) { return w.rank() == 3; }
+
+int64_t macs(const Shape& x, const Shape& w, const Conv2dParams& conv) {
+  return depthwise(w) ? depthwise_conv2d_macs(x, w, conv) : conv2d_macs(x, w, conv);
+}
+
 CallCost conv_batch_norm_cost(const Tensor& x, const Tensor& w, const Conv2dParams& conv, const Tensor&,
                               const Tensor&, const Tensor&, const BatchNormParams&, const SampleDrop&,
                               const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                               const Tensor&) {
-  return {CallClass::fused, double(conv2d_macs(x.shape(), w.shape(), conv))};
+  return {CallClass::fused, double(macs(x.shape(), w.shape(), conv))};
 }
 
 }  // namespace
@@ -31,7 +37,10 @@ void run_separate(Context& context, const Tensor& x, const Tensor& w, const Conv
                   const Tensor& gamma, const Tensor& beta, const Tensor& residual,
                   const BatchNormParams& params, const SampleDrop& drop, Tensor& z, Tensor& y, Tensor& mean,
                   Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
-  conv2d_forward(context, x, w, conv, {}, z);
+  if (depthwise(w.shape()))
+    depthwise_conv2d_forward(context, x, w, conv, {}, z);
+  else
+    conv2d_forward(context, x, w, conv, {}, z);
   batch_norm_forward_train(context, z, gamma, beta, residual, params, drop, y, mean, inv_std, running_mean,
                            running_var);
 }
@@ -45,6 +54,10 @@ const bool registered = register_everywhere();
 
 }  // namespace
 
+Shape conv_batch_norm_shape(const Shape& x, const Shape& w, const Conv2dParams& conv) {
+  return depthwise(w) ? depthwise_conv2d_shape(x, w, conv) : conv2d_shape(x, w, conv);
+}
+
 bool fuses_conv_batch_norm(const Variable& x, const Variable& weight, const Conv2dParams& params) {
   Tensor none;
   const char* variant =
@@ -57,13 +70,15 @@ Variable conv_batch_norm_train(const Variable& x, const Variable& weight, const 
                                const Variable& beta, const Variable& residual, Tensor& running_mean,
                                Tensor& running_var, const Conv2dParams& conv, const BatchNormParams& params,
                                const SampleDrop& drop) {
-  const Shape shape = conv2d_shape(x.shape(), weight.shape(), conv);
-  Tensor z = empty(shape, x.value());
+  Tensor z = empty(conv_batch_norm_shape(x.shape(), weight.shape(), conv), x.value());
   check_batch_norm_train(z, gamma, beta, residual, params.activation, drop);
   Tensor y = empty_like(z), mean = empty_like(gamma.value()), inv_std = empty_like(gamma.value());
   const Tensor filter = value_in(weight, x.dtype());
-  count_macs(weight.dim(1) * weight.dim(2) == 1 ? Work::pointwise : Work::dense,
-             conv2d_macs(x.shape(), weight.shape(), conv));
+  const Shape& w = weight.shape();
+  count_macs(depthwise(w)       ? Work::depthwise
+             : w[1] * w[2] == 1 ? Work::pointwise
+                                : Work::dense,
+             macs(x.shape(), w, conv));
   conv_batch_norm_forward(x.context(), x.value(), filter, conv, gamma.value(), beta.value(),
                           residual.defined() ? residual.value() : Tensor(), params, drop, z, y, mean, inv_std,
                           running_mean, running_var);
@@ -72,7 +87,10 @@ Variable conv_batch_norm_train(const Variable& x, const Variable& weight, const 
                             const Tensor& dy, const Tensor& more, Gradients& g) {
                           const Tensor dz = batch_norm_gradients(g, 2, z, kept, dy, more, gamma, beta, mean,
                                                                  inv_std, {params.activation, false}, drop);
-                          conv2d_gradients(g, dz, x, filter, type, conv, 1);
+                          if (depthwise(filter.shape()))
+                            depthwise_conv2d_gradients(g, dz, x, filter, type, conv);
+                          else
+                            conv2d_gradients(g, dz, x, filter, type, conv, 1);
                         });
 }
 

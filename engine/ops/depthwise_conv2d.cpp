@@ -57,19 +57,24 @@ Variable depthwise_conv2d(const Variable& x, const Variable& w, const Variable& 
   Tensor y = depthwise_conv2d_fused(x.value(), filter, p, epilogue);
   return record("depthwise_conv2d", y, {x, w, bias},
                 [x, filter, type = w.dtype(), p](const Tensor& dy, Gradients& g) {
-                  Context& context = x.context();
-                  if (g.wants(0)) {
-                    Tensor dx = empty_like(x.value());
-                    depthwise_conv2d_backward_input(context, dy, filter, p, dx);
-                    g.add(0, dx);
-                  }
-                  if (g.wants(1)) {
-                    Tensor dw = Tensor::empty(filter.shape(), type, filter.device());
-                    depthwise_conv2d_backward_weight(context, x.value(), dy, p, dw);
-                    g.add(1, dw);
-                  }
+                  depthwise_conv2d_gradients(g, dy, x, filter, type, p);
                   add_bias_gradient(g, 2, dy);
                 });
+}
+
+void depthwise_conv2d_gradients(Gradients& g, const Tensor& dy, const Variable& x, const Tensor& w,
+                                DType dw_type, const Conv2dParams& p) {
+  Context& context = x.context();
+  if (g.wants(0)) {
+    Tensor dx = empty_like(x.value());
+    depthwise_conv2d_backward_input(context, dy, w, p, dx);
+    g.add(0, dx);
+  }
+  if (g.wants(1)) {
+    Tensor dw = Tensor::empty(w.shape(), dw_type, w.device());
+    depthwise_conv2d_backward_weight(context, x.value(), dy, p, dw);
+    g.add(1, dw);
+  }
 }
 
 }  // namespace plume

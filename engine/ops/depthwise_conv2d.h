@@ -20,6 +20,10 @@ int64_t depthwise_conv2d_macs(const Shape& x, const Shape& weight, const Conv2dP
 // `bias` is f32 [C] or undefined.
 Variable depthwise_conv2d(const Variable& x, const Variable& weight, const Variable& bias,
                           const Conv2dParams& params);
+// For operations that contain one: of its output's gradient dy to the places 0 (x) and 1 (the filter), where
+// wanted. `weight` is the filter in x's type, its gradient of type `dw_type`.
+void depthwise_conv2d_gradients(Gradients& gradients, const Tensor& dy, const Variable& x,
+                                const Tensor& weight, DType dw_type, const Conv2dParams& params);
 // For evaluation: convolution with everything that follows it. Records nothing.
 Tensor depthwise_conv2d_fused(const Tensor& x, const Tensor& weight, const Conv2dParams& params,
                               const Epilogue& epilogue);

@@ -62,12 +62,13 @@ TEST_F(Ladder, WritesBetweenMarkersAndNowhereElse) {
                     kernels = "<!-- ladder kernels -->\n<!-- /ladder -->\n",
                     estimates = "<!-- ladder estimates -->\n<!-- /ladder -->\nend\n";
   write_file(page(), before + kernels + estimates);
-  const ToolResult result = ladder("--networks --models shufflenet_v2_x1_0 --size 32 --batch 2" + root());
+  const ToolResult result = ladder("--networks --models shufflenet_v2_x1_0 --size 32 --batch 1,2" + root());
   ASSERT_EQ(result.code, 0) << result.err;
   const std::string text = read_file(page());
   EXPECT_TRUE(text.starts_with("# Mine\n\n<!-- ladder networks -->\n| network | pass |")) << text;
   EXPECT_TRUE(text.ends_with("<!-- /ladder -->\nend\n")) << text;
   EXPECT_THAT(text, HasSubstr("<!-- /ladder -->\n\nprose\n<!-- ladder kernels -->\n| kernel |"));
+  EXPECT_THAT(text, HasSubstr("| us, batch 1 | us, batch 2 | thousand images/s |"));
   EXPECT_THAT(text, HasSubstr("| ShuffleNetV2 x1.0 | training | "));
   EXPECT_THAT(text, HasSubstr("| `depthwise_conv2d.forward/stream` | "));
   EXPECT_THAT(text, HasSubstr("| the network does not make this call |"));  // the estimates are for 224
@@ -99,6 +100,7 @@ TEST_F(Ladder, MistakesAreNamed) {
   };
   refused(ladder("--network"), 2, "unknown argument '--network'");
   refused(ladder("--models resnet81"), 2, "--models: 'resnet81' is not one of mobilenet_v3_small");
+  refused(ladder("--batch 1,many"), 2, "--batch: expected numbers separated by commas, found '1,many'");
   refused(ladder("conv3d.forward"), 2, "conv3d.forward has no variant on simt");
   refused(run_command("/bin/sh", {"-c", "PROFILE=/nowhere " PLUME_SOURCE_DIR "/tools/ladder.sh --networks"}),
           2, "expected a build with counters, found no /nowhere");
