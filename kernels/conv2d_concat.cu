@@ -70,8 +70,8 @@ __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
 }
 
 template <class T>
-void launch(const Context& context, const Tensor& x0, const Tensor& x1, const Tensor& w,
-            const Epilogue& epilogue, Tensor& y0, Tensor& y1) {
+void launch_conv2d_concat(const Context& context, const Tensor& x0, const Tensor& x1, const Tensor& w,
+                          const Epilogue& epilogue, Tensor& y0, Tensor& y1) {
   const int64_t pixels = x0.size() / x0.dim(3);
   const SplitStore<T> store{EpilogueView<T>(epilogue), y0.data<T>(), y1.data<T>(), int(y0.dim(3)),
                             int(y1.dim(3))};
@@ -85,22 +85,22 @@ void launch(const Context& context, const Tensor& x0, const Tensor& x1, const Te
   });
 }
 
-void run_tensor_core(Context& context, const Tensor& x0, const Tensor& x1, const Tensor& w, PackedFilter*,
-                     const Epilogue& epilogue, Tensor& y0, Tensor& y1) {
+void run_conv2d_concat(Context& context, const Tensor& x0, const Tensor& x1, const Tensor& w, PackedFilter*,
+                       const Epilogue& epilogue, Tensor& y0, Tensor& y1) {
   if (x0.dtype() == DType::f16)
-    launch<f16>(context, x0, x1, w, epilogue, y0, y1);
+    launch_conv2d_concat<f16>(context, x0, x1, w, epilogue, y0, y1);
   else
-    launch<bf16>(context, x0, x1, w, epilogue, y0, y1);
+    launch_conv2d_concat<bf16>(context, x0, x1, w, epilogue, y0, y1);
 }
 
-bool fits_tensor_core(const Context&, const Tensor& x0, const Tensor& x1, const Tensor& w, PackedFilter*,
-                      const Epilogue&, Tensor& y0, Tensor& y1) {
+bool fits_conv2d_concat(const Context&, const Tensor& x0, const Tensor& x1, const Tensor& w, PackedFilter*,
+                        const Epilogue&, Tensor& y0, Tensor& y1) {
   return fits_core(x0, w, y0) && fits_core(x1, w, y1) && is_in_chunks(x0) && is_in_chunks(x1) &&
          is_in_chunks(w) && is_in_chunks(y0) && is_in_chunks(y1);
 }
 
 const bool conv2d_concat_registered =
-    conv2d_concat_forward.add(kThisDevice, {{"tensor_core", fits_tensor_core, run_tensor_core}});
+    conv2d_concat_forward.add(kThisDevice, {{"tensor_core", fits_conv2d_concat, run_conv2d_concat}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

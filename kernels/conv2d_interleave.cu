@@ -78,8 +78,8 @@ __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
 }
 
 template <class T>
-void launch(const Context& context, const Tensor& x, const Tensor& w, const Epilogue& epilogue,
-            const Tensor& a, Tensor& y0, Tensor& y1) {
+void launch_conv2d_interleave(const Context& context, const Tensor& x, const Tensor& w,
+                              const Epilogue& epilogue, const Tensor& a, Tensor& y0, Tensor& y1) {
   const int filters = int(w.dim(0));
   const bool split = y1.defined();
   ShuffleStore<T> store{EpilogueView<T>(epilogue),
@@ -102,22 +102,22 @@ void launch(const Context& context, const Tensor& x, const Tensor& w, const Epil
   });
 }
 
-void run_tensor_core(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams&,
-                     const Epilogue& epilogue, const Tensor& a, Tensor& y0, Tensor& y1) {
+void run_conv2d_interleave(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams&,
+                           const Epilogue& epilogue, const Tensor& a, Tensor& y0, Tensor& y1) {
   if (x.dtype() == DType::f16)
-    launch<f16>(context, x, w, epilogue, a, y0, y1);
+    launch_conv2d_interleave<f16>(context, x, w, epilogue, a, y0, y1);
   else
-    launch<bf16>(context, x, w, epilogue, a, y0, y1);
+    launch_conv2d_interleave<bf16>(context, x, w, epilogue, a, y0, y1);
 }
 
-bool fits_tensor_core(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&, const Epilogue&,
-                      const Tensor& a, Tensor& y0, Tensor& y1) {
+bool fits_conv2d_interleave(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams&,
+                            const Epilogue&, const Tensor& a, Tensor& y0, Tensor& y1) {
   return fits_core(x, w, y0) && fits_core(a, w, y0) && is_in_chunks(x) && is_in_chunks(w) &&
          is_in_chunks(a) && is_in_chunks(y0) && (!y1.defined() || (fits_core(x, w, y1) && is_in_chunks(y1)));
 }
 
-const bool conv2d_interleave_registered =
-    conv2d_interleave_forward.add(kThisDevice, {{"tensor_core", fits_tensor_core, run_tensor_core}});
+const bool conv2d_interleave_registered = conv2d_interleave_forward.add(
+    kThisDevice, {{"tensor_core", fits_conv2d_interleave, run_conv2d_interleave}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS
