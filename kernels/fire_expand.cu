@@ -3,16 +3,16 @@
 //
 // tensor_core  16 bits, products on the matrix core: rows are pixels, columns first the 1x1 filters, then the
 //              3x3, each with tiles of their own. Depth is (tap, channel) without gaps; a tile of 1x1 filters
-//              has the middle tap alone. Tiles of the same pixels follow each other, so that x comes from memory
-//              once; every block gets as many of either kind.
+//              has the middle tap alone. Tiles of the same pixels follow each other, so that x comes from
+//              memory once; every block gets as many of either kind.
 // in_place     Floats, and channels that 16-byte copies do not divide: a block writes 128 pixels x 64 filters
 //              (block_gemm.h). blockIdx.x counts output pixels, blockIdx.y first the column tiles of the 1x1
 //              filters, then those of the 3x3. These take nine times as long and start last, which leaves the
 //              short ones to fill the gaps of the wave before.
 //
-// Bytes: x and y once; unfused, y is written twice and read once more. FLOPs: 2 N H W C (A + 9 B). With C = 16
-// and A = B = 64: 20480 FLOPs for 2 * (16 + 128) bytes of 16 bits, 71 per byte: memory is the limit on an H100
-// (270), the matrix product close behind.
+// Bytes: x and y once; unfused, y is written twice and read once more. FLOPs: 2 N H W C (A + 9 B). With
+// C = 16 and A = B = 64: 20480 FLOPs for 2 * (16 + 128) bytes of 16 bits, 71 per byte: memory is the limit on
+// an H100 (270), the matrix product close behind.
 #include "engine/ops/fire.h"
 
 #include <numeric>

@@ -6,8 +6,8 @@
 // Few tiles and a long depth are the rule here, so that depth is cut into slices; those of a parameter's
 // gradient are added with others' later.
 //
-// FLOPs and bytes: linear.cu. A classifier of 1024 to 1000 and 256 images takes 0.5 GFLOP and 3 MB: 1 microsecond
-// each, so that launches and the way through the depth are the limit.
+// FLOPs and bytes: linear.cu. A classifier of 1024 to 1000 and 256 images takes 0.5 GFLOP and 3 MB: one
+// microsecond each, so that launches and the way through the depth are the limit.
 #include "engine/ops/linear.h"
 
 #include "kernels/common/finish.h"
