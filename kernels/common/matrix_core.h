@@ -23,7 +23,7 @@
 //   void fetch(char* tile);           // starts the thread's copies of the next 64 layers, zeros outside
 // and A may have, for values that must change on their way,
 //   void follow(int row, int depth);  // of the tile that is multiplied next
-//   void arrived(char* tile);         // its next 64 layers: the thread's own copies are there, not all others
+//   void arrived(char* tile);         // its next 64 layers: the thread's own copies are in place
 #pragma once
 #include <algorithm>
 
