@@ -3,16 +3,16 @@
 //
 // tensor_core  16 bits, products on the matrix core: rows are pixels, columns first the 1x1 filters, then the
 //              3x3, each with tiles of their own. Depth is (tap, channel) without gaps; a tile of 1x1 filters
-//              has the middle tap alone. Tiles of the same pixels follow each other, so that x comes from memory
-//              once; every block gets as many of either kind.
+//              has the middle tap alone. Tiles of the same pixels follow each other, so that x comes from
+//              memory once; every block gets as many of either kind.
 // in_place     Floats, and channels that 16-byte copies do not divide: a block writes 128 pixels x 64 filters
 //              (block_gemm.h). blockIdx.x counts output pixels, blockIdx.y first the column tiles of the 1x1
 //              filters, then those of the 3x3. These take nine times as long and start last, which leaves the
 //              short ones to fill the gaps of the wave before.
 //
-// Bytes: x and y once; unfused, y is written twice and read once more. FLOPs: 2 N H W C (A + 9 B). With C = 16
-// and A = B = 64: 20480 FLOPs for 2 * (16 + 128) bytes of 16 bits, 71 per byte: memory is the limit on an H100
-// (270), the matrix product close behind.
+// Bytes: x and y once; unfused, y is written twice and read once more. FLOPs: 2 N H W C (A + 9 B). With
+// C = 16 and A = B = 64: 20480 FLOPs for 2 * (16 + 128) bytes of 16 bits, 71 per byte: memory is the limit on
+// an H100 (270), the matrix product close behind.
 #include "engine/ops/fire.h"
 
 #include <numeric>
@@ -32,6 +32,7 @@ struct Expansion {
 
 // ---- tensor_core ----
 
+// The depth, some ten steps, is not worth cutting into slices.
 struct FirePlan : CorePlan {
   static constexpr int kMiddleTap = 4;
   int channels;
@@ -39,7 +40,7 @@ struct FirePlan : CorePlan {
 
   FirePlan(int64_t pixels, int64_t channels_, int64_t one, int64_t three, int columns_of_tile)
       : CorePlan(pixels, ceil_div(one, columns_of_tile) * columns_of_tile + three, 9 * channels_,
-                 columns_of_tile, 64),
+                 columns_of_tile, 1),
         channels(int(channels_)),
         threes(int(ceil_div(one, columns_of_tile)) * columns_of_tile),
         tiles_of_one_(threes / columns_of_tile) {}
@@ -50,17 +51,12 @@ struct FirePlan : CorePlan {
     while (count < tiles() && count > 1 && std::gcd(count, column_tiles) != 1) --count;
     return count;
   }
-  // Of 1x1 filters the first slice has all layers; the others multiply none.
   __device__ __forceinline__ int first_layer(const Tile& tile) const {
-    if (!is_one(tile)) return CorePlan::first_layer(tile);
-    return tile.slice == 0 ? kMiddleTap * channels : depth;
+    return is_one(tile) ? kMiddleTap * channels : 0;
   }
-  __device__ __forceinline__ int layers_of(const Tile& tile) const {
-    return is_one(tile) ? (tile.slice == 0 ? channels : 0) : CorePlan::layers_of(tile);
-  }
+  __device__ __forceinline__ int layers_of(const Tile& tile) const { return is_one(tile) ? channels : depth; }
   __device__ __forceinline__ int steps_of(const Tile& tile) const {
-    if (!is_one(tile)) return CorePlan::steps_of(tile);
-    return tile.slice == 0 ? (channels + kCoreDepth - 1) / kCoreDepth : 1;
+    return is_one(tile) ? (channels + kCoreDepth - 1) / kCoreDepth : steps;
   }
 
  private:
@@ -133,13 +129,10 @@ struct FireStore {
 template <class T, int kColumns>
 __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
     fire_expand_core(const T* __restrict__ x, const PatchWalk walk, const FirePlan plan,
-                     float* __restrict__ partial, const FireStore<T> store) {
-  matrix_core<T, kColumns>(PatchRows<T, true>(x, walk),
-                           FireFilters<T, kColumns>(store.one, store.three, plan), plan,
-                           [&](int slice, int row, int column, const float(&sums)[kChunk]) {
-                             if (partial) return store_partial(partial, plan, slice, row, column, sums);
-                             store(row, column, sums);
-                           });
+                     const FireStore<T> store) {
+  matrix_core<T, kColumns>(
+      PatchRows<T, true>(x, walk), FireFilters<T, kColumns>(store.one, store.three, plan), plan,
+      [&](int, int row, int column, const float(&sums)[kChunk]) { store(row, column, sums); });
 }
 
 template <class T>
@@ -156,12 +149,9 @@ void launch_fire_core(const Context& context, const Tensor& x, const Expansion<T
     constexpr int kColumns = columns();
     const FirePlan plan(walk.pixels(), channels, one.filters, three.filters, kColumns);
     const FireStore<T> store{one, three, plan.threes, y.data<T>()};
-    Tensor partial = plan.partial_sums(y.device());
-    float* sums = partial.defined() ? partial.data<float>() : nullptr;
     simt::launch<fire_expand_core<T, kColumns>>(
         {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
-        x.data<T>(), walk, plan, sums, store);
-    if (sums) launch_core_slices(context, sums, plan, store);
+        x.data<T>(), walk, plan, store);
   });
 }
 

@@ -1,15 +1,15 @@
-// gated_pointwise: a 1x1 convolution whose pixels are multiplied by gates [N, C] within shared memory, so that
-// the squeeze-excitation's d * gate is never stored.
+// gated_pointwise: a 1x1 convolution whose pixels are multiplied by gates [N, C] within shared memory, so
+// that the squeeze-excitation's d * gate is never stored.
 //
 // tensor_core  16 bits, a product on the matrix core: rows are pixels, columns filters, depth channels. A
-//              thread copies 16 bytes of channels of neighbouring pixels, and multiplies them by their image's
-//              gates as soon as they have arrived. Gates are rounded to 16 bits first: a product of two values
-//              then takes one instruction.
+//              thread copies 16 bytes of channels of neighbouring pixels, and multiplies them by their
+//              image's gates as soon as they have arrived. Gates are rounded to 16 bits first: a product of
+//              two values then takes one instruction.
 // block_gemm   Floats, and channels that 16-byte copies do not divide: 128 pixels x 64 filters, the gates
 //              multiplied between global and shared memory.
 //
-// Bytes: d, y and the residual once, d again for every further tile of columns from the L2, as W and the gates.
-// FLOPs: 2 N H W C K.
+// Bytes: d, y and the residual once, d again for every further tile of columns from the L2, as W and the
+// gates. FLOPs: 2 N H W C K.
 #include "engine/ops/mbconv.h"
 #include "kernels/common/block_gemm.h"
 #include "kernels/conv2d_patches.h"

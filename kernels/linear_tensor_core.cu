@@ -3,11 +3,11 @@
 // forward          rows n, columns k, depth c; x and w along the depth
 // backward_input   rows n, columns c, depth k; dy along the depth, w along its columns
 // backward_weight  rows k, columns c, depth n; dy and x along rows and columns
-// Few tiles and a long depth are the rule here, so that depth is cut into slices; those of a parameter's
-// gradient are added with others' later.
+// Few tiles and a long depth are the rule here. Depth is cut into slices where these are added with others'
+// later, a parameter's gradient; else only where it is worth a second launch.
 //
-// FLOPs and bytes: linear.cu. A classifier of 1024 to 1000 and 256 images takes 0.5 GFLOP and 3 MB: 1 microsecond
-// each, so that launches and the way through the depth are the limit.
+// FLOPs and bytes: linear.cu. A classifier of 1024 to 1000 and 256 images takes 0.5 GFLOP and 3 MB: one
+// microsecond each, so that launches and the way through the depth are the limit.
 #include "engine/ops/linear.h"
 
 #include "kernels/common/finish.h"
@@ -40,11 +40,12 @@ __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
 template <bool kDepthA, bool kDepthB, bool kLate = false, class T, class Out>
 void launch_product(Context& context, const T* a, const T* b, int64_t depth, const Epilogue& epilogue, Out,
                     Tensor& out) {
+  constexpr int64_t kDeep = 2048;
   const int64_t rows = out.dim(0), columns = out.dim(1);
   const FinishStore<Out> store{EpilogueView<Out>(epilogue), out.data<Out>(), int(columns)};
   const auto launch = [&](auto tile) {
     constexpr int kColumns = tile();
-    const CorePlan plan(rows, columns, depth, kColumns, 64);
+    const CorePlan plan(rows, columns, depth, kColumns, kLate || depth > kDeep ? 64 : 1);
     Tensor partial = plan.partial_sums(out.device());
     float* sums = partial.defined() ? partial.data<float>() : nullptr;
     simt::launch<linear_core<T, kDepthA, kDepthB, kColumns, Out>>(
@@ -105,7 +106,7 @@ bool fits_backward_core(const Context&, const Tensor& a, const Tensor& b, Tensor
   return fits_linear_core(a, b, out);
 }
 
-// Below, `tiled` is done before a second launch has begun to add slices.
+// Below, `tiled` takes no longer.
 bool linear_core_pays(const Tensor& a, const Tensor& out) {
   constexpr int64_t kLeastMacs = 1 << 18;
   return a.size() * out.dim(1) > kLeastMacs;

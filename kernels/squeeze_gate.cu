@@ -1,12 +1,12 @@
 // squeeze_gate, "tensor_core": both small products of 16-bit weights for sixteen images at once.
 //
 // A block has the rows of its images, pooled [16, C] and hidden [16, S], as 16 bits in shared memory; columns
-// are rows of a weight, straight from the L2: of 32 layers a lane loads 8 that lie side by side, of the weight's
-// row and of the images' alike. The tensor core's instruction names layers otherwise, but a sum does not mind.
+// are rows of a weight, straight from the L2: of 32 layers a lane loads 8 that lie side by side, of the
+// weight's row and of the images' alike. The instruction names layers otherwise, but a sum does not mind.
 //   hidden  Tiles of 8 columns; where there are fewer of them than warps, warps share out the layers, and the
 //           parts are added in order.
-//   gate    Tiles of 8 columns, shared out among the warps of blockIdx.y's blocks, each of which has made all of
-//           hidden for itself.
+//   gate    Tiles of 8 columns, shared out among the warps of blockIdx.y's blocks, each of which has made all
+//           of hidden for itself.
 //
 // Bytes: the weights once per block instead of once per image, from the L2. FLOPs: 4 N C S. A multiprocessor
 // reads some 64 bytes per clock: C = 576 and S = 144 are 0.3 MB, 3 microseconds.

@@ -7,8 +7,8 @@
 //   FusedMBConv   y = epilogue(act(conv(x, w1) + b1) W2)                                fused_mbconv
 //
 //   x [N, H, W, C], W1 [E, 1, 1, C], w2 [R, R, E], d [N, P, Q, E], W3 [K, 1, 1, E], y [N, P, Q, K];
-//   w1 [E, R, R, C], W2 [K, 1, 1, E]; biases, pooled and gate [N, E] are f32. S1 [S, E] and S2 [E, S] are of one
-//   type, f32 or 16 bits, which a variant may then round pooled and what lies between to.
+//   w1 [E, R, R, C], W2 [K, 1, 1, E]; biases, pooled and gate [N, E] are f32. S1 [S, E] and S2 [E, S] are of
+//   one type, f32 or 16 bits, which a variant may then round pooled and what lies between to.
 //
 // The E channels between, four to six times as many as outside, are what an unfused block spends its memory
 // traffic on: expand_depthwise never stores act1(...), gated_pointwise never stores d * gate, fused_mbconv

@@ -24,7 +24,7 @@
 //   void fetch(char* tile);           // starts the thread's copies of the next 64 layers, zeros outside
 // and A may have, for values that must change on their way,
 //   void follow(int row, int depth);  // of the tile that is multiplied next
-//   void arrived(char* tile);         // its next 64 layers: the thread's own copies are there, others' may not be
+//   void arrived(char* tile);         // its next 64 layers: the thread's own copies are in place
 #pragma once
 #include <algorithm>
 
@@ -151,7 +151,7 @@ struct CorePlan {
     const int rest = by_column_tiles(number), slice = by_row_tiles(rest);
     return {slice, rest - slice * row_tiles, number - rest * column_tiles};
   }
-  // Of a tile's share of the depth: its first layer, how many there are from there on, its steps (one at least).
+  // Of a tile's share of the depth: its first layer, how many follow from there on, its steps (at least 1).
   // A plan of another kind may say otherwise for some of its columns.
   __device__ __forceinline__ int first_layer(const Tile& tile) const {
     return tile.slice * steps_per_slice * kCoreDepth;

@@ -86,9 +86,9 @@ TEST_P(TrainingLaunches, AreNoMoreThanEver) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, TrainingLaunches,
-                         testing::Values(Network{"mobilenet_v3_small", 196}, Network{"resnet18", 98},
+                         testing::Values(Network{"mobilenet_v3_small", 195}, Network{"resnet18", 97},
                                          Network{"squeezenet1_1", 111}, Network{"efficientnet_v2_s", 584},
-                                         Network{"shufflenet_v2_x1_0", 316}),
+                                         Network{"shufflenet_v2_x1_0", 314}),
                          [](const auto& network) { return std::string(network.param.name); });
 
 }  // namespace

@@ -17,7 +17,7 @@ struct LinearCase {
 // cuBLASLt takes a bias in the output's type: short_values(), which are the same in every type.
 constexpr LinearCase kLinearCases[] = {
     {1, 1, 1},    {3, 1, 17},    {1, 64, 3},   {3, 17, 64},    {31, 3, 1},   {64, 64, 10}, {7, 129, 31},
-    {65, 33, 67}, {1, 512, 100}, {3, 1000, 7}, {40, 264, 136}, {130, 72, 8}, {2, 8, 200}};
+    {65, 33, 67}, {1, 512, 100}, {3, 1000, 7}, {40, 264, 136}, {130, 72, 8}, {2, 8, 200},  {2, 2104, 16}};
 
 TEST(LinearTest, ForwardWithAndWithoutBias) {
   for (const LinearCase& c : kLinearCases)
