@@ -1,6 +1,6 @@
 // ops_test [--device=cpu|simt|cuda] [--own]: all operations on one device, or on all there are; --own:
-// without the variants of vendors' libraries. A whole run fails when a registered variant of its devices was never
-// checked.
+// without the variants of vendors' libraries. A whole run fails when a registered variant of its devices was
+// never checked.
 #include <gtest/gtest.h>
 
 #include <cstdio>
