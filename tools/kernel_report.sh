@@ -3,7 +3,7 @@
 #
 # usage: tools/kernel_report.sh [--sass FOLDER] [kernels/x.cu ...]      (default: all)
 #   --sass FOLDER   also writes the machine code with its source lines there, FOLDER/x.sm_90.sass, for `profile
-#                   --sass` (tools/profiling/machine_code.h says how); what is newer than its sources is kept,
+#                   --sass` (tools/machine_code/machine_code.h says how); what is newer than its sources is kept,
 #                   and no table printed. The file `complete` lies there once all kernels do
 #   ARCHS="80 90"   architectures (with --sass: 90)      JOBS=...   compilations at once
 #   NVCC=...        compiler      NVDISASM=...   of the toolkit, or of PyPI's nvidia-cuda-nvdisasm

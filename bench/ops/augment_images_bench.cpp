@@ -46,7 +46,10 @@ void derive(SlotBench<AugmentImages>& bench, Device device) {
     for (const DType dtype : {DType::f32, DType::bf16})
       bench.note({batch, outline(Tensor::empty(shape, dtype, device))});
   };
-  const data::AugmentParams plain = data::training_augmentation(data::kImageNetStatistics, 1);
+  data::AugmentParams plain;
+  plain.crop_padding = 4;
+  plain.flip = true;
+  plain.statistics = data::kImageNetStatistics;
   note(32, plain);
   data::AugmentParams policy = plain;
   policy.policy.policy = data::Policy::autoaugment_cifar10;

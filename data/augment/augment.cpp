@@ -97,15 +97,6 @@ PixelBox draw_erased(Draws& draws, int height, int width) {
 
 }  // namespace
 
-AugmentParams training_augmentation(const ChannelStatistics& statistics, uint64_t seed) {
-  AugmentParams params;
-  params.crop_padding = 4;
-  params.flip = true;
-  params.statistics = statistics;
-  params.seed = seed;
-  return params;
-}
-
 int32_t TapTable::add(const ResampleAxis& axis, ResampleFilter filter) {
   for (const Entry& e : entries_)
     if (e.axis == axis && e.filter == filter) return e.offset;

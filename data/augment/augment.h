@@ -43,9 +43,6 @@ struct AugmentParams {
   uint64_t seed = 0;
 };
 
-// Crop and flip of CIFAR training: padding 4, flip.
-AugmentParams training_augmentation(const ChannelStatistics& statistics, uint64_t seed);
-
 // The taps of resized images, each axis once: what AugmentPlan's offsets point into.
 class TapTable {
  public:

@@ -94,10 +94,4 @@ Window center_window(ImageSize size, ImageSize crop) {
   return {center_offset(size.height, crop.height), center_offset(size.width, crop.width), crop};
 }
 
-Image resize_and_crop(const Image& image, int64_t shorter, int64_t crop, Interpolation interpolation) {
-  check_image(image);
-  const ImageSize size = resized_to_shorter_side({image.height, image.width}, shorter);
-  return resize(image, size, center_window(size, {crop, crop}), interpolation);
-}
-
 }  // namespace plume::data

@@ -41,8 +41,4 @@ ImageSize resized_to_shorter_side(ImageSize size, int64_t shorter);
 // in black.
 Window center_window(ImageSize size, ImageSize crop);
 
-// Resize(shorter), CenterCrop(crop): [crop, crop, 3].
-Image resize_and_crop(const Image& image, int64_t shorter, int64_t crop,
-                      Interpolation interpolation = Interpolation::bilinear);
-
 }  // namespace plume::data

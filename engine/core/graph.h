@@ -42,8 +42,9 @@ class StepGraph {
   std::shared_ptr<void> memory_;  // the blocks that the recording uses
 };
 
-// `prepare` runs at the beginning of each capture, on its thread and for its device: it makes what a step would
-// otherwise make from numbers of the host when it first runs. Returns true so that it can initialise a constant.
+// `prepare` runs at the beginning of each capture, on its thread and for its device: it makes what a step
+// would otherwise make from numbers of the host when it first runs. Returns true so that it can initialise a
+// constant.
 bool before_recordings(void (*prepare)(Device));
 
 }  // namespace plume

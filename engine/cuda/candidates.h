@@ -18,10 +18,10 @@ class Candidates {
  public:
   explicit Candidates(std::vector<Candidate> all) : all_(std::move(all)) {}
 
-  // `execute(candidate, scratch)` gives the work to the context's stream; it does not change its operands, since
-  // the first run outside a recording times all candidates on these very ones. The fastest stays, and behind it
-  // the one with the least scratch memory, for when its own cannot be had. Where memory is too short to time
-  // them all, later runs try again, twice at most. Throws when none can run.
+  // `execute(candidate, scratch)` gives the work to the context's stream; it does not change its operands,
+  // since the first run outside a recording times all candidates on these very ones. The fastest stays, and
+  // behind it the one with the least scratch memory, for when its own cannot be had. Where memory is too
+  // short to time them all, later runs try again, twice at most. Throws when none can run.
   template <class Execute>
   void run(const Context& context, Execute&& execute) {
     if (choices_left_ > 0 && all_.size() > 1 && !is_recording()) choose(context, execute);

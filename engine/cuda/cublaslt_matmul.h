@@ -26,7 +26,8 @@ struct Operands {
 
 // Can cuBLASLt do this product? The answer, and how (candidates.h), is kept per product.
 bool can_multiply(const Context& context, const Product& product);
-// All pointers 16-byte aligned, the residual not in the output's place. Sums are f32; f32 operands keep all digits unless context.allow_tf32.
+// All pointers 16-byte aligned, the residual not in the output's place. Sums are f32; f32 operands keep all
+// digits unless context.allow_tf32.
 void multiply(const Context& context, const Product& product, const Operands& operands);
 
 // to[cols, rows] = from[rows, cols], transposed.

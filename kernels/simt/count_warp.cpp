@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/profiler/dominators.h"
+
 namespace simt::emu {
 
 void Lockstep::clear() {
@@ -47,56 +49,15 @@ void Lockstep::translate(const LaneTrace* traces, uint32_t from) {
   }
 }
 
-// Cooper, Harvey and Kennedy's dominators, on the graph with its edges turned round.
+// Post-dominators: dominators of the graph with its edges turned round.
 void Lockstep::find_meetings() {
   changed_ = false;
   const auto count = uint32_t(nodes_.size());
   std::vector<std::vector<uint32_t>> before(count);
   for (uint32_t n = 0; n < count; ++n)
     for (const uint32_t to : nodes_[n].next) before[to].push_back(n);
-
-  std::vector<uint32_t> finished;  // depth first from the end, in order of leaving
-  std::vector<uint8_t> seen(count);
-  std::vector<std::pair<uint32_t, size_t>> open{{kEnd, 0}};
-  seen[kEnd] = 1;
-  while (!open.empty()) {
-    auto& [node, child] = open.back();
-    if (child < before[node].size()) {
-      const uint32_t to = before[node][child++];
-      if (!seen[to]) {
-        seen[to] = 1;
-        open.emplace_back(to, 0);
-      }
-      continue;
-    }
-    nodes_[node].order = uint32_t(finished.size());
-    finished.push_back(node);
-    open.pop_back();
-  }
-
-  constexpr uint32_t kUnknown = ~0u;
-  for (Node& node : nodes_) node.meeting = kUnknown;
-  nodes_[kEnd].meeting = kEnd;
-  const auto common = [&](uint32_t a, uint32_t b) {
-    while (a != b) {
-      while (nodes_[a].order < nodes_[b].order) a = nodes_[a].meeting;
-      while (nodes_[b].order < nodes_[a].order) b = nodes_[b].meeting;
-    }
-    return a;
-  };
-  for (bool moved = true; moved;) {
-    moved = false;
-    for (size_t i = finished.size() - 1; i-- > 0;) {  // without the end, which is last
-      Node& node = nodes_[finished[i]];
-      uint32_t meeting = kUnknown;
-      for (const uint32_t to : node.next)
-        if (nodes_[to].meeting != kUnknown) meeting = meeting == kUnknown ? to : common(meeting, to);
-      moved = moved || meeting != node.meeting;
-      node.meeting = meeting;
-    }
-  }
-  for (Node& node : nodes_)
-    if (node.meeting == kUnknown) node.meeting = kEnd;
+  const plume::Dominators under(kEnd, before);
+  for (uint32_t n = 0; n < count; ++n) nodes_[n].meeting = under.reaches(n) ? under.parent[n] : kEnd;
 }
 
 }  // namespace simt::emu

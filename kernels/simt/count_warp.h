@@ -52,7 +52,6 @@ class Lockstep {
     uint64_t pc;
     std::vector<uint32_t> next;
     uint32_t meeting = 0;  // immediate post-dominator
-    uint32_t order = 0;
   };
 
   static constexpr uint32_t kEnd = 0, kStart = 1;  // before and after everything

@@ -65,7 +65,7 @@ const std::map<std::string, Rooms> kAllowed{
     // The GPU tells the profiler about its kernels, and brings what carries data between GPUs.
     {"engine/cuda", kColumn + Rooms{"engine/profiler", "engine/distributed"}},
     // The emulator tells the profiler what it counts.
-    {"kernels", kColumn + Rooms{"engine/profiler/kernel_counts.h"}},
+    {"kernels", kColumn + Rooms{"engine/profiler/kernel_counts.h", "engine/profiler/dominators.h"}},
     {"data/images", {"engine/core", "engine/files", "engine/math"}},
     {"data/augment", {"engine/core", "engine/math", "data/dataset.h", "data/images"}},
     {"data/sets", {"engine/core", "engine/files", "data/dataset.h", "data/images"}},
@@ -73,7 +73,8 @@ const std::map<std::string, Rooms> kAllowed{
     {"models", kModulesAndBelow},
     {"tools/cli", kBelowTools},
     {"tools/pictures", kBelowTools},
-    {"tools/profiling", kBelowTools + Rooms{"tools/cli", "tools/pictures"}},
+    {"tools/machine_code", kBelowTools},
+    {"tools/profiling", kBelowTools + Rooms{"tools/cli", "tools/machine_code", "tools/pictures"}},
     {"tools/training", kBelowTools + Rooms{"tools/cli", "tools/profiling"}},
     {"tools/study", kBelowTools + Rooms{"tools/cli", "tools/training"}},
     // Stands in for the CUDA runtime under the cuda plug-in, with the emulator's launches.

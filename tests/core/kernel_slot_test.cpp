@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/core/variants.h"
+
 namespace plume::kernel_slot_test {
 namespace {
 
@@ -232,6 +234,23 @@ TEST(KernelSlotPays, AVariantThatDoesNotPayRunsWhereNoOtherFitsOrItMust) {
   paying.prefer(Device::cpu, "wide");
   EXPECT_STREQ(paying.choose(cpu, 5), "wide");
   paying.prefer(Device::cpu, "");
+}
+
+TEST(KernelSlotFamilies, AllFastPathsOrNone) {
+  Context& cpu = context(Device::cpu);
+  choose_variants("first");
+  EXPECT_STREQ(paying.choose(cpu, 5), "wide") << "whether it pays or not";
+  choose_variants("last");
+  EXPECT_STREQ(paying.choose(cpu, 31), "last");
+  EXPECT_STREQ(paying.choose(cpu, 5), "other") << "where the last does not fit";
+  choose_variants("first,test_paying=other");
+  EXPECT_STREQ(paying.choose(cpu, 5), "other") << "the later one counts";
+  EXPECT_EQ(refusal([] { choose_variants("last,fastest"); }),
+            "variant 'fastest': expected slot=name, first or last");
+  choose_variants("test_paying=");
+  for (KernelSlotBase* slot : all_slots())
+    for (int d = 0; d < kDeviceCount; ++d) slot->prefer(Device(d), "");
+  EXPECT_TRUE(is_of_vendor("cublaslt_1x1") && !is_of_vendor("tensor_core"));
 }
 
 // Tensors as arguments, in structs and in lists of them.

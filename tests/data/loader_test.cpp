@@ -9,6 +9,7 @@
 #include "engine/core/error.h"
 #include "engine/ops/augment_images.h"
 #include "tests/support/drawn_images.h"
+#include "tests/support/preprocessed.h"
 
 namespace plume::data::loader_test {
 namespace {
@@ -57,7 +58,7 @@ LoaderParams training_params(int workers) {
   params.prefetch = 3;
   params.sampler.shuffle = true;
   params.sampler.seed = 11;
-  params.augment = training_augmentation(kImageNetStatistics, 12);
+  params.augment = test::cifar_augmentation(kImageNetStatistics, 12);
   return params;
 }
 

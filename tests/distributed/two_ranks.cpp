@@ -15,6 +15,7 @@
 #include "engine/ops/softmax_cross_entropy.h"
 #include "engine/ops/sync_batch_norm.h"
 #include "engine/optim/sgd.h"
+#include "tests/support/preprocessed.h"
 
 namespace plume {
 namespace {
@@ -232,7 +233,7 @@ Curve train(int64_t batch, bool parallel, bool sync) {
   data::LoaderParams params{.batch_size = batch, .workers = 0};
   params.sampler = {.shuffle = true, .seed = 3};
   if (parallel) params.sampler.rank = mine(), params.sampler.world = 2;
-  params.augment = data::training_augmentation(images->statistics(), 5);
+  params.augment = test::cifar_augmentation(images->statistics(), 5);
   data::Loader loader(images, params);
   SmoothNet net(parallel ? 1 + uint64_t(mine()) : 1);
   std::vector<Variable> parameters;

@@ -7,6 +7,7 @@
 #include "tests/support/coverage.h"
 #include "tests/support/drawn_images.h"
 #include "tests/support/guarded_tensor.h"
+#include "tests/support/preprocessed.h"
 
 namespace plume::test {
 namespace {
@@ -52,7 +53,7 @@ std::vector<data::Image> drawn(int height, int width, int count) {
 std::vector<AugmentCase> augment_cases() {
   std::vector<AugmentCase> all;
   const auto add = [&](const std::string& label, std::vector<data::Image> images, auto change) {
-    AugmentCase c{label, data::training_augmentation(data::kImageNetStatistics, 9), std::move(images)};
+    AugmentCase c{label, cifar_augmentation(data::kImageNetStatistics, 9), std::move(images)};
     change(c.params);
     all.push_back(std::move(c));
   };

@@ -1,11 +1,13 @@
-// ops_test [--device=cpu|simt|cuda]: all operations on one device, or on all there are. A whole run fails
-// when a registered variant of its devices was never checked.
+// ops_test [--device=cpu|simt|cuda] [--own]: all operations on one device, or on all there are; --own:
+// without the variants of vendors' libraries. A whole run fails when a registered variant of its devices was
+// never checked.
 #include <gtest/gtest.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
+#include "engine/core/variants.h"
 #include "tests/support/check_op.h"
 #include "tests/support/coverage.h"
 
@@ -35,7 +37,12 @@ int main(int argc, char** argv) {
   try {
     for (int i = 1; i < argc; ++i) {
       const std::string_view flag = argv[i], device_flag = "--device=";
-      PLUME_CHECK(flag.starts_with(device_flag), "ops_test: unknown flag '{}'; --device=cpu|simt|cuda", flag);
+      if (flag == "--own") {
+        plume::test::leave_out_vendors();
+        continue;
+      }
+      PLUME_CHECK(flag.starts_with(device_flag), "ops_test: unknown flag '{}'; --device=cpu|simt|cuda, --own",
+                  flag);
       const plume::Device device = plume::parse_device(flag.substr(device_flag.size()));
       if (device == plume::Device::cuda && !plume::cuda_available()) {
         std::printf("skipped: %s\n", plume::cuda_unavailable_reason().c_str());
@@ -43,6 +50,7 @@ int main(int argc, char** argv) {
       }
       plume::test::set_devices_under_test({device});
     }
+    plume::choose_variants_of_environment();
   } catch (const plume::Error& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return error.exit_code();

@@ -5,6 +5,10 @@
 #include <filesystem>
 #include <string>
 
+#include "engine/core/context.h"
+#include "engine/core/error.h"
+#include "engine/core/variants.h"
+
 namespace {
 
 // Suite names of the tests in <file>.cpp as a filter; empty when there are none.
@@ -37,5 +41,12 @@ int main(int argc, char** argv) {
     filter += more;
   }
   if (!filter.empty()) GTEST_FLAG_SET(filter, filter);
+  try {
+    plume::cuda_available();  // opens the device, if there is one
+    plume::choose_variants_of_environment();
+  } catch (const plume::Error& error) {
+    std::fprintf(stderr, "%s: %s\n", argv[0], error.what());
+    return error.exit_code();
+  }
   return RUN_ALL_TESTS();
 }

@@ -13,10 +13,10 @@
 #include "engine/core/error.h"
 #include "tests/support/test_support.h"
 #include "tests/tools/compiled_kernels.h"
-#include "tools/profiling/code_counts.h"
+#include "tools/machine_code/code_counts.h"
+#include "tools/machine_code/kernel_report.h"
 #include "tools/profiling/gpus.h"
 #include "tools/profiling/kernel_gates.h"
-#include "tools/profiling/kernel_report.h"
 #include "tools/profiling/prediction.h"
 
 namespace plume::test::kernel_gates_test {

@@ -6,8 +6,8 @@
 
 #include "engine/core/error.h"
 #include "tests/support/test_support.h"
-#include "tools/profiling/code_counts.h"
-#include "tools/profiling/machine_code.h"
+#include "tools/machine_code/code_counts.h"
+#include "tools/machine_code/machine_code.h"
 
 namespace plume::test::machine_code_test {
 namespace {

@@ -14,6 +14,7 @@
 #include "engine/autograd/tape.h"
 #include "engine/serialization/state_dict.h"
 #include "models/registry.h"
+#include "tests/support/preprocessed.h"
 #include "tests/support/test_support.h"
 #include "tests/support/tool_runner.h"
 #include "tools/cli/json.h"
@@ -71,7 +72,7 @@ class PredictTest : public testing::Test {
   // The tensor a network sees, [1, 3, side, side].
   static Tensor prepared(const data::Image& image, int64_t resize, int64_t crop,
                          const data::ChannelStatistics& s) {
-    const data::Image small = data::resize_and_crop(image, resize, crop);
+    const data::Image small = resize_and_crop(image, resize, crop);
     Tensor x = Tensor::empty({1, 3, crop, crop}, DType::f32, Device::cpu);
     for (int64_t i = 0; i < crop * crop; ++i)
       for (int64_t c = 0; c < 3; ++c)
@@ -262,7 +263,7 @@ TEST_F(PredictTest, ExplainsItsGuess) {
   const data::Image overlay = data::load_image(target);
   ASSERT_EQ(overlay.height, 128);
   ASSERT_EQ(overlay.width, 128);
-  const data::Image seen = data::resize_and_crop(images_[0], 36, 32);
+  const data::Image seen = resize_and_crop(images_[0], 36, 32);
   // The map has one value, since 32 pixels end in 1x1: all of it is the hottest colour over the image.
   for (const int at : {0, 5, 31}) {
     const uint8_t* pixel = seen.pixels.data() + at * 3;

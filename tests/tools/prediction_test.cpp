@@ -11,8 +11,8 @@
 #include "tests/support/tool_runner.h"
 #include "tests/tools/compiled_kernels.h"
 #include "tools/cli/json.h"
+#include "tools/machine_code/kernel_report.h"
 #include "tools/profiling/gpus.h"
-#include "tools/profiling/kernel_report.h"
 #include "tools/profiling/prediction.h"
 #include "tools/profiling/text.h"
 

@@ -14,9 +14,9 @@
 #include <thread>
 
 #include "engine/core/cpu_count.h"
-#include "engine/core/kernel_slot.h"
 #include "engine/core/text.h"
 #include "engine/core/thread_pool.h"
+#include "engine/core/variants.h"
 #include "engine/distributed/communicator.h"
 #include "engine/distributed/launch.h"
 #include "tools/cli/json.h"
@@ -109,7 +109,8 @@ std::string one_line(const std::string& text) {
 
 DeviceFlags::DeviceFlags(Flags& flags) : flags_(flags) {
   flags.text("--device", device_, "cpu, cuda or simt (default: cuda where a GPU answers, else cpu)");
-  flags.list("--variant", variants_, "slot=name: force a variant of a kernel; may be repeated");
+  flags.list("--variant", variants_,
+             "slot=name: force a variant of a kernel; first or last: of all; may be repeated");
   flags.whole("--threads", threads_, 0, 4096,
               "threads of the cpu device (0: the cores and CPU time that this process may use)");
 }
@@ -135,8 +136,8 @@ Device DeviceFlags::open(const std::string& otherwise) {
                                     : message("uses cpu: {}", cuda_unavailable_reason()));
   }
   backend(device);
-  if (const char* forced = std::getenv("PLUME_VARIANTS")) force_variants(forced);
-  for (const std::string& v : variants_) force_variants(v);
+  choose_variants_of_environment();
+  for (const std::string& v : variants_) choose_variants(v);
   return device;
 }
 

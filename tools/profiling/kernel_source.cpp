@@ -8,8 +8,8 @@
 
 #include "engine/core/error.h"
 #include "engine/core/text.h"
+#include "tools/machine_code/machine_code.h"
 #include "tools/pictures/svg.h"
-#include "tools/profiling/machine_code.h"
 #include "tools/profiling/text.h"
 
 namespace plume::tools {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tools/profiling/kernel_report.h"
+#include "tools/machine_code/kernel_report.h"
 
 namespace plume::tools {
 

@@ -7,8 +7,8 @@
 
 #include "engine/core/error.h"
 #include "engine/memory/zeroed_blocks.h"
-#include "tools/profiling/code_counts.h"
-#include "tools/profiling/kernel_report.h"
+#include "tools/machine_code/code_counts.h"
+#include "tools/machine_code/kernel_report.h"
 #include "tools/profiling/sampling.h"
 
 namespace plume::tools {

@@ -4,7 +4,7 @@
 
 #include "tools/cli/csv.h"
 #include "tools/cli/json.h"
-#include "tools/profiling/kernel_report.h"
+#include "tools/machine_code/kernel_report.h"
 #include "tools/profiling/text.h"
 #include "tools/profiling/units.h"
 

@@ -13,7 +13,7 @@
 namespace plume::stand_in {
 namespace {
 
-// What the heuristic proposes, in this order: the first is not the fastest, and the fastest wants most memory.
+// What the heuristic proposes, in this order: the first is not the fastest, which wants most memory.
 struct Algorithm {
   size_t workspace;
   double microseconds;

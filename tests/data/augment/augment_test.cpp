@@ -10,6 +10,7 @@
 #include "engine/core/error.h"
 #include "engine/core/random.h"
 #include "tests/support/drawn_images.h"
+#include "tests/support/preprocessed.h"
 
 namespace plume::data::augment_test {
 namespace {
@@ -40,7 +41,7 @@ std::vector<double> reference(const Image& image, int dy, int dx, bool flip,
 
 TEST(Augment, EveryCropAndFlipMatchesTheDefinition) {
   const Image image = test::draw("noise", kHeight, kWidth);
-  AugmentParams params = training_augmentation(kImageNetStatistics, 1);
+  AugmentParams params = test::cifar_augmentation(kImageNetStatistics, 1);
   const Augmenter augmenter(kHeight, kWidth, params);
   std::vector<float> out(image.pixels.size());
   std::set<std::tuple<int, int, bool>> seen;
@@ -85,14 +86,15 @@ TEST(Augment, EvaluationCropsAsTheResizeDoes) {
   for (const auto& [height, width, shorter, size] : cases) {
     const Image image = test::draw("noise", height, width);
     const Augmenter augmenter(0, 0, {.output_height = size, .output_width = size, .resize_shorter = shorter});
-    EXPECT_EQ(augmenter.picture(sample_of(image), 0, 0).pixels, resize_and_crop(image, shorter, size).pixels)
+    EXPECT_EQ(augmenter.picture(sample_of(image), 0, 0).pixels,
+              test::resize_and_crop(image, shorter, size).pixels)
         << height << "x" << width << " " << shorter << " " << size;
   }
 }
 
 TEST(Augment, PaddedCropIsResizedToTheOutput) {
   const Image image = test::draw("noise", 32, 32);
-  AugmentParams params = training_augmentation({}, 3);
+  AugmentParams params = test::cifar_augmentation({}, 3);
   const Augmenter native(32, 32, params);
   params.output_height = params.output_width = 224;
   const Augmenter large(32, 32, params);
@@ -107,7 +109,7 @@ TEST(Augment, PaddedCropIsResizedToTheOutput) {
 }
 
 AugmentParams everything(uint64_t seed) {
-  AugmentParams params = training_augmentation(kImageNetStatistics, seed);
+  AugmentParams params = test::cifar_augmentation(kImageNetStatistics, seed);
   params.crop_padding = 0;
   params.random_resized_crop = true;
   params.output_height = params.output_width = 24;
@@ -204,7 +206,8 @@ TEST(Augment, PoliciesDrawEveryOperationTheyName) {
 
 TEST(Augment, PlansAreAFunctionOfSeedEpochAndIndex) {
   const auto draw = [](uint64_t seed, int64_t epoch, int64_t index) {
-    const AugmentPlan p = plan_of(Augmenter(32, 32, training_augmentation({}, seed)), {32, 32}, epoch, index);
+    const AugmentPlan p =
+        plan_of(Augmenter(32, 32, test::cifar_augmentation({}, seed)), {32, 32}, epoch, index);
     return std::tuple(p.source.top, p.source.left, p.flip);
   };
   int same_seed = 0, same_epoch = 0, same_index = 0;
@@ -271,7 +274,7 @@ TEST(Augment, AStripCostsNoMoreThanItsCrop) {
   params.resize_shorter = 256;
   const Image strip = test::draw("smooth", 8, 3000);
   EXPECT_EQ(Augmenter(0, 0, params).picture(sample_of(strip), 0, 0).pixels,
-            resize_and_crop(strip, 256, 224).pixels);
+            test::resize_and_crop(strip, 256, 224).pixels);
   params.random_crop = true;
   params.crop_padding = 4;
   for (const auto& [height, width] : {std::pair{8, 3000}, {700, 3}, {1, 1}, {1, int(kMostResizeSide)}}) {
@@ -298,7 +301,7 @@ TEST(Augment, StagesDrawFromNumbersOfTheirOwn) {
 }
 
 TEST(Augment, DrawsAreUniform) {
-  const Augmenter augmenter(32, 32, training_augmentation({}, 5));
+  const Augmenter augmenter(32, 32, test::cifar_augmentation({}, 5));
   constexpr int kDraws = 90'000;
   std::map<int, int> dy, dx;
   int flips = 0;

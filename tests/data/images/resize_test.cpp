@@ -7,6 +7,7 @@
 
 #include "engine/core/error.h"
 #include "tests/support/drawn_images.h"
+#include "tests/support/preprocessed.h"
 #include "tests/support/test_support.h"
 
 namespace plume::data::resize_test {
@@ -14,6 +15,7 @@ namespace {
 
 using test::draw;
 using test::fnv1a;
+using test::resize_and_crop;
 
 TEST(Resize, GivesPillowsBytes) {
   std::istringstream lines(test::read_file(test::fixture("resize_pillow.txt")));

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "tools/profiling/machine_code.h"
+#include "tools/machine_code/machine_code.h"
 
 namespace plume::tools {
 

@@ -1,4 +1,4 @@
-#include "tools/profiling/machine_code.h"
+#include "tools/machine_code/machine_code.h"
 
 #include <fmt/core.h>
 
@@ -9,7 +9,7 @@
 
 #include "engine/core/error.h"
 #include "engine/files/read_file.h"
-#include "tools/profiling/kernel_report.h"
+#include "tools/machine_code/kernel_report.h"
 
 namespace plume::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/profiling/kernel_report.h"
+#include "tools/machine_code/kernel_report.h"
 
 #include <regex>
 #include <sstream>

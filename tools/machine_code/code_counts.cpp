@@ -1,4 +1,4 @@
-#include "tools/profiling/code_counts.h"
+#include "tools/machine_code/code_counts.h"
 
 #include <algorithm>
 #include <array>
@@ -9,7 +9,7 @@
 #include <set>
 #include <tuple>
 
-#include "tools/profiling/kernel_report.h"
+#include "tools/machine_code/kernel_report.h"
 
 namespace plume::tools {
 namespace {

@@ -1,4 +1,4 @@
-#include "tools/profiling/code_loads.h"
+#include "tools/machine_code/code_loads.h"
 
 #include <algorithm>
 #include <optional>

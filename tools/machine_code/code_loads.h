@@ -2,8 +2,8 @@
 #pragma once
 #include <vector>
 
-#include "tools/profiling/code_flow.h"
-#include "tools/profiling/machine_code.h"
+#include "tools/machine_code/code_flow.h"
+#include "tools/machine_code/machine_code.h"
 
 namespace plume::tools {
 
