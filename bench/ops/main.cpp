@@ -44,8 +44,7 @@ DType dtype_of_case(const OpCase& c) {
   return DType::f32;
 }
 
-void record(const Options& options) {
-  for (OpBench* bench : op_benches()) bench->attach_recorder(options.device);
+void record_networks(const Options& options) {
   for (const std::string& model : options.models)
     for (const tools::Workload& workload : options.workloads)
       for (const DType dtype : options.dtypes) {
@@ -54,6 +53,16 @@ void record(const Options& options) {
         run.pass();
         run.synchronize();
       }
+}
+
+void record(const Options& options) {
+  for (OpBench* bench : op_benches()) bench->attach_recorder(options.device);
+  // A recorded call runs nothing, so that those within it are not seen: the networks run once without the one
+  // that joins two others, and once with it.
+  for (const char* variant : {"conv_batch_norm.forward=separate", "conv_batch_norm.forward="}) {
+    force_variants(variant);
+    record_networks(options);
+  }
   for (OpBench* bench : op_benches()) bench->derive(options.device);
   for (const KernelSlotBase* slot : all_slots()) {
     bool known = false;

@@ -33,7 +33,8 @@ void start_copy(void* to, const void* from, unsigned bytes, unsigned valid, bool
   count_async_copy(to, from, bytes, valid, cached, where, caller);
   const auto offset = uintptr_t(to) - uintptr_t(block.arena());
   if (offset >= kArena) block.die(where, "cp.async: the destination is not in shared memory");
-  if (uintptr_t(from) - uintptr_t(block.arena()) < kArena)
+  // A copy of zeros reads nothing, wherever its source points: past the edge of an image, say.
+  if (valid > 0 && uintptr_t(from) - uintptr_t(block.arena()) < kArena)
     block.die(where, "cp.async: the source is not in global memory");
   if (uintptr_t(to) % bytes != 0 || uintptr_t(from) % bytes != 0)
     block.die(where, "cp.async: the %s address is not a multiple of %u bytes",

@@ -62,13 +62,13 @@ TEST_F(Ladder, WritesBetweenMarkersAndNowhereElse) {
                     kernels = "<!-- ladder kernels -->\n<!-- /ladder -->\n",
                     estimates = "<!-- ladder estimates -->\n<!-- /ladder -->\nend\n";
   write_file(page(), before + kernels + estimates);
-  const ToolResult result = ladder("--networks --models shufflenet_v2_x1_0 --size 32 --batch 1,2" + root());
+  const ToolResult result = ladder("--networks --models shufflenet_v2_x1_0 --size 32 --batch 2,3" + root());
   ASSERT_EQ(result.code, 0) << result.err;
   const std::string text = read_file(page());
   EXPECT_TRUE(text.starts_with("# Mine\n\n<!-- ladder networks -->\n| network | pass |")) << text;
   EXPECT_TRUE(text.ends_with("<!-- /ladder -->\nend\n")) << text;
   EXPECT_THAT(text, HasSubstr("<!-- /ladder -->\n\nprose\n<!-- ladder kernels -->\n| kernel |"));
-  EXPECT_THAT(text, HasSubstr("| us, batch 1 | us, batch 2 | thousand images/s |"));
+  EXPECT_THAT(text, HasSubstr("| us, batch 2 | us, batch 3 | thousand images/s |"));
   EXPECT_THAT(text, HasSubstr("| ShuffleNetV2 x1.0 | training | "));
   EXPECT_THAT(text, HasSubstr("| `depthwise_conv2d.forward/stream` | "));
   EXPECT_THAT(text, HasSubstr("| the network does not make this call |"));  // the estimates are for 224
@@ -85,7 +85,7 @@ TEST_F(Ladder, ShowsASlotsVariants) {
   EXPECT_EQ(none.out, "");
   EXPECT_THAT(none.err, HasSubstr("the network does not call depthwise_conv2d.forward/direct with 28x28x88"));
   const ToolResult fits =
-      ladder("depthwise_conv2d.forward --mode training --size 64 --batch 2 --dtype bf16 --shape '8x8x88>'");
+      ladder("depthwise_conv2d.forward --mode training --size 64 --batch 8 --dtype bf16 --shape '8x8x88>'");
   ASSERT_EQ(fits.code, 0) << fits.err;
   for (const char* word : {"variant", "% of limit", "direct", "tiled", "rows", "stream", "latency"})
     EXPECT_THAT(fits.out, HasSubstr(word));

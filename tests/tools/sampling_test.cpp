@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 
+#include "engine/core/kernel_slot.h"
 #include "engine/profiler/kernel_counts.h"
 #include "tests/support/test_support.h"
 #include "tools/profiling/gpus.h"
@@ -44,7 +46,7 @@ void expect_a_sample_agrees(const char* model, bool training, int size, int64_t 
     EXPECT_NEAR(some.profile.rows[i].seconds, seconds, 0.25 * seconds + kEndOfReduction)
         << all.profile.rows[i].call.scope;
   }
-  EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.08 * sum_of_all.sectors);  // ends of reductions, too
+  EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.1 * sum_of_all.sectors);  // ends of reductions, too
   EXPECT_NEAR(sum_of_some.wavefronts, sum_of_all.wavefronts, 0.05 * sum_of_all.wavefronts);
   EXPECT_NEAR(sum_of_some.mma, sum_of_all.mma, 0.05 * sum_of_all.mma);
   EXPECT_NEAR(sum_of_some.barriers, sum_of_all.barriers, 0.05 * sum_of_all.barriers);
@@ -57,6 +59,8 @@ TEST(ProfileGpu, ASampleAgreesWhereBlocksAreLong) {
   tools::ProfileRequest request = small_network(true);
   request.model = "resnet18";
   request.workload.size = 32;
+  force_variants("conv_batch_norm.forward=separate");
+  const std::shared_ptr<void> lifted(nullptr, [](void*) { force_variants("conv_batch_norm.forward="); });
   const GpuDescription gpu = tools::find_gpu("h100");
   const std::vector<ProfileRow> some =
       tools::predict_profile(request, gpu, {.blocks = 8}).report.profile.rows;
