@@ -5,7 +5,8 @@
 #
 # usage: tools/ladder.sh                     all tables again: kernels/README.md, kernels/lessons,
 #                                            bench/results/predictions-h100
-#   tools/ladder.sh --networks | --ladders   only the five networks' passes | only the variants' calls
+#   tools/ladder.sh --networks | --ladders   only the five networks' passes, images 1, 32 and 256 | only the
+#                                            variants' calls
 #   tools/ladder.sh --tables                 no runs: the tables from the JSON that is there
 #   tools/ladder.sh --lesson coalescing      a lesson's table, and its kernels as pages in out/lessons
 #   tools/ladder.sh slot [flags of profile]  a slot's variants for one call of a network, printed only, e.g.

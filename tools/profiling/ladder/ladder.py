@@ -84,8 +84,14 @@ SUMMED = ["launches", "predicted_seconds", "predicted_seconds_low", "predicted_s
 KEPT = ["slot", "variant", "class", "percent_of_limit", "bound", "second_bound", "occupancy", "macs", "bytes"]
 
 
-def digest(report, seconds):
-    """A network's report with equal calls joined: so many `calls`, each as the first; counts of one call."""
+def totals(report):
+    return {"seconds": rounded(report["step_seconds"]), "low": rounded(report["prediction"]["step_seconds_low"]),
+            "high": rounded(report["prediction"]["step_seconds_high"]), "launches": report["launches"]}
+
+
+def digest(report, seconds, smaller):
+    """A network's report with equal calls joined: so many `calls`, each as the first; counts of one call.
+    `smaller`: reports of smaller batches, of which the totals are kept."""
     calls = {}
     for row in report["rows"]:
         read, written = shapes_of(row, report["batch"])
@@ -94,27 +100,29 @@ def digest(report, seconds):
         one["calls"] += 1
     least = sum(row["predicted_seconds"] * (row["percent_of_limit"] or 0) / 100 for row in report["rows"])
     return {"model": report["model"], "mode": report["mode"], "size": report["size"], "batch": report["batch"],
-            "dtype": report["dtype"], "seconds": rounded(report["step_seconds"]),
-            "low": rounded(report["prediction"]["step_seconds_low"]),
-            "high": rounded(report["prediction"]["step_seconds_high"]),
-            "launches": report["launches"], "share_of_limit": rounded(least / report["step_seconds"]),
-            "counted_in_seconds": round(seconds, 1),
+            "dtype": report["dtype"], **totals(report), "share_of_limit": rounded(least / report["step_seconds"]),
+            "bytes": sum(row["bytes"] for row in report["rows"]), "counted_in_seconds": round(seconds, 1),
+            "smaller_batches": {str(one["batch"]): totals(one) for one in smaller},
             "columns": ["calls", *KEPT, *SUMMED, "read", "written"],
             "calls": [[rounded(v) for v in one.values()] for one in
                       sorted(calls.values(), key=lambda c: -c["calls"] * c["predicted_seconds"])]}
 
 
-def networks(runner, models, size, batch):
-    """One pass of each network, both ways; the longest first."""
+def networks(runner, models, size, batches):
+    """A pass of each network with every batch, both ways; the longest first."""
     tasks = [(m, mode) for mode in ("training", "inference") for m in sorted(models, key=lambda m: m != "efficientnet_v2_s")]
 
     def work(task):
         model, mode = task
-        report, seconds, error = runner.profile(["--model", model, "--mode", mode, "--size", str(size), "--batch",
-                                                 str(batch), "--dtype", "bf16"])
-        if error:
-            fail(f"{model} {mode}: {error}", 1)
-        return f"{model} {mode}, {seconds:.0f} s", digest(report, seconds)
+        reports, took = [], 0
+        for batch in sorted(batches):
+            report, seconds, error = runner.profile(["--model", model, "--mode", mode, "--size", str(size), "--batch",
+                                                     str(batch), "--dtype", "bf16"])
+            if error:
+                fail(f"{model} {mode}: {error}", 1)
+            reports.append(report)
+            took += seconds
+        return f"{model} {mode}, {took:.0f} s", digest(reports[-1], seconds, reports[:-1])
     start = time.monotonic()
     found = runner.all(tasks, work)
     found.sort(key=lambda n: (MODELS.index(n["model"]), n["mode"]))
@@ -208,7 +216,7 @@ def main():
     settings = json.loads((HERE / "rungs.json").read_text())
     parser = argparse.ArgumentParser(prog="ladder.sh", allow_abbrev=False, description="Predicted figures of kernels, written into tables.",
                                      epilog="slot [flags of profile]: its variants one below the other, printed only")
-    parser.add_argument("--networks", action="store_true", help="the five networks, inference and training, batch 256")
+    parser.add_argument("--networks", action="store_true", help="the five networks, inference and training")
     parser.add_argument("--ladders", action="store_true", help="the ladders of kernels/README.md and the lessons")
     parser.add_argument("--tables", action="store_true", help="no runs: the tables again from what is kept")
     parser.add_argument("--lesson", choices=[lesson["name"] for lesson in settings["lessons"]],
@@ -216,7 +224,7 @@ def main():
     parser.add_argument("--root", type=pathlib.Path, default=ROOT, help="of the checkout whose tables are written")
     parser.add_argument("--models", default=",".join(MODELS), help="networks, separated by commas")
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", default="1,32,256", help="images, separated by commas; of the most all is kept")
     words = sys.argv[1:]
     of_slot = words[:1] != [] and not words[0].startswith("-")  # all that follows is profile's
     arguments, unknown = parser.parse_known_args([] if of_slot else words)
@@ -235,6 +243,10 @@ def main():
         return slot_of_a_user(arguments, words[0], words[1:])
     if unknown:
         fail(f"unknown argument '{unknown[0]}' (--help)")
+    try:
+        batches = [int(batch) for batch in arguments.batch.split(",")]
+    except ValueError:
+        fail(f"--batch: expected numbers separated by commas, found '{arguments.batch}'")
     unknown = [m for m in arguments.models.split(",") if m not in MODELS]
     if unknown:
         fail(f"--models: '{unknown[0]}' is not one of {', '.join(MODELS)}")
@@ -250,11 +262,13 @@ def main():
     results = arguments.root / f"bench/results/predictions-{pathlib.Path(arguments.gpu).stem}"
     everything = not (arguments.networks or arguments.ladders or arguments.tables)
     if arguments.networks or everything:
-        write(results / "networks.json", networks(runner, arguments.models.split(","), arguments.size, arguments.batch))
+        write(results / "networks.json", networks(runner, arguments.models.split(","), arguments.size, batches))
     if arguments.ladders or everything:
         rungs = settings["ladders"] + [dict(rung, lesson=one["name"]) for one in settings["lessons"] for rung in one["rungs"]]
         write(results / "ladders.json", climb(runner, rungs))
-    return tables.write_all(arguments.root, results, settings, json.loads((HERE / "estimates.json").read_text()))
+    settings["estimates"] = json.loads((HERE / "estimates.json").read_text())
+    settings["passes"] = json.loads((HERE / "passes.json").read_text())["passes"]
+    return tables.write_all(arguments.root, results, settings)
 
 
 if __name__ == "__main__":

@@ -50,9 +50,8 @@ def same_limit(rung):
                                 for v in rung["variants"]])
 
 
-def microseconds(call):
-    return (f"{figure(call['predicted_seconds'] * 1e6)} "
-            f"({figure(call['predicted_seconds_low'] * 1e6)} to {figure(call['predicted_seconds_high'] * 1e6)})")
+def microseconds(call, seconds="predicted_seconds", low="predicted_seconds_low", high="predicted_seconds_high"):
+    return f"{figure(call[seconds] * 1e6)} ({figure(call[low] * 1e6)} to {figure(call[high] * 1e6)})"
 
 
 def extents(shape):
@@ -121,19 +120,30 @@ def lesson_rows(lesson, rungs):
     return rows
 
 
-def network_rows(kept):
-    rows = [["network", "pass", "predicted ms", "thousand images/s", "% of limit", "launches", "most time", "counted in s"]]
+def beside(found, others):
+    """A figure, and in brackets what it is set against: `56 (54)`, `68.3 (49.7; 91.1)`."""
+    others = [figure(other) for other in others if other]
+    return figure(found) + (f" ({'; '.join(others)})" if others else "")
+
+
+def network_rows(kept, passes):
+    smaller = sorted({int(batch) for n in kept["networks"] for batch in n["smaller_batches"]})
+    rows = [["network", "pass", "launches", "MB an image", *(f"us, batch {batch}" for batch in smaller),
+             f"us, batch {kept['networks'][0]['batch']}", "thousand images/s", "% of fused", "% of its calls", "most time"]]
     for n in kept["networks"]:
         by_slot = {}
         for c in n["calls"]:
             name = f"`{c['slot']}`"
             by_slot[name] = by_slot.get(name, 0) + c["calls"] * c["predicted_seconds"]
         most = sorted(by_slot.items(), key=lambda item: -item[1])[:2]
-        rows.append([NETWORKS[n["model"]], n["mode"],
-                     f"{figure(n['seconds'] * 1e3)} ({figure(n['low'] * 1e3)} to {figure(n['high'] * 1e3)})",
-                     figure(n["batch"] / n["seconds"] / 1e3), percent(n["share_of_limit"] * 100), f"{n['launches']:.0f}",
-                     ", ".join(f"{name} {seconds / n['seconds']:.0%}" for name, seconds in most),
-                     f"{n['counted_in_seconds']:.0f}"])
+        known = passes.get(f"{n['model']} {n['mode']}", {}) if n["size"] == 224 else {}
+        launches, megabytes, rates = zip(known["fused"], known["before"]) if known else [[]] * 3
+        rate = n["batch"] / n["seconds"] / 1e3
+        times = [*(n["smaller_batches"][str(batch)] for batch in smaller), n]
+        rows.append([NETWORKS[n["model"]], n["mode"], beside(n["launches"], launches),
+                     beside(n["bytes"] / n["batch"] / 1e6, megabytes), *(microseconds(one, "seconds", "low", "high") for one in times),
+                     beside(rate, rates), percent(100 * rate / rates[0]) if known else "-", percent(n["share_of_limit"] * 100),
+                     ", ".join(f"{name} {seconds / n['seconds']:.0%}" for name, seconds in most)])
     return rows
 
 
@@ -227,17 +237,17 @@ def replace_marked(path, blocks):
     return found
 
 
-def write_all(root, results, settings, estimates):
+def write_all(root, results, settings):
     """Every table whose predictions are kept, in every file that has its marker."""
     blocks = {}
     if (results / "networks.json").exists():
         kept = json.loads((results / "networks.json").read_text())
         for network in kept["networks"]:
             network["calls"] = [dict(zip(network["columns"], call)) for call in network["calls"]]
-        blocks["networks"] = markdown(network_rows(kept)) + [
+        blocks["networks"] = markdown(network_rows(kept, settings["passes"])) + [
             "", f"All of them were counted in {kept['took_seconds']} seconds."]
         blocks["kernels"] = markdown(kernel_rows(kept))
-        blocks["estimates"] = markdown(estimate_rows(kept, estimates))
+        blocks["estimates"] = markdown(estimate_rows(kept, settings["estimates"]))
     if (results / "ladders.json").exists():
         kept = json.loads((results / "ladders.json").read_text())
         blocks["ladders"] = markdown(variant_rows([r for r in kept["rungs"] if "lesson" not in r]))
