@@ -104,7 +104,8 @@ TEST_F(Ladder, MistakesAreNamed) {
   refused(ladder("conv3d.forward"), 2, "conv3d.forward has no variant on simt");
   refused(run_command("/bin/sh", {"-c", "PROFILE=/nowhere " PLUME_SOURCE_DIR "/tools/ladder.sh --networks"}),
           2, "expected a build with counters, found no /nowhere");
-  if (!counts()) refused(ladder("--networks" + root()), 1, "its target plume_counted");
+  if (!counts() && !fs::exists(PLUME_BINARY_DIR "/lib/counters/libplume.so"))
+    refused(ladder("--networks" + root()), 1, "its target plume_counted");
   const std::string kept = std::string(kResults) + "/networks.json";
   fs::copy_file(fs::path(PLUME_SOURCE_DIR) / kept, folder_.path() / kept);
   write_file(page(), "<!-- ladder networks -->\n");
