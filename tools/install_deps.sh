@@ -3,21 +3,23 @@
 #
 #   install_deps.sh [--tests | --aarch64]
 #     --tests: also what single tests want: Chromium to look at the study's page, clang-format to hold the
-#     sources to their format, and where there is an nvcc without nvdisasm that of PyPI, into build/nvdisasm;
+#     sources to their format, and where there is an nvcc without nvdisasm and cuobjdump those of PyPI, into build/;
 #     --aarch64: also what tools/test.sh --aarch64 wants
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The kernels' gates read machine code. Without it, and without pip or a network, those tests are left out.
-install_nvdisasm() {
-  local nvcc
+install_disassembler() {
+  local nvcc program
   nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null) || return 0
-  ! command -v nvdisasm "$(dirname "$nvcc")/nvdisasm" build/nvdisasm/nvidia/*/bin/nvdisasm >/dev/null || return 0
-  echo "install_deps: fetching nvdisasm from PyPI"
-  python3 -m pip install --quiet --no-deps --target build/nvdisasm nvidia-cuda-nvdisasm ||
-    echo "install_deps: no nvdisasm: the machine code of kernels is not looked at" >&2
+  for program in nvdisasm cuobjdump; do
+    ! command -v $program "$(dirname "$nvcc")/$program" build/$program/nvidia/*/bin/$program >/dev/null || continue
+    echo "install_deps: fetching $program from PyPI"
+    python3 -m pip install --quiet --no-deps --target build/$program nvidia-cuda-$program ||
+      echo "install_deps: no $program: the machine code of kernels is not looked at" >&2
+  done
 }
-[ "${1:-}" != "--tests" ] || install_nvdisasm
+[ "${1:-}" != "--tests" ] || install_disassembler
 
 packages=(g++ cmake ninja-build ccache pkg-config libdnnl-dev libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev
           nlohmann-json3-dev libfmt-dev libstb-dev libjpeg62-turbo-dev libspng-dev libopenmpi-dev

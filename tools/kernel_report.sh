@@ -1,22 +1,29 @@
 #!/usr/bin/env bash
 # Registers, shared memory, stack and spills of every kernel, as ptxas reports them.
 #
-# usage: tools/kernel_report.sh [--sass FOLDER] [kernels/x.cu ...]      (default: all)
+# usage: tools/kernel_report.sh [--sass FOLDER [--objects FOLDER]] [kernels/x.cu ...]      (default: all)
 #   --sass FOLDER   also writes the machine code with its source lines there, FOLDER/x.sm_90.sass, for `profile
 #                   --sass` (tools/machine_code/machine_code.h says how); what is newer than its sources is kept,
 #                   and no table printed. The file `complete` lies there once all kernels do
+#   --objects FOLDER  with --sass: nothing is compiled; the machine code is that of the objects x.cu.o there, which
+#                   a build made (build/developer/CMakeFiles/plume_cuda.dir/cuda)
 #   ARCHS="80 90"   architectures (with --sass: 90)      JOBS=...   compilations at once
-#   NVCC=...        compiler      NVDISASM=...   of the toolkit, or of PyPI's nvidia-cuda-nvdisasm
+#   NVCC=...        compiler      NVDISASM=..., CUOBJDUMP=...   of the toolkit, or of PyPI's nvidia-cuda-*
 # Exit status: 0; 1 when a kernel spills registers; 2 when a file does not compile; 77 when a program is missing.
 set -u -o pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 NVCC=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
-sass=""
+sass="" objects=""
 if [ "${1:-}" = "--sass" ]; then
   [ $# -ge 2 ] || { echo "kernel_report: --sass wants a folder" >&2; exit 2; }
   sass=$2
   shift 2
   ARCHS=${ARCHS:-90}
+  if [ "${1:-}" = "--objects" ]; then
+    [ $# = 2 ] && [ -d "$2" ] || { echo "kernel_report: --objects wants a folder, and no sources" >&2; exit 2; }
+    objects=$(realpath "$2")
+    shift 2
+  fi
 fi
 ARCHS=${ARCHS:-80 90}
 JOBS=${JOBS:-$(nproc)}
@@ -24,20 +31,34 @@ if ! command -v "$NVCC" > /dev/null; then
   echo "kernel_report: no nvcc found (set NVCC)" >&2
   exit 77
 fi
+# A program of the toolkit or, where the toolkit lacks it, of PyPI's package.
+find_program() {
+  command -v "$1" || command -v "$(dirname "$(realpath "$(command -v "$NVCC")")")/$1" ||
+    ls -d "$root"/build/"$1"/nvidia/*/bin/"$1" 2>/dev/null | tail -n 1
+}
+want_program() {
+  command -v "${2:-$1}" > /dev/null && return
+  echo "kernel_report: no $1 found (set ${1^^}; the toolkit has it, and so has" \
+    "python3 -m pip install --target build/$1 nvidia-cuda-$1)" >&2
+  exit 77
+}
 if [ -n "$sass" ]; then
-  NVDISASM=${NVDISASM:-$(command -v nvdisasm || command -v "$(dirname "$(realpath "$(command -v "$NVCC")")")/nvdisasm" ||
-    ls -d "$root"/build/nvdisasm/nvidia/*/bin/nvdisasm 2>/dev/null | tail -n 1)}
-  if ! command -v "${NVDISASM:-nvdisasm}" > /dev/null; then
-    echo "kernel_report: no nvdisasm found (set NVDISASM; the toolkit has it, and so has" \
-      "python3 -m pip install --target build/nvdisasm nvidia-cuda-nvdisasm)" >&2
-    exit 77
-  fi
+  NVDISASM=${NVDISASM:-$(find_program nvdisasm)}
+  want_program nvdisasm "$NVDISASM"
+fi
+if [ -n "$objects" ]; then
+  CUOBJDUMP=${CUOBJDUMP:-$(find_program cuobjdump)}
+  want_program cuobjdump "$CUOBJDUMP"
 fi
 demangle=$(command -v cu++filt || command -v "$(dirname "$NVCC")/cu++filt" || command -v c++filt || echo cat)
 
 files=()
 for file in "$@"; do files+=("$(realpath "$file")"); done
-[ ${#files[@]} -gt 0 ] || files=("$root"/kernels/*.cu)
+if [ -n "$objects" ]; then
+  files=("$objects"/*.cu.o)
+elif [ ${#files[@]} = 0 ]; then
+  files=("$root"/kernels/*.cu)
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -68,14 +89,40 @@ is_fresh() {
   done
 }
 
+# The same out of a build's object. cuobjdump says of a function "REG:96 STACK:0 SHARED:1024 ..."; from sm_90 on
+# 1024 of the shared bytes are the system's. Spills are not told apart from other local memory here; the build
+# refuses them.
+extract() {
+  local object=$1 arch=$2 log folder
+  log="$work/$(basename "$object" .cu.o).$arch.log"
+  folder="$log.elf"
+  mkdir "$folder"
+  if ! (cd "$folder" && "$CUOBJDUMP" -arch "sm_$arch" -xelf all "$object" > /dev/null) ||
+    ! mv "$folder"/*.cubin "$log.cubin" || ! "$CUOBJDUMP" -res-usage "$log.cubin" > "$log.usage"; then
+    echo "kernel_report: $object has no code for sm_$arch" >&2
+    touch "$work/failed"
+    return
+  fi
+  awk -v kept=$((arch >= 90 ? 1024 : 0)) '
+    $1 == "Function" { name = $2; sub(/:$/, "", name) }
+    $1 ~ /^REG:/ {
+      for (i = 1; i <= NF; ++i) { split($i, part, ":"); value[part[1]] = part[2] }
+      printf "Compiling entry function \047%s\047\n%d bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\n",
+             name, value["STACK"]
+      printf "Used %d registers, %d bytes smem\n", value["REG"], value["SHARED"] - kept
+    }' "$log.usage" > "$log"
+  printf 'object: %s\n' "$object" > "$log.d"
+}
+
 # nvdisasm's listing, a tenth as long: "K registers shared stack spilled kernel", "P file" and "C n chain" number
 # files and chains of file:line (the innermost first) as they come, ":label", "chain instruction".
 disassemble() {
-  local file=$1 arch=$2 to log
-  to="$sass/$(basename "$file" .cu).sm_$arch.sass"
+  local file=$1 arch=$2 name to log
+  name=$(basename "${file%.o}" .cu)
+  to="$sass/$name.sm_$arch.sass"
   ! is_fresh "$to" || return 0
-  compile "$file" "$arch"
-  log="$work/$(basename "$file" .cu).$arch.log"
+  if [ -n "$objects" ]; then extract "$file" "$arch"; else compile "$file" "$arch"; fi
+  log="$work/$name.$arch.log"
   [ -e "$log.cubin" ] || return 0
   "$NVDISASM" -c -gi "$log.cubin" > "$log.listing" || { touch "$work/failed"; return 0; }
   usage "$log" | tr '/' '\t' |
@@ -148,8 +195,8 @@ usage() {
       name = ""
     }' "$log"
 }
-export -f compile usage is_fresh disassemble short_names
-export NVCC NVDISASM root work sass demangle
+export -f compile extract usage is_fresh disassemble short_names
+export NVCC NVDISASM CUOBJDUMP root work sass objects demangle
 work_on() {
   for file in "${files[@]}"; do
     for arch in $ARCHS; do printf '%s\0%s\0' "$file" "$arch"; done
@@ -160,7 +207,16 @@ if [ -n "$sass" ]; then
   mkdir -p "$sass"
   [ $# -gt 0 ] || rm -f "$sass/complete"
   work_on disassemble
-  [ $# -gt 0 ] || touch "$sass/complete"
+  if [ $# = 0 ]; then
+    # What is left of kernels that are gone, or of the other way of making it.
+    for arch in $ARCHS; do
+      for old in "$sass"/*."sm_$arch".sass; do
+        name=$(basename "$old" ".sm_$arch.sass").cu
+        [[ " ${files[*]} " == *"/$name"[\ .]* ]] || rm -f "$old" "$old.d"
+      done
+    done
+    touch "$sass/complete"
+  fi
   exit 0
 fi
 work_on compile
