@@ -16,6 +16,9 @@
 
 #include "engine/core/half.h"
 #include "kernels/simt/simt.h"
+#if SIMT_EMU
+#include "kernels/simt/matrix.h"
+#endif
 
 namespace plume::PLUME_KERNELS {
 
@@ -23,12 +26,15 @@ namespace plume::PLUME_KERNELS {
 
 namespace detail {
 
-// Row, column and value access of fragment element i, for the emulation alone.
+// The values of a lane's fragments, in order.
 template <class T>
-inline float half_of(uint32_t word, int i) {
-  T value;
-  value.bits = uint16_t(word >> (16 * i));
-  return float(value);
+SIMT_NOT_INSTRUMENTED inline void to_floats(float (&values)[12], const uint32_t (&a)[4],
+                                            const uint32_t (&b)[2]) {
+  for (int i = 0; i < 12; ++i) {
+    T value;
+    value.bits = uint16_t((i < 8 ? a[i / 2] : b[i / 2 - 4]) >> (16 * (i % 2)));
+    values[i] = float(value);
+  }
 }
 
 inline void check_shared_row(const void* row, simt::emu::Location where) {
@@ -59,29 +65,16 @@ inline void load_matrices(uint32_t (&r)[kMatrices], const void* row, simt::emu::
   simt::emu::count_thread(block.thread());
 }
 
+// Each lane hands over its twelve values as floats: all 32 read them many times.
 template <class T>
 inline void multiply_16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
                            simt::emu::Location where) {
   simt::emu::Block& block = *simt::emu::this_block;
-  const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+  float mine[12];
+  to_floats<T>(mine, a, b);
   uint32_t participants;
   const auto& lanes = block.meet(~0u, simt::emu::WarpKind::mma, mine, sizeof mine, where, participants);
-  const auto word = [&](int lane, int i) {
-    uint32_t w;
-    std::memcpy(&w, lanes[lane] + 4 * i, 4);
-    return w;
-  };
-  const int group = int(block.lane()) / 4, pair = int(block.lane()) % 4;
-  for (int i = 0; i < 4; ++i) {
-    const int row = group + 8 * (i / 2), column = 2 * pair + i % 2;
-    float sum = d[i];
-    for (int k = 0; k < 16; ++k) {
-      const int owner = k % 8 / 2, upper_k = k / 8;
-      sum += half_of<T>(word(row % 8 * 4 + owner, row / 8 + 2 * upper_k), k % 2) *
-             half_of<T>(word(column * 4 + owner, 4 + upper_k), k % 2);
-    }
-    d[i] = sum;
-  }
+  simt::emu::add_products_16816(d, lanes, block.lane());
   simt::emu::count_thread(block.thread());
 }
 

@@ -39,7 +39,7 @@ inline constexpr size_t kMaxStaticShared = 48 * 1024;  // SMEM objects alone
 inline constexpr size_t kRedZone = 64;  // between shared objects, watched by the address sanitizer
 inline constexpr size_t kArena = kMaxShared + 64 * kRedZone;
 inline constexpr int kMasksInFlight = 6;  // distinct masks that a warp may use at once
-inline constexpr size_t kLaneBytes = 32;  // a lane's part of a warp operation
+inline constexpr size_t kLaneBytes = 48;  // a lane's part of a warp operation
 
 // Set from PLUME_SIMT_REVERSE, PLUME_SIMT_POISON and PLUME_SIMT_STACK_KIB when first asked for; tests change
 // them between launches.
