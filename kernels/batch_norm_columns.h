@@ -77,20 +77,5 @@ struct FlatWalk {
   }
 };
 
-// Visits the rows of a walk, a few at once: fetch(k, row) of all of these before use(k, row) of the first, so
-// that their loads are on their way together.
-template <int kAtOnce, class Walk, class Fetch, class Use>
-__device__ __forceinline__ void walk_rows(const Walk& walk, Fetch&& fetch, Use&& use) {
-#pragma unroll 1
-  for (int64_t row = walk.first; row < walk.last; row += kAtOnce * walk.step) {
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k)
-      if (row + k * walk.step < walk.last) fetch(k, row + k * walk.step);
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k)
-      if (row + k * walk.step < walk.last) use(k, row + k * walk.step);
-  }
-}
-
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

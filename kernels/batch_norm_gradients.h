@@ -36,14 +36,6 @@ struct GradientBefore {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) scale[i] *= inv_std[i];
   }
-  // dy + dy_more
-  __device__ void joined(int64_t at, float (&sum)[kWidth]) const {
-    const auto g = Pack<T, kWidth>::load(from.dy + at);
-    Pack<T, kWidth> second = Pack<T, kWidth>::filled(T(0.0f));
-    if (from.dy_more) second = Pack<T, kWidth>::load(from.dy_more + at);
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) sum[i] = float(g[i]) + float(second[i]);
-  }
   // What dz is made of, on its way.
   using Vector = Pack<T, kWidth>;
   struct Words {
@@ -53,20 +45,31 @@ struct GradientBefore {
     words.x = Vector::load(from.x + at).word();
     words.dy = Vector::load(from.dy + at).word();
     if (more && from.dy_more) words.more = Vector::load(from.dy_more + at).word();
-    if (needs_output() && from.y) words.y = Vector::load(from.y + at).word();
+    if (needs_output()) words.y = Vector::load(from.y + at).word();
   }
-  // dz of a sample with this scale
-  __device__ __forceinline__ void slope(const Words& words, float kept, float (&dz)[kWidth]) const {
-    const Vector x = Vector::of(words.x), g = Vector::of(words.dy);
-    Vector output = x, second = Vector::filled(T(0.0f));
-    if (more && from.dy_more) second = Vector::of(words.more);
-    if (needs_output() && from.y) output = Vector::of(words.y);
+  // x less its mean, dy + dy_more, and dz of a sample with this scale.
+  struct Values {
+    float distance[kWidth], dy[kWidth], dz[kWidth];
+  };
+  __device__ __forceinline__ Values values(const Words& words, float kept) const {
+    Values v;
+    float output[kWidth] = {};
+    Vector::widen(words.x, v.distance);
+    Vector::widen(words.dy, v.dy);
+    if (more && from.dy_more) {
+      float second[kWidth];
+      Vector::widen(words.more, second);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) v.dy[i] += second[i];
+    }
+    if (needs_output()) Vector::widen(words.y, output);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      const float z = (float(x[i]) - mean[i]) * scale[i] + beta[i];
-      const float dy = more ? (float(g[i]) + float(second[i])) * kept : float(g[i]);
-      dz[i] = through_slope(activation, dy, z, float(output[i]));
+      v.distance[i] -= mean[i];
+      const float z = v.distance[i] * scale[i] + beta[i];
+      v.dz[i] = through_slope(activation, more ? v.dy[i] * kept : v.dy[i], z, output[i]);
     }
+    return v;
   }
   __device__ bool needs_output() const {
     return activation != Activation::identity && !slope_needs_input(activation);
@@ -91,17 +94,15 @@ __device__ __forceinline__ void gradient_sums_of_block(const GradientSource<T>& 
   if (walk.channel < all.columns) {
     const GradientBefore<T, kWidth> gradient(source, activation, more, all, walk.channel);
     SampleScale samples(source.drop);
-    typename GradientBefore<T, kWidth>::Words words[2];
+    typename GradientBefore<T, kWidth>::Words words[2]{};
     walk_rows<2>(
         walk, [&](int k, int64_t row) { gradient.fetch(row * all.columns + walk.channel, words[k]); },
         [&](int k, int64_t row) {
-          float dz[kWidth];
-          gradient.slope(words[k], more ? samples.of_row(row) : 1.0f, dz);
-          const auto v = Pack<T, kWidth>::of(words[k].x);
+          const auto v = gradient.values(words[k], more ? samples.of_row(row) : 1.0f);
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
-            sums[i] += dz[i];
-            sums[kWidth + i] += dz[i] * (float(v[i]) - gradient.mean[i]);
+            sums[i] += v.dz[i];
+            sums[kWidth + i] += v.dz[i] * v.distance[i];
           }
         });
 #pragma unroll
@@ -155,24 +156,21 @@ __device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& sou
     }
   }
   SampleScale samples(source.drop);
-  typename GradientBefore<T, kWidth>::Words words[2];
+  typename GradientBefore<T, kWidth>::Words words[2]{};
   walk_rows<2>(
       walk, [&](int k, int64_t row) { gradient.fetch(row * all.columns + walk.channel, words[k]); },
       [&](int k, int64_t row) {
         const int64_t at = row * all.columns + walk.channel;
-        float dz[kWidth];
-        gradient.slope(words[k], more ? samples.of_row(row) : 1.0f, dz);
-        auto v = Pack<T, kWidth>::of(words[k].x);
+        auto v = gradient.values(words[k], more ? samples.of_row(row) : 1.0f);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i)
-          v[i] = T(gradient.scale[i] * dz[i] - (constant[i] + linear[i] * (float(v[i]) - gradient.mean[i])));
-        v.store(dx + at);
+          v.distance[i] = gradient.scale[i] * v.dz[i] - (constant[i] + linear[i] * v.distance[i]);
+        Pack<T, kWidth>::narrow(v.distance).store(dx + at);
         if (!more || !dresidual) return;
-        Pack<T, kWidth> extra;
-        if (source.drop.state) gradient.joined(at, dz);
-#pragma unroll
-        for (int i = 0; i < kWidth; ++i) extra[i] = T(dz[i]);
-        extra.store(dresidual + at);
+        if (source.drop.state)
+          Pack<T, kWidth>::narrow(v.dy).store(dresidual + at);
+        else
+          Pack<T, kWidth>::narrow(v.dz).store(dresidual + at);
       });
 }
 

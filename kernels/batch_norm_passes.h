@@ -95,20 +95,22 @@ __device__ __forceinline__ void moments_of_rows(const T* x, const Columns& all, 
     const T* const column = x + walk.channel;
     const int samples = min(count, 4);
     for (int row = 0; row < samples; ++row) {
-      const auto v = Vector::load(column + (begin + row) * all.columns);
+      float v[kWidth];
+      Vector::load(column + (begin + row) * all.columns).widen(v);
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) from[i] += float(v[i]);
+      for (int i = 0; i < kWidth; ++i) from[i] += v[i];
     }
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) from[i] *= 1.0f / float(samples);
-    typename Vector::Word words[4];
+    typename Vector::Word words[4] = {};
     walk_rows<4>(
         walk, [&](int k, int64_t row) { words[k] = Vector::load(column + row * all.columns).word(); },
         [&](int k, int64_t) {
-          const Vector v = Vector::of(words[k]);
+          float v[kWidth];
+          Vector::widen(words[k], v);
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
-            const float shifted = float(v[i]) - from[i];
+            const float shifted = v[i] - from[i];
             sums[i] += shifted;
             sums[kWidth + i] += shifted * shifted;
           }
@@ -227,7 +229,7 @@ __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T*
     scale[i] = gamma[i] * (norm.var ? 1.0f / sqrtf(scale[i] + norm.eps) : scale[i]);
   SampleScale samples(norm.drop);
   using Vector = Pack<T, kWidth>;
-  typename Vector::Word words[2], extras[2];
+  typename Vector::Word words[2] = {}, extras[2] = {};
   walk_rows<2>(
       walk,
       [&](int k, int64_t row) {
@@ -236,18 +238,19 @@ __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T*
         if (more && residual) extras[k] = Vector::load(residual + at).word();
       },
       [&](int k, int64_t row) {
-        Vector v = Vector::of(words[k]), extra = Vector::filled(T(0.0f));
-        if (more && residual) extra = Vector::of(extras[k]);
+        float v[kWidth], extra[kWidth] = {};
+        Vector::widen(words[k], v);
+        if (more && residual) Vector::widen(extras[k], extra);
         const float kept = more ? samples.of_row(row) : 1.0f;
 #pragma unroll
         for (int i = 0; i < kWidth; ++i) {
-          const float z = (float(v[i]) - mean[i]) * scale[i] + beta[i];
+          const float z = (v[i] - mean[i]) * scale[i] + beta[i];
           if (more && norm.drop.state)
-            v[i] = T(activate(activation, z) * kept + float(extra[i]));
+            v[i] = activate(activation, z) * kept + extra[i];
           else
-            v[i] = T(activate(activation, more ? z + float(extra[i]) : z));
+            v[i] = activate(activation, more ? z + extra[i] : z);
         }
-        v.store(y + row * all.columns + walk.channel);
+        Vector::narrow(v).store(y + row * all.columns + walk.channel);
       });
 }
 

@@ -20,14 +20,15 @@ struct RowTiling {
   int64_t rows_per_slice;
 
   // `packs` are channels / kWidth. As many slices as keep every multiprocessor busy, but at least four rows
-  // for a thread. Tiles are up to `most_lanes` packs wide.
+  // for a thread, and no more blocks than there may be: one of these alone would be a round of its own. Tiles
+  // are up to `most_lanes` packs wide.
   RowTiling(int64_t rows, int64_t packs, unsigned most_lanes = 32, int64_t most_blocks = 1024) {
     unsigned lanes = 1;
     while (lanes < most_lanes && lanes < packs) lanes *= 2;
     block = dim3(lanes, kTilingThreads / lanes);
     const int64_t tiles = std::max<int64_t>(ceil_div(packs, lanes), 1);
     const int64_t useful = std::max<int64_t>(ceil_div(rows, 4 * int64_t(block.y)), 1);
-    const int64_t slices = std::min(ceil_div(most_blocks, tiles), useful);
+    const int64_t slices = std::clamp<int64_t>(most_blocks / tiles, 1, useful);
     rows_per_slice = std::max<int64_t>(ceil_div(rows, slices), 1);
     grid = dim3(unsigned(tiles), unsigned(std::max<int64_t>(ceil_div(rows, rows_per_slice), 1)));
   }
@@ -48,6 +49,33 @@ struct RowWalk {
         step(blockDim.y) {}
 };
 
+// The pixels of an image where a block has all of them.
+struct PlaneWalk {
+  int first, last, step;
+
+  __device__ explicit PlaneWalk(int plane) : first(int(threadIdx.y)), last(plane), step(int(blockDim.y)) {}
+};
+
+// Visits the rows of a walk, a few at once: fetch(k, row) of all of these before use(k, row) of the first, so
+// that their loads are on their way together. Only the last ones are asked whether they are there.
+template <int kAtOnce, class Walk, class Fetch, class Use>
+__device__ __forceinline__ void walk_rows(const Walk& walk, Fetch&& fetch, Use&& use) {
+  auto row = walk.first;
+#pragma unroll 1
+  for (; row + (kAtOnce - 1) * walk.step < walk.last; row += kAtOnce * walk.step) {
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) fetch(k, row + k * walk.step);
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) use(k, row + k * walk.step);
+  }
+#pragma unroll
+  for (int k = 0; k + 1 < kAtOnce; ++k)
+    if (row + k * walk.step < walk.last) fetch(k, row + k * walk.step);
+#pragma unroll
+  for (int k = 0; k + 1 < kAtOnce; ++k)
+    if (row + k * walk.step < walk.last) use(k, row + k * walk.step);
+}
+
 // A pixel of an [N, H, W, C] tensor by its number.
 struct Pixel {
   int n, h, w;
@@ -57,6 +85,14 @@ struct Pixel {
     w = int(number - row * width);
     n = int(row / height);
     h = int(row - int64_t(n) * height);
+  }
+  // To the pixel `step` numbers on, without dividing.
+  __device__ void go_on(int64_t step, int height, int width) {
+    w += int(step);
+    while (w >= width) {
+      w -= width;
+      if (++h == height) h = 0, ++n;
+    }
   }
 };
 
