@@ -1,118 +1,145 @@
 // depthwise_conv2d forward and its input gradient for 3x3 and 5x5 filters, strides 1 and 2, "stream":
-// marching down the image (depthwise_stream.h).
+// marching down the image (depthwise_stream.h); "wide_stream" at stride 1 in 16 bits, with strips of seven
+// columns instead of four.
 //
 // A row of the input takes part in up to R rows of outputs. A thread keeps the sums of those that are not
-// complete, four columns wide, and all R S taps in registers: each input is loaded and widened once per
-// strip of columns, each tap once per thread. Row i adds its products to the outputs o with i = o stride + r.
-// When a row of outputs is complete it is stored, and the sums of the others move one place on: eight moves
-// a place, where loops unrolled until places come round again were four times as much code.
+// complete, a strip wide, and all R S taps in registers: each input is loaded and widened once per strip of
+// columns, each tap once per thread. Row i adds its products to the outputs o with i = o stride + r. When a
+// row of outputs is complete it is stored, and the sums of the others move one place on: their first product
+// of the next row is added into other registers, which costs nothing. Rows above and below the image are
+// marched past.
 //
-// Bytes: x and y once; of the x under a strip of four outputs the two (3x3) or four (5x5) columns at its edge
-// are read by the neighbour, too, from the L1. Per output of a 3x3 filter at stride 1: 9 multiply-adds, 0.75
-// loads of 4 bytes, 1.5 conversions, where `rows` has 0.84 loads of 16 bytes and 6.75 conversions. All
-// instructions (sm_90, bf16, ReLU): 3x3 40, 5x5 61; `rows`, without its epilogue: 39 and 100. Addresses,
-// conditions and the epilogue are what stands beside the products.
+// Bytes: x and y once; of the x under a strip the two (3x3) or four (5x5) columns at its edge are read by the
+// neighbour, too, from the L1. Per output of a 3x3 filter at stride 1: 9 multiply-adds, and in strips of seven
+// 0.64 loads of 4 bytes and 1.3 conversions, where `rows` has 0.84 loads of 16 bytes and 6.75 conversions. All
+// instructions per output (sm_90, bf16, strips of seven): 3x3 19, with silu 26; 5x5 37, with hardswish 41. It
+// was 40 and 61 before; `rows` has 39 and 100.
 //
-// In flight per thread: the words of the next row, 24 bytes (3x3) or 32 (5x5), at 3x3 and stride 2 of the
-// next two, 72. Two rows ahead at stride 1 would have to be moved up, which waits for them, or the code
-// doubled.
+// In flight per thread: the words of the next row, 24 to 44 bytes, at 3x3 and stride 2 of the next two, 72.
+// Two rows ahead at stride 1 would have to be moved up, which waits for them, or the code doubled.
 //
 // Stride 1's input gradient is the same with the filter turned by 180 degrees. Stride 2's is its counterpart:
 // a row of dy takes part in R rows of dx, two of which are complete after it.
+#include "kernels/common/activate.h"
 #include "kernels/depthwise_stream.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
 
-// Scale and shift of two channels; what is absent changes nothing.
+// What is done to the sums of two channels on their way out.
 struct StreamedFinish {
+  bool any;
   float scale[kStreamWidth] = {1, 1}, shift[kStreamWidth] = {};
 
   template <class T>
-  __device__ StreamedFinish(const EpilogueView<T>& finish, int channel) {
-    if (finish.scale) load(finish.scale + channel, scale);
-    if (finish.shift) load(finish.shift + channel, shift);
+  __device__ StreamedFinish(const EpilogueView<T>& finish, int channel)
+      : any(finish.scale || finish.shift || finish.residual || finish.activation != Activation::identity) {
+    if (finish.scale) Pack<float, kStreamWidth>::load(finish.scale + channel).widen(scale);
+    if (finish.shift) Pack<float, kStreamWidth>::load(finish.shift + channel).widen(shift);
   }
-  template <class T>
-  __device__ __forceinline__ void store(const EpilogueView<T>& finish, const float (&sums)[kStreamWidth],
-                                        int64_t at, T* y) const {
-    float values[kStreamWidth];
+  // put(pack, where) for each of a row of sums that is to be in y[at], of which `valid` exist, pixels `channels`
+  // apart.
+  template <class T, int kPixels, class Put>
+  __device__ __forceinline__ void store(const EpilogueView<T>& finish, float (&sums)[kPixels][kStreamWidth],
+                                        int valid, unsigned channels, int64_t at, T* y, Put&& put) const {
+    using Vector = Pack<T, kStreamWidth>;
+    if (any) {
+      float values[kPixels * kStreamWidth];
 #pragma unroll
-    for (int c = 0; c < kStreamWidth; ++c) values[c] = sums[c] * scale[c] + shift[c];
-    if (finish.residual) {
-      const auto residual = Pack<T, kStreamWidth>::load(finish.residual + at);
+      for (int i = 0; i < kPixels * kStreamWidth; ++i) {
+        const int c = i % kStreamWidth;
+        values[i] = sums[i / kStreamWidth][c] * scale[c] + shift[c];
+      }
+      if (finish.residual) {
+        const T* from = finish.residual + at;
 #pragma unroll
-      for (int c = 0; c < kStreamWidth; ++c) values[c] += float(residual[c]);
+        for (int pixel = 0; pixel < kPixels; ++pixel) {
+          float residual[kStreamWidth] = {};
+          if (pixel < valid) Vector::load(from).widen(residual);
+#pragma unroll
+          for (int c = 0; c < kStreamWidth; ++c) values[pixel * kStreamWidth + c] += residual[c];
+          go_on(from, channels);
+        }
+      }
+      activate_all(finish.activation, values);
+#pragma unroll
+      for (int i = 0; i < kPixels * kStreamWidth; ++i) sums[i / kStreamWidth][i % kStreamWidth] = values[i];
     }
-    Pack<T, kStreamWidth> result;
+    T* to = y + at;
 #pragma unroll
-    for (int c = 0; c < kStreamWidth; ++c) result[c] = T(activate(finish.activation, values[c]));
-    result.store(y + at);
-  }
-
- private:
-  __device__ static void load(const float* from, float (&to)[kStreamWidth]) {
-    const auto pack = Pack<float, kStreamWidth>::load(from);
-#pragma unroll
-    for (int c = 0; c < kStreamWidth; ++c) to[c] = pack[c];
+    for (int pixel = 0; pixel < kPixels; ++pixel) {
+      if (pixel < valid) put(Vector::narrow(sums[pixel]), to);
+      go_on(to, channels);
+    }
   }
 };
 
-// Blocks on a multiprocessor, as many as the compiler has registers for without spilling: 96 to 170 of them.
+// Blocks on a multiprocessor, as many as the compiler has registers for without spilling: 96 to 255 of them.
 // A 5x5 row of 200 multiply-adds takes as long as the memory that is asked for the next one.
 template <class T>
-constexpr int stream_blocks(int filter, int stride) {
-  if (filter == 3) return (sizeof(T) == 2 ? 5 : 4) - (stride - 1);
-  return sizeof(T) == 2 && stride == 1 ? 3 : 2;
+constexpr int stream_blocks(int filter, int stride, int width = kStrip) {
+  if (filter == 3) return (sizeof(T) == 2 && width == kStrip ? 10 : 8) - 2 * (stride - 1);
+  return sizeof(T) == 2 && stride == 1 && width == kStrip ? 6 : 4;
 }
 
-template <class T, int kFilter, int kStride>
-__global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStride))
+template <class T, int kFilter, int kStride, int kWidth>
+__global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStride, kWidth))
     depthwise_forward_stream(const T* __restrict__ x, const T* __restrict__ w, DepthwiseSizes s,
                              StreamStrips strips, EpilogueView<T> finish, T* __restrict__ y, bool turned) {
-  using Filter = StreamedFilter<kFilter, kStride>;
+  using Filter = StreamedFilter<kFilter, kStride, kWidth>;
   constexpr int kLive = Filter::kLive;                // rows of outputs in progress
   constexpr int kAhead = kFilter == 3 ? kStride : 1;  // rows of x on their way
   using Rows = StreamedRows<T, Filter::kColumns>;
   const int64_t item = int64_t(blockIdx.x) * kStreamThreads + threadIdx.x;
   if (item >= strips.items) return;
   const DepthwiseIndex at = strips.index(item);
-  const int channel = at.pack * kStreamWidth, q = at.column * kStrip, p0 = at.row * strips.rows_per_strip;
-  const int rows = min(strips.rows_per_strip, s.out_height - p0);
+  const int channel = at.pack * kStreamWidth, q = at.column * kWidth, p0 = at.row * strips.rows_per_strip;
+  const int rows = min(strips.rows_per_strip, s.out_height - p0), steps = rows + kLive - 1;
   const int top = p0 * kStride - s.padding, inputs = (rows - 1) * kStride + kFilter;
-  Rows input(x, at.image, s.height, s.width, s.channels, top, q * kStride - s.padding, channel);
-  typename Rows::Word ahead[kAhead][Filter::kColumns];
+  // Steps before and behind these meet no row of the image.
+  const int begin = min(max(-top, 0) / kStride, kLive - 1);
+  const int end = (min(inputs, s.height - top) + kStride - 1) / kStride;
+  Rows input(x, at.image, s.height, s.width, s.channels, top + begin * kStride, q * kStride - s.padding,
+             channel);
+  typename Rows::Word ahead[kAhead][Filter::kColumns] = {};
 #pragma unroll
-  for (int a = 0; a < kAhead; ++a) input.fetch(a < inputs, ahead[a]);
+  for (int a = 0; a < kAhead; ++a) input.fetch(begin * kStride + a < inputs, ahead[a]);
   float taps[kFilter * kFilter][kStreamWidth];
   load_taps(w, s.channels, channel, turned, taps);
+  keep(taps);
   const StreamedFinish finished(finish, channel);
 
   // Of the outputs in row p0 + step - j. What lies above and below the strip is not stored: to ask before
-  // adding would cost more than to add.
-  float sums[kLive][kStrip][kStreamWidth] = {};
+  // adding would cost more than to add. They move one place on with the first product of their row.
+  float sums[kLive][kWidth][kStreamWidth] = {};
   int64_t out = ((int64_t(at.image) * s.out_height + p0) * s.out_width + q) * s.channels + channel;
+  const auto store_last = [&](int step, auto&& put) {
+    if (step < kLive - 1) return;
+    finished.store(finish, sums[kLive - 1], s.out_width - q, unsigned(s.channels), out, y, put);
+    out += int64_t(s.out_width) * s.channels;
+  };
+  using Vector = Pack<T, kStreamWidth>;
+  int step = begin;
 #pragma unroll 1
-  for (int step = 0; step < rows + kLive - 1; ++step) {
+  for (; step < end; ++step) {
 #pragma unroll
     for (int k = 0; k < kStride; ++k) {
-      const int i = step * kStride + k;  // row of x, from the top of the strip
       float values[Filter::kColumns][kStreamWidth];
       Rows::widen(ahead[k % kAhead], values);
-      input.fetch(i + kAhead < inputs, ahead[k % kAhead]);
-      if (unsigned(top + i) >= unsigned(s.height)) continue;
+      input.fetch(step * kStride + k + kAhead < inputs, ahead[k % kAhead]);
       Filter::for_each_product(k, [&](int j, int column, int pixel, int tap, int c) {
-        sums[j][column][c] += values[pixel][c] * taps[tap][c];
+        float& sum = sums[j][column][c];
+        if (k == 0 && tap % kFilter == 0) sum = j > 0 ? sums[j - 1][column][c] : 0.0f;
+        sum += values[pixel][c] * taps[tap][c];
       });
     }
-    if (step >= kLive - 1) {
-#pragma unroll
-      for (int column = 0; column < kStrip; ++column)
-        if (q + column < s.out_width)
-          finished.store(finish, sums[kLive - 1][column], out + column * s.channels, y);
-      out += int64_t(s.out_width) * s.channels;
-    }
+    store_last(step, [](const Vector& row, T* to) { row.store(to); });
+  }
+  // What is stored here has a line of its own: by it the counters tell how often each of the loops ran.
+#pragma unroll 1
+  for (; step < steps; ++step) {
     move_down(sums);
+    store_last(step, [](const Vector& row, T* to) { row.store(to); });
   }
 }
 
@@ -134,7 +161,7 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, 1))
   const int rows = min(strips.rows_per_strip, s.height - h), inputs = (rows - 1 + kBack) / 2 + 1;
   const int top = h / 2 - kBefore;
   Rows input(dy, at.image, s.out_height, s.out_width, s.channels, top, v / 2 - kBefore, channel);
-  typename Rows::Word ahead[kColumns];
+  typename Rows::Word ahead[kColumns] = {};
   input.fetch(true, ahead);
   float taps[kFilter * kFilter][kStreamWidth];
   load_taps(w, s.channels, channel, false, taps);
@@ -168,10 +195,9 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, 1))
       if (unsigned(row) >= unsigned(rows)) continue;
 #pragma unroll
       for (int column = 0; column < kStrip; ++column) {
-        Pack<T, kStreamWidth> result;
-#pragma unroll
-        for (int c = 0; c < kStreamWidth; ++c) result[c] = T(sums[0][below][column][c]);
-        if (v + column < s.width) result.store(out + (int64_t(row) * s.width + column) * s.channels);
+        if (v + column >= s.width) continue;
+        Pack<T, kStreamWidth>::narrow(sums[0][below][column])
+            .store(out + (int64_t(row) * s.width + column) * s.channels);
       }
     }
     move_up(sums);
@@ -179,34 +205,58 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, 1))
   }
 }
 
+template <int kWidth>
+StreamStrips forward_strips(const Tensor& y, const Tensor& w, const Conv2dParams& params) {
+  return {y.dim(0), y.dim(1), y.dim(2), y.dim(3), kWidth, int(w.dim(0) - 1) / params.stride};
+}
+
+template <class T, int kFilter, int kStride, int kWidth>
+void launch_strips(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                   const Epilogue& epilogue, bool turned, Tensor& y) {
+  if constexpr (kWidth == kStrip || (sizeof(T) == 2 && kStride == 1)) {
+    const StreamStrips strips = forward_strips<kWidth>(y, w, params);
+    simt::launch<depthwise_forward_stream<T, kFilter, kStride, kWidth>>(
+        strips.launch(context), x.data<T>(), w.data<T>(), DepthwiseSizes(x, w, y, params), strips,
+        EpilogueView<T>(epilogue), y.data<T>(), turned);
+  }
+}
+
+template <int kWidth>
 void launch_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                     const Epilogue& epilogue, bool turned, Tensor& y) {
   if (y.size() == 0) return;
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     dispatch_depthwise_filter(w.dim(0), params.stride, [&](auto filter, auto stride) {
-      const StreamStrips strips(y.dim(0), y.dim(1), y.dim(2), y.dim(3));
-      simt::launch<depthwise_forward_stream<T, filter, stride>>(
-          strips.launch(context), x.data<T>(), w.data<T>(), DepthwiseSizes(x, w, y, params), strips,
-          EpilogueView<T>(epilogue), y.data<T>(), turned);
+      launch_strips<T, filter, stride, kWidth>(context, x, w, params, epilogue, turned, y);
     });
   });
 }
 
+template <int kWidth>
 void run_stream(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                 const Epilogue& epilogue, Tensor& y) {
-  launch_forward(context, x, w, params, epilogue, false, y);
+  launch_forward<kWidth>(context, x, w, params, epilogue, false, y);
+}
+
+// Of stride 1: that of a convolution with these.
+Conv2dParams turned_around(const Tensor& w, const Conv2dParams& params) {
+  return {1, int(w.dim(0)) - 1 - params.padding, 1};
+}
+template <int kWidth>
+void run_input_as_forward(Context& context, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
+                          Tensor& dx) {
+  launch_forward<kWidth>(context, dy, w, turned_around(w, params), {}, true, dx);
 }
 
 void run_input_stream(Context& context, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
                       Tensor& dx) {
-  if (params.stride == 1)
-    return launch_forward(context, dy, w, {1, int(w.dim(0)) - 1 - params.padding, 1}, {}, true, dx);
+  if (params.stride == 1) return run_input_as_forward<kStrip>(context, dy, w, params, dx);
   if (dx.size() == 0) return;
   dispatch_floating(dx.dtype(), [&](auto zero) {
     using T = decltype(zero);
     dispatch_depthwise_filter(w.dim(0), 2, [&](auto filter, auto) {
-      const StreamStrips strips(dx.dim(0), dx.dim(1), dx.dim(2), dx.dim(3), 2);
+      const StreamStrips strips(dx.dim(0), dx.dim(1), dx.dim(2), dx.dim(3), kStrip, filter + 1, 2);
       simt::launch<depthwise_backward_input_stream<T, filter>>(strips.launch(context), dy.data<T>(),
                                                                w.data<T>(), DepthwiseSizes(dx, w, dy, params),
                                                                strips, dx.data<T>());
@@ -220,6 +270,24 @@ bool fits_forward_stream(const Context&, const Tensor&, const Tensor& w, const C
 }
 bool fits_input_stream(const Context&, const Tensor&, const Tensor& w, const Conv2dParams& p, Tensor&) {
   return fits_stream(w.shape(), p) && (p.stride == 1 ? p.padding < w.dim(0) : p.padding == w.dim(0) / 2);
+}
+// A strip of seven columns wants twice the registers, and as many threads less.
+bool fits_forward_wide(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p,
+                       const Epilogue&, Tensor&) {
+  return fits_stream(w.shape(), p) && p.stride == 1 && x.dtype() != DType::f32;
+}
+bool fits_input_wide(const Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& p, Tensor&) {
+  return fits_stream(w.shape(), p) && p.stride == 1 && p.padding < w.dim(0) && dy.dtype() != DType::f32;
+}
+bool wide_pays(const Tensor& w, const Conv2dParams& p, const Tensor& y) {
+  return forward_strips<kWideStrip>(y, w, p).cost < forward_strips<kStrip>(y, w, p).cost;
+}
+bool forward_wide_pays(const Context&, const Tensor&, const Tensor& w, const Conv2dParams& p, const Epilogue&,
+                       Tensor& y) {
+  return wide_pays(w, p, y);
+}
+bool input_wide_pays(const Context&, const Tensor&, const Tensor& w, const Conv2dParams& p, Tensor& dx) {
+  return wide_pays(w, turned_around(w, p), dx);
 }
 
 // The 25 products of a 5x5 filter are worth more than what marching saves: `rows` takes 8 channels of 16 bits
@@ -236,13 +304,18 @@ bool input_stream_pays(const Context&, const Tensor& dy, const Tensor& w, const 
 }
 
 // Before the other variants, whatever order the files register in.
+constexpr int kFirst = KernelSlotBase::kOwn + 2;
 const bool depthwise_stream_registered =
-    depthwise_conv2d_forward.add(kThisDevice,
-                                 {{"stream", fits_forward_stream, run_stream, forward_stream_pays}},
-                                 KernelSlotBase::kOwn + 2) &&
-    depthwise_conv2d_backward_input.add(kThisDevice,
-                                        {{"stream", fits_input_stream, run_input_stream, input_stream_pays}},
-                                        KernelSlotBase::kOwn + 2);
+    depthwise_conv2d_forward.add(
+        kThisDevice,
+        {{"wide_stream", fits_forward_wide, run_stream<kWideStrip>, forward_wide_pays},
+         {"stream", fits_forward_stream, run_stream<kStrip>, forward_stream_pays}},
+        kFirst) &&
+    depthwise_conv2d_backward_input.add(
+        kThisDevice,
+        {{"wide_stream", fits_input_wide, run_input_as_forward<kWideStrip>, input_wide_pays},
+         {"stream", fits_input_stream, run_input_stream, input_stream_pays}},
+        kFirst);
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

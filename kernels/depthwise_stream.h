@@ -1,6 +1,6 @@
-// What the streaming depthwise kernels share. A thread owns two neighbouring channels of a strip of four
-// neighbouring columns and marches down the rows of the image: what lies under the strip is fetched once per
-// row, a row ahead of its use, and kept as whole words until then.
+// What the streaming depthwise kernels share. A thread owns two neighbouring channels of a strip of four or
+// seven neighbouring columns and marches down the rows of the image: what lies under the strip is fetched
+// once per row, a row ahead of its use, and kept as whole words until then.
 //
 // Threads are numbered [image, strip of rows, strip of columns, pair of channels], pairs first: a warp reads
 // neighbouring channels, and where these end goes on with the next strip, so that no lane idles whatever the
@@ -13,75 +13,40 @@
 
 namespace plume::PLUME_KERNELS {
 
-inline constexpr int kStreamWidth = 2;      // channels of a thread
-inline constexpr int kStreamThreads = 128;  // of a block
+inline constexpr int kStreamWidth = 2;     // channels of a thread
+inline constexpr int kStreamThreads = 64;  // of a block
+inline constexpr int kWideStrip = 7;  // columns: no multiple of 7 is wasted, and images of 224 leave these
 
-// How an image [rows, columns, channels] is shared out: its rows in strips of `rows_per_strip`.
+// How images [rows, columns, channels] are shared out among threads: in strips of `rows_per_strip` rows and
+// `width` columns.
 struct StreamStrips {
   int rows_per_strip, down, across, pairs;
   int64_t items;  // threads
+  int64_t cost;   // about how long it takes, to compare widths by
 
-  // Strips as long as still fill the GPU: the rows between two of them are read twice.
-  StreamStrips(int64_t images, int64_t rows, int64_t columns, int64_t channels, int multiple = 1) {
-    constexpr int64_t kEnough = 132 * 1024;  // threads
-    across = int(ceil_div(columns, kStrip));
-    pairs = int(channels / kStreamWidth);
-    const int64_t per_row = std::max<int64_t>(images * across * pairs, 1);
-    const int64_t wanted = std::clamp<int64_t>(ceil_div(kEnough, per_row), 1, ceil_div(rows, multiple));
-    rows_per_strip = int(ceil_div(ceil_div(rows, wanted), multiple)) * multiple;
-    down = int(ceil_div(rows, rows_per_strip));
-    items = images * down * across * pairs;
+  // `before`: rows that a strip marches through beside its own; strips begin at a `multiple` of rows. Few
+  // blocks leave multiprocessors idle, many short strips spend their time on rows that their neighbours see
+  // as well.
+  StreamStrips(int64_t images, int64_t rows, int64_t columns, int64_t channels, int width, int before,
+               int multiple = 1)
+      : across(int(ceil_div(columns, width))), pairs(int(channels / kStreamWidth)), cost(INT64_MAX) {
+    constexpr int64_t kMultiprocessors = 132, kBlocksOfOne = 8;  // of a large GPU; that keep it busy
+    for (int64_t strips = 1; strips <= ceil_div(rows, multiple); ++strips) {
+      const int64_t length = ceil_div(ceil_div(rows, strips), multiple) * multiple;
+      const int64_t threads = images * ceil_div(rows, length) * across * pairs;
+      const int64_t blocks = ceil_div(ceil_div(threads, kStreamThreads), kMultiprocessors);
+      const int64_t here = std::max(blocks, kBlocksOfOne) * (length + before) * (width + 1);
+      if (here >= cost) continue;
+      cost = here;
+      rows_per_strip = int(length);
+      down = int(ceil_div(rows, length));
+      items = threads;
+    }
   }
   simt::Launch launch(const Context& context) const {
     return {dim3(unsigned(ceil_div(items, kStreamThreads))), dim3(kStreamThreads), 0, stream_of(context)};
   }
   __device__ DepthwiseIndex index(int64_t item) const { return {item, down, across, pairs}; }
-};
-
-// `kColumns` neighbouring pixels of two channels, of an image of `height` rows.
-template <class T, int kColumns>
-class StreamedRows {
- public:
-  using Vector = Pack<T, kStreamWidth>;
-  using Word = typename Vector::Word;
-
-  // From row `top` and column `left` on, either of which may lie outside the image.
-  __device__ StreamedRows(const T* x, int image, int height, int width, int channels, int top, int left,
-                          int channel)
-      : next_(x + ((int64_t(image) * height + top) * width + left) * channels + channel),
-        row_(top),
-        height_(height),
-        channels_(channels),
-        pitch_(int64_t(width) * channels) {
-#pragma unroll
-    for (int t = 0; t < kColumns; ++t) inside_ |= unsigned(unsigned(left + t) < unsigned(width)) << t;
-  }
-  // The next row's words; zeros outside the image and where it is not `wanted`.
-  __device__ __forceinline__ void fetch(bool wanted, Word (&words)[kColumns]) {
-    const bool there = wanted && unsigned(row_) < unsigned(height_);
-#pragma unroll
-    for (int t = 0; t < kColumns; ++t) {
-      words[t] = Word{};
-      if (there && (inside_ >> t & 1u)) words[t] = Vector::load(next_ + t * channels_).word();
-    }
-    next_ += pitch_;
-    ++row_;
-  }
-  __device__ static __forceinline__ void widen(const Word (&words)[kColumns],
-                                               float (&values)[kColumns][kStreamWidth]) {
-#pragma unroll
-    for (int t = 0; t < kColumns; ++t) {
-      const Vector pack = Vector::of(words[t]);
-#pragma unroll
-      for (int i = 0; i < kStreamWidth; ++i) values[t][i] = float(pack[i]);
-    }
-  }
-
- private:
-  const T* next_;
-  int row_, height_, channels_;
-  int64_t pitch_;
-  unsigned inside_ = 0;  // a bit per column
 };
 
 // Arrays of registers, one place on: the compiler knows every index.
@@ -94,7 +59,10 @@ __device__ __forceinline__ void copy_registers(const Value (&from)[kCount], Valu
 #pragma unroll
   for (int i = 0; i < kCount; ++i) copy_registers(from[i], to[i]);
 }
-__device__ __forceinline__ void clear(float& value) { value = 0.0f; }
+template <class Value>
+__device__ __forceinline__ void clear(Value& value) {
+  value = Value{};
+}
 template <class Value, int kCount>
 __device__ __forceinline__ void clear(Value (&values)[kCount]) {
 #pragma unroll
@@ -114,22 +82,81 @@ __device__ __forceinline__ void move_down(Value (&values)[kCount]) {
   clear(values[0]);
 }
 
+// To the next pixel: an addition, where the compiler would keep the distance of each from the first one in a
+// register and add that.
+template <class T>
+__device__ __forceinline__ void go_on(T*& pixel, unsigned channels) {
+  pixel += channels;
+  keep(pixel);
+}
+
+// `kColumns` neighbouring pixels of two channels, of an image of `height` rows.
+template <class T, int kColumns>
+class StreamedRows {
+ public:
+  using Vector = Pack<T, kStreamWidth>;
+  using Word = typename Vector::Word;
+
+  // From row `top` and column `left` on, either of which may lie outside the image.
+  __device__ StreamedRows(const T* x, int image, int height, int width, int channels, int top, int left,
+                          int channel)
+      : next_(x + ((int64_t(image) * height + top) * width + left) * channels + channel),
+        row_(top),
+        height_(height),
+        channels_(unsigned(channels)),
+        pitch_(int64_t(width) * channels) {
+#pragma unroll
+    for (int t = 0; t < kColumns; ++t) inside_ |= int(unsigned(left + t) < unsigned(width)) << t;
+  }
+  // The next row's words; zeros outside the image and where it is not `wanted`. Those beside the image are
+  // left as they are, which is zero from the beginning.
+  __device__ __forceinline__ void fetch(bool wanted, Word (&words)[kColumns]) {
+    keep(inside_);
+    if (wanted && unsigned(row_) < unsigned(height_)) {
+      const T* pixel = next_;
+#pragma unroll
+      for (int t = 0; t < kColumns; ++t) {
+        if (inside_ >> t & 1) words[t] = Vector::load(pixel).word();
+        go_on(pixel, channels_);
+      }
+    } else {
+      clear(words);
+    }
+    next_ += pitch_;
+    ++row_;
+  }
+  __device__ static __forceinline__ void widen(const Word (&words)[kColumns],
+                                               float (&values)[kColumns][kStreamWidth]) {
+#pragma unroll
+    for (int t = 0; t < kColumns; ++t) Vector::widen(words[t], values[t]);
+    keep(values);  // the words' registers are free for what is fetched next
+  }
+
+ private:
+  const T* next_;
+  int row_, height_;
+  unsigned channels_;
+  int64_t pitch_;
+  int inside_ = 0;  // a bit per column
+};
+
 // What meets in a row of the input: row step * kStride + k has taps in kLive rows of outputs, of which number
 // j is `step - j`.
-template <int kFilter, int kStride>
+template <int kFilter, int kStride, int kWidth = kStrip>
 struct StreamedFilter {
-  static constexpr int kColumns = (kStrip - 1) * kStride + kFilter;  // of the input, under a strip
+  static constexpr int kColumns = (kWidth - 1) * kStride + kFilter;  // of the input, under a strip
   static constexpr int kLive = (kFilter + kStride - 1) / kStride;
 
-  // Calls f(j, column of the strip, column of the input, tap, channel) for each product.
+  // Calls f(j, column of the strip, column of the input, tap, channel) for each product, those of a sum one
+  // after the other.
   template <class F>
   __device__ static __forceinline__ void for_each_product(int k, F&& f) {
 #pragma unroll
-    for (int j = 0; j < kLive; ++j) {
+    for (int j = kLive - 1; j >= 0; --j) {
       const int r = j * kStride + k;
       if (r >= kFilter) continue;
 #pragma unroll
-      for (int column = 0; column < kStrip; ++column)
+      for (int column = 0; column < kWidth; ++column)
 #pragma unroll
         for (int t = 0; t < kFilter; ++t)
 #pragma unroll
@@ -144,10 +171,7 @@ __device__ __forceinline__ void load_taps(const T* w, int channels, int channel,
                                           float (&taps)[kTaps][kStreamWidth]) {
 #pragma unroll
   for (int t = 0; t < kTaps; ++t) {
-    const auto pack =
-        Pack<T, kStreamWidth>::load(w + int64_t(turned ? kTaps - 1 - t : t) * channels + channel);
-#pragma unroll
-    for (int i = 0; i < kStreamWidth; ++i) taps[t][i] = float(pack[i]);
+    Pack<T, kStreamWidth>::load(w + int64_t(turned ? kTaps - 1 - t : t) * channels + channel).widen(taps[t]);
   }
 }
 

@@ -52,8 +52,8 @@ __device__ __forceinline__ void add_strip(const T* x, const T* dy, const Depthwi
   using Gradients = StreamedRows<T, kStrip>;
   Rows input(x, image, s.height, s.width, s.channels, -s.padding, q * kStride - s.padding, channel);
   Gradients gradient(dy, image, s.out_height, s.out_width, s.channels, 0, q, channel);
-  typename Rows::Word ahead[kColumns];
-  typename Gradients::Word gradient_ahead[kStrip];
+  typename Rows::Word ahead[kColumns] = {};
+  typename Gradients::Word gradient_ahead[kStrip] = {};
   input.fetch(true, ahead);
   gradient.fetch(true, gradient_ahead);
 
