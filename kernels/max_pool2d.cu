@@ -32,45 +32,189 @@ struct PixelBlocks {
   PLUME_HD int64_t count(int64_t images) const { return images * rows * columns; }
 };
 
+// Of each channel of a pack the largest value met so far, and which one it was; the first of equal ones, or
+// the first NaN.
 template <class T, int kWidth>
+class Leaders {
+ public:
+  using Vector = Pack<T, kWidth>;
+  using Word = typename Vector::Word;
+
+  __device__ void start(const Word& word, int place) {
+    Vector::widen(word, values_);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) places_[i] = place;
+  }
+  __device__ void meet(const Word& word, int place) {
+    float values[kWidth];
+    Vector::widen(word, values);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float value = values[i], leader = values_[i];
+      if (value > leader || (value != value && leader == leader)) values_[i] = value, places_[i] = place;
+    }
+  }
+  __device__ Vector values() const { return Vector::narrow(values_); }
+  __device__ Pack<uint8_t, kWidth> places() const {
+    Pack<uint8_t, kWidth> places;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) places[i] = uint8_t(places_[i]);
+    return places;
+  }
+
+ private:
+  float values_[kWidth];
+  int places_[kWidth];
+};
+
+// The larger ones of two pairs of 16-bit values, or NaN; and all bits of those halves of b that are larger.
+template <class T>
+__device__ __forceinline__ uint32_t larger_of_pairs(uint32_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__)
+  uint32_t larger;
+  if constexpr (std::is_same_v<T, bf16>)
+    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  else
+    asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
+  return larger;
+#else
+  float first[2], second[2];
+  detail::widen_pair(T{}, a, first[0], first[1]);
+  detail::widen_pair(T{}, b, second[0], second[1]);
+  for (int i = 0; i < 2; ++i) first[i] = first[i] >= second[i] || first[i] != first[i] ? first[i] : second[i];
+  return detail::narrow_pair(T{}, first[0], first[1]);
+#endif
+}
+template <class T>
+__device__ __forceinline__ uint32_t where_larger(uint32_t a, uint32_t b) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  uint32_t where;
+  if constexpr (std::is_same_v<T, bf16>)
+    asm("set.gt.u32.bf16x2 %0, %1, %2;" : "=r"(where) : "r"(b), "r"(a));
+  else
+    asm("set.gt.u32.f16x2 %0, %1, %2;" : "=r"(where) : "r"(b), "r"(a));
+  return where;
+#else
+  float first[2], second[2];
+  detail::widen_pair(T{}, a, first[0], first[1]);
+  detail::widen_pair(T{}, b, second[0], second[1]);
+  return (second[0] > first[0] ? 0xffffu : 0u) | (second[1] > first[1] ? 0xffff0000u : 0u);
+#endif
+}
+
+// The same of 16-bit values, two at once: one and a half instructions for each that is met, where Leaders
+// take seven. Where there is a NaN the places are wrong.
+template <class T, int kWidth, bool kPlaces>
+class PairLeaders {
+ public:
+  using Vector = Pack<T, kWidth>;
+  using Word = typename Vector::Word;
+
+  __device__ void start(const Word& word, int place) {
+    memcpy(pairs_, &word, sizeof word);
+#pragma unroll
+    for (int i = 0; i < kWidth / 2; ++i) places_[i] = uint32_t(place) * 0x10001u;
+  }
+  __device__ void meet(const Word& word, int place) {
+    uint32_t pairs[kWidth / 2];
+    memcpy(pairs, &word, sizeof word);
+#pragma unroll
+    for (int i = 0; i < kWidth / 2; ++i) {
+      if (kPlaces) {
+        const uint32_t now = where_larger<T>(pairs_[i], pairs[i]);
+        places_[i] = (places_[i] & ~now) | (uint32_t(place) * 0x10001u & now);
+      }
+      pairs_[i] = larger_of_pairs<T>(pairs_[i], pairs[i]);
+    }
+  }
+  __device__ bool any_nan() const {
+    float values[kWidth];
+    this->values().widen(values);
+    bool any = false;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) any |= values[i] != values[i];
+    return any;
+  }
+  __device__ Vector values() const {
+    Vector values;
+    memcpy(values.values, pairs_, sizeof values);
+    return values;
+  }
+  __device__ Pack<uint8_t, kWidth> places() const {
+    Pack<uint8_t, kWidth> places;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) places[i] = uint8_t(places_[i / 2] >> 16 * (i % 2));
+    return places;
+  }
+
+ private:
+  uint32_t pairs_[kWidth / 2], places_[kWidth / 2];
+};
+
+// Has the leaders meet all values of an output's window that are in the image, of one pack of channels: there
+// is one, since the padding is at most half of the window.
+template <class T, int kWidth, class Leading>
+__device__ __forceinline__ void meet_window(const View4<const T>& x, const MaxPool2dParams& params,
+                                            const Pixel& out, int channel, Leading& leaders) {
+  using Vector = Pack<T, kWidth>;
+  const int top = out.h * params.stride - params.padding, left = out.w * params.stride - params.padding;
+  const int h0 = max(top, 0), h1 = min(top + params.window, x.h);
+  const int w0 = max(left, 0), w1 = min(left + params.window, x.w);
+  const T* line = &x.at(out.n, h0, w0, channel);
+  const int64_t pitch = int64_t(x.w) * x.c;
+  constexpr int kCommon = 3;
+  if (params.window == kCommon && h1 - h0 == kCommon && w1 - w0 == kCommon) {
+    typename Vector::Word words[kCommon * kCommon];
+#pragma unroll
+    for (int i = 0; i < kCommon * kCommon; ++i)
+      words[i] = Vector::load(line + i / kCommon * pitch + int64_t(i % kCommon) * x.c).word();
+    leaders.start(words[0], 0);
+#pragma unroll
+    for (int i = 1; i < kCommon * kCommon; ++i) leaders.meet(words[i], i);
+    return;
+  }
+  int place = (h0 - top) * params.window + w0 - left;
+  leaders.start(Vector::load(line).word(), place);
+  for (int h = h0; h < h1; ++h) {
+    const T* at = line;
+    for (int w = w0; w < w1; ++w) {
+      leaders.meet(Vector::load(at).word(), place++);
+      at += x.c;
+    }
+    place += params.window - (w1 - w0);
+    line += pitch;
+  }
+}
+
+template <class T, int kWidth, bool kPlaces>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     max_pool2d_forward_pixels(View4<const T> x, MaxPool2dParams params, int64_t rows_per_slice, View4<T> y,
                               uint8_t* __restrict__ argmax) {
-  const int64_t pixels = int64_t(y.n) * y.h * y.w;
-  const RowWalk<kWidth> walk(pixels, rows_per_slice);
+  const RowWalk<kWidth> walk(int64_t(y.n) * y.h * y.w, rows_per_slice);
   if (walk.channel >= y.c) return;
+  Pixel out(walk.first, y.h, y.w);
   for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-    const Pixel out(row, y.h, y.w);
-    const int top = out.h * params.stride - params.padding, left = out.w * params.stride - params.padding;
-    const int h0 = max(top, 0), h1 = min(top + params.window, x.h);
-    const int w0 = max(left, 0), w1 = min(left + params.window, x.w);
-    // Every window holds an input value, since the padding is at most half of it.
-    Pack<T, kWidth> best = Pack<T, kWidth>::load(&x.at(out.n, h0, w0, walk.channel));
-    int place[kWidth];
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) place[i] = (h0 - top) * params.window + w0 - left;
-    for (int h = h0; h < h1; ++h) {
-      for (int w = w0; w < w1; ++w) {
-        const auto v = Pack<T, kWidth>::load(&x.at(out.n, h, w, walk.channel));
-#pragma unroll
-        for (int i = 0; i < kWidth; ++i) {
-          const float value = float(v[i]), leader = float(best[i]);
-          // Larger, or the first NaN.
-          if (value > leader || (value != value && leader == leader)) {
-            best[i] = v[i];
-            place[i] = (h - top) * params.window + w - left;
-          }
-        }
-      }
-    }
     const int64_t at = row * y.c + walk.channel;
-    best.store(y.data + at);
-    if (argmax != nullptr) {
-      Pack<uint8_t, kWidth> places;
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) places[i] = uint8_t(place[i]);
-      places.store(argmax + at);
+    const auto store = [&](const auto& leaders) {
+      leaders.values().store(y.data + at);
+      if constexpr (kPlaces) leaders.places().store(argmax + at);
+    };
+    const auto exactly = [&] {
+      Leaders<T, kWidth> leaders;
+      meet_window<T, kWidth>(x, params, out, walk.channel, leaders);
+      store(leaders);
+    };
+    if constexpr (Pack<T, kWidth>::kPaired) {
+      PairLeaders<T, kWidth, kPlaces> leaders;
+      meet_window<T, kWidth>(x, params, out, walk.channel, leaders);
+      if (kPlaces && leaders.any_nan())
+        exactly();
+      else
+        store(leaders);
+    } else {
+      exactly();
     }
+    out.go_on(walk.step, y.h, y.w);
   }
 }
 
@@ -82,8 +226,8 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
                                PixelBlocks blocks, int64_t rows_per_slice, View4<T> dx) {
   const RowWalk<kWidth> walk(blocks.count(dx.n), rows_per_slice);
   if (walk.channel >= dx.c) return;
+  Pixel block(walk.first, blocks.rows, blocks.columns);
   for (int64_t row = walk.first; row < walk.last; row += walk.step) {
-    const Pixel block(row, blocks.rows, blocks.columns);
     const int h0 = block.h * kBlock - blocks.before, w0 = block.w * kBlock - blocks.before;
     const Covering top(h0, dy.h, params), bottom(h0 + kBlock - 1, dy.h, params);
     const Covering left(w0, dy.w, params), right(w0 + kBlock - 1, dy.w, params);
@@ -109,11 +253,9 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     for (int pixel = 0; pixel < kBlock * kBlock; ++pixel) {
       const int h = h0 + pixel / kBlock, w = w0 + pixel % kBlock;
       if (!dx.inside(h, w)) continue;
-      Pack<T, kWidth> out;
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) out[i] = T(sums[pixel][i]);
-      out.store(&dx.at(block.n, h, w, walk.channel));
+      Pack<T, kWidth>::narrow(sums[pixel]).store(&dx.at(block.n, h, w, walk.channel));
     }
+    block.go_on(walk.step, blocks.rows, blocks.columns);
   }
 }
 
@@ -125,9 +267,15 @@ void run_max_pool2d_forward(Context& context, const Tensor& x, const MaxPool2dPa
     with_pack_width<T>(x.dim(3), [&](auto width) {
       constexpr int kWidth = decltype(width)::value;
       const RowTiling tiling(y.size() / y.dim(3), y.dim(3) / kWidth);
-      simt::launch<max_pool2d_forward_pixels<T, kWidth>>(tiling.launch(context), view4<T>(x), params,
-                                                         tiling.rows_per_slice, view4<T>(y),
-                                                         argmax.defined() ? argmax.data<uint8_t>() : nullptr);
+      const auto launch = [&](auto places) {
+        simt::launch<max_pool2d_forward_pixels<T, kWidth, places()>>(
+            tiling.launch(context), view4<T>(x), params, tiling.rows_per_slice, view4<T>(y),
+            places() ? argmax.data<uint8_t>() : nullptr);
+      };
+      if (argmax.defined())
+        launch(std::true_type{});
+      else
+        launch(std::false_type{});
     });
   });
 }

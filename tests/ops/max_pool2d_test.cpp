@@ -100,33 +100,34 @@ TEST(MaxPool2dTest, SpecialValues) {
                                         5,    5,    nan, 3,    //
                                         -inf, -inf, inf, inf,  //
                                         -inf, -inf, 0,   inf};
-  constexpr int64_t kChannels = 9;  // a vector and one more
-  const auto repeated = [](const std::vector<double>& values) {
-    std::vector<double> all;
-    for (const double v : values) all.insert(all.end(), kChannels, v);
-    return all;
-  };
-  const Shape shape{1, 2, 2, kChannels};
-  for (const bool with_places : {true, false}) {
-    OpCase check{
-        .slot = max_pool2d_forward,
-        .inputs = {{"x", {1, 4, 4, kChannels}, given(repeated(one_channel))}},
-        .outputs = {{"y", shape}},
-        .run =
-            [=](Context& context, Tensors& t) {
-              Tensor none;
-              max_pool2d_forward(context, t["x"], {2, 2, 0}, t["y"], with_places ? t["argmax"] : none);
-            },
-        .reference =
-            [=](Arrays& a) {
-              const auto set = [&](const char* name, const std::vector<double>& values) {
-                a[name].values.assign(values.begin(), values.end());
-              };
-              set("y", repeated({5, nan, -inf, inf}));
-              if (with_places) set("argmax", repeated({0, 2, 0, 0}));
-            }};
-    if (with_places) check.outputs.push_back({.name = "argmax", .shape = shape, .dtype = DType::u8});
-    check_op(check);
+  for (const int64_t channels : {8, 9}) {  // a vector, whose values are compared two at once, and one more
+    const auto repeated = [channels](const std::vector<double>& values) {
+      std::vector<double> all;
+      for (const double v : values) all.insert(all.end(), size_t(channels), v);
+      return all;
+    };
+    const Shape shape{1, 2, 2, channels};
+    for (const bool with_places : {true, false}) {
+      OpCase check{
+          .slot = max_pool2d_forward,
+          .inputs = {{"x", {1, 4, 4, channels}, given(repeated(one_channel))}},
+          .outputs = {{"y", shape}},
+          .run =
+              [=](Context& context, Tensors& t) {
+                Tensor none;
+                max_pool2d_forward(context, t["x"], {2, 2, 0}, t["y"], with_places ? t["argmax"] : none);
+              },
+          .reference =
+              [=](Arrays& a) {
+                const auto set = [&](const char* name, const std::vector<double>& values) {
+                  a[name].values.assign(values.begin(), values.end());
+                };
+                set("y", repeated({5, nan, -inf, inf}));
+                if (with_places) set("argmax", repeated({0, 2, 0, 0}));
+              }};
+      if (with_places) check.outputs.push_back({.name = "argmax", .shape = shape, .dtype = DType::u8});
+      check_op(check);
+    }
   }
 }
 
