@@ -18,9 +18,11 @@ struct TableEntry {
   float* arrays[kArrays];
   unsigned size, first_block;
   float rate_factor, weight_decay;
+
+  static constexpr int64_t values_of_block() { return kTableValues; }
 };
 
-// `Params`: what else the kernel is told. `EntryOf`: a TableEntry, or what adds to it.
+// `Params`: what else the kernel is told. `EntryOf`: a TableEntry, what adds to it, or something like it.
 template <class Params, class EntryOf>
 struct TensorTable {
   using Entry = EntryOf;
@@ -106,8 +108,7 @@ __device__ __forceinline__ void for_each_value(const TableEntry<kArrays>& entry,
 // `first_block` left to this function.
 template <class Table, class EntryOf, class LaunchTable>
 void for_each_table(Context& context, const typename std::remove_reference_t<decltype(Table::params)>& params,
-                    size_t count, const EntryOf& entry_of, const LaunchTable& launch,
-                    int64_t values_of_block = kTableValues) {
+                    size_t count, const EntryOf& entry_of, const LaunchTable& launch) {
   Table table{};
   table.params = params;
   const auto flush = [&] {
@@ -122,7 +123,7 @@ void for_each_table(Context& context, const typename std::remove_reference_t<dec
     if (table.count == Table::kCapacity) flush();
     entry.first_block = table.blocks;
     table.entries[table.count++] = entry;
-    table.blocks += unsigned(ceil_div(entry.size, values_of_block));
+    table.blocks += unsigned(ceil_div(entry.size, entry.values_of_block()));
   }
   flush();
 }

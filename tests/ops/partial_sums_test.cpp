@@ -9,7 +9,7 @@ namespace {
 
 // More sums than a table of the kernels holds.
 constexpr int kManySums = 150;
-Shape partial_shape(int i) { return {i == 0 ? 300 : 1 + i % 5, i == 1 ? 1000 : 1 + i % 40}; }
+Shape partial_shape(int i) { return {i == 0 ? 300 : 1 + i % 5, i == 1 ? 1000 : i == 3 ? 3000 : 1 + i % 40}; }
 
 // Some sums are of a part of the columns.
 int64_t first_column(int i) { return i % 3 == 2 ? partial_shape(i)[1] / 3 : 0; }
