@@ -18,11 +18,18 @@ __global__ void __launch_bounds__(kTilingThreads)
   const int64_t image = blockIdx.x;
   float sum[kWidth] = {};
   if (channel < channels) {
-    for (int pixel = int(threadIdx.y); pixel < plane; pixel += int(blockDim.y)) {
-      const auto v = Pack<T, kWidth>::load(x + (image * plane + pixel) * channels + channel);
+    using Vector = Pack<T, kWidth>;
+    const T* const first = x + image * plane * channels + channel;
+    typename Vector::Word words[4] = {};
+    walk_rows<4>(
+        PlaneWalk(plane),
+        [&](int k, int pixel) { words[k] = Vector::load(first + int64_t(pixel) * channels).word(); },
+        [&](int k, int) {
+          float v[kWidth];
+          Vector::widen(words[k], v);
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) sum[i] += float(v[i]);
-    }
+          for (int i = 0; i < kWidth; ++i) sum[i] += v[i];
+        });
   }
   sum_over_rows_of_block(sum);
   if (threadIdx.y != 0 || channel >= channels) return;

@@ -10,8 +10,8 @@
 //           read as it lies, and warps share the rows.
 //   scale   An image and a tile of channels per block: a thread works out its channels' gates (and dpooled)
 //           once and goes down its pixels.
-//   weights One thread per element of dw1 and dw2, by blocks of their own beside scale's: a sum over the
-//           images in order.
+//   weights Four by two elements of dw1 or dw2 per thread, by blocks of their own beside scale's: a sum over
+//           the images in order.
 //
 // Bytes: forwards x twice and y once, backwards x once, dy twice and dx once; all else is [N, C] or smaller.
 // The bound is memory bandwidth, but for small planes (7x7) the launches: two each way.
@@ -42,14 +42,22 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
   const int64_t image = blockIdx.x;
   float sum[kWidth] = {};
   if (channel < channels) {
-    for (int pixel = int(threadIdx.y); pixel < plane; pixel += int(blockDim.y)) {
-      const int64_t at = (image * plane + pixel) * channels + channel;
-      const Vector values = Vector::load(x + at);
-      Vector gradient;
-      if (dy) gradient = Vector::load(dy + at);
+    const int64_t first = image * plane * channels + channel;
+    typename Vector::Word words[4] = {}, gradients[4] = {};
+    walk_rows<4>(
+        PlaneWalk(plane),
+        [&](int k, int pixel) {
+          const int64_t at = first + int64_t(pixel) * channels;
+          words[k] = Vector::load(x + at).word();
+          if (dy) gradients[k] = Vector::load(dy + at).word();
+        },
+        [&](int k, int) {
+          float values[kWidth], factors[kWidth];
+          Vector::widen(words[k], values);
+          Vector::widen(gradients[k], factors);
 #pragma unroll
-      for (int i = 0; i < kWidth; ++i) sum[i] += float(values[i]) * (dy ? float(gradient[i]) : 1.0f);
-    }
+          for (int i = 0; i < kWidth; ++i) sum[i] += dy ? values[i] * factors[i] : values[i];
+        });
   }
   sum_over_rows_of_block(sum);
   if (threadIdx.y == 0 && channel < channels) {
@@ -164,11 +172,10 @@ struct ExciteBackward {
 // out = in * gate(z2) + shift, where there is one.
 template <class T, int kWidth>
 __device__ __forceinline__ void scale_image(const T* __restrict__ in, const float* __restrict__ z2,
-                                            const float* __restrict__ shift, Activation gate, int plane,
-                                            int channels, T* __restrict__ out) {
+                                            const float* __restrict__ shift, Activation gate, int64_t image,
+                                            int plane, int channels, T* __restrict__ out) {
   using Vector = Pack<T, kWidth>;
   const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kWidth;
-  const int64_t image = blockIdx.x;
   if (channel >= channels) return;
   float gates[kWidth], shifts[kWidth];
 #pragma unroll
@@ -176,24 +183,32 @@ __device__ __forceinline__ void scale_image(const T* __restrict__ in, const floa
     gates[i] = activate(gate, z2[image * channels + channel + i]);
     shifts[i] = shift ? shift[image * channels + channel + i] : 0.0f;
   }
-  for (int pixel = int(threadIdx.y); pixel < plane; pixel += int(blockDim.y)) {
-    const int64_t at = (image * plane + pixel) * channels + channel;
-    Vector v = Vector::load(in + at);
+  const int64_t first = image * plane * channels + channel;
+  typename Vector::Word words[4] = {};
+  walk_rows<4>(
+      PlaneWalk(plane),
+      [&](int k, int pixel) { words[k] = Vector::load(in + first + int64_t(pixel) * channels).word(); },
+      [&](int k, int pixel) {
+        float v[kWidth];
+        Vector::widen(words[k], v);
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) v[i] = T(float(v[i]) * gates[i] + shifts[i]);
-    v.store(out + at);
-  }
+        for (int i = 0; i < kWidth; ++i) v[i] = v[i] * gates[i] + shifts[i];
+        Vector::narrow(v).store(out + first + int64_t(pixel) * channels);
+      });
 }
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     squeeze_scale(const T* __restrict__ x, const float* __restrict__ z2, Activation gate, int plane,
                   int channels, T* __restrict__ y) {
-  scale_image<T, kWidth>(x, z2, nullptr, gate, plane, channels, y);
+  scale_image<T, kWidth>(x, z2, nullptr, gate, blockIdx.x, plane, channels, y);
 }
 
-// out[a, b] = sum over n of left[n, a] right[n, b];  sums[a] = sum over n of left[n, a]
+// out[a, b] = sum over n of left[n, a] right[n, b];  sums[a] = sum over n of left[n, a]. A thread has a few
+// rows and columns, so that what it reads is used more than once; a warp's columns lie side by side.
 struct WeightGradient {
+  static constexpr int kRows = 4, kColumns = 2;
+
   const float *left, *right;
   int images, rows, columns;
   float *out, *sums;
@@ -206,42 +221,66 @@ struct WeightGradient {
         columns(int(r.dim(1))),
         out(to.data<float>()),
         sums(bias.data<float>()) {}
-  PLUME_HD unsigned blocks() const { return unsigned(ceil_div(int64_t(rows) * columns, kExciteThreads)); }
-  __device__ void operator()(int64_t i) const {
-    if (i >= int64_t(rows) * columns) return;
-    const int a = int(i / columns), b = int(i % columns);
-    float sum = 0.0f, plain = 0.0f;
+  PLUME_HD int across() const { return int(ceil_div(columns, kColumns * kWarpSize)); }
+  PLUME_HD int warps() const { return int(ceil_div(rows, kRows)) * across(); }
+  __device__ void operator()(int warp, int lane) const {
+    const int a0 = warp / across() * kRows, b0 = warp % across() * (kColumns * kWarpSize) + lane;
+    float products[kRows][kColumns] = {}, plain[kRows] = {};
+#pragma unroll 4
     for (int n = 0; n < images; ++n) {
-      const float factor = left[int64_t(n) * rows + a];
-      sum += factor * right[int64_t(n) * columns + b];
-      plain += factor;
+      const float *from = left + int64_t(n) * rows + a0, *with = right + int64_t(n) * columns + b0;
+      float factors[kRows], values[kColumns];
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) factors[i] = a0 + i < rows ? from[i] : 0.0f;
+#pragma unroll
+      for (int j = 0; j < kColumns; ++j)
+        values[j] = b0 + j * kWarpSize < columns ? with[j * kWarpSize] : 0.0f;
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        plain[i] += factors[i];
+#pragma unroll
+        for (int j = 0; j < kColumns; ++j) products[i][j] += factors[i] * values[j];
+      }
     }
-    out[i] = sum;
-    if (b == 0) sums[a] = plain;
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      if (a0 + i >= rows) continue;
+#pragma unroll
+      for (int j = 0; j < kColumns; ++j)
+        if (const int b = b0 + j * kWarpSize; b < columns)
+          out[int64_t(a0 + i) * columns + b] = products[i][j];
+      if (b0 == 0) sums[a0 + i] = plain[i];
+    }
   }
 };
 
 struct WeightGradients {
   WeightGradient first, second;
 
-  unsigned blocks() const { return first.blocks() + second.blocks(); }
+  unsigned blocks() const {
+    return unsigned(ceil_div(first.warps() + second.warps(), kExciteThreads / kWarpSize));
+  }
   __device__ void operator()(unsigned block) const {
-    const unsigned own = first.blocks();
-    const WeightGradient& gradient = block < own ? first : second;
-    gradient(int64_t(block < own ? block : block - own) * kExciteThreads + thread_of_block());
+    const int thread = thread_of_block(), own = first.warps();
+    const int warp = int(block) * (kExciteThreads / kWarpSize) + thread / kWarpSize,
+              lane = thread % kWarpSize;
+    if (warp < own)
+      first(warp, lane);
+    else if (warp < own + second.warps())
+      second(warp - own, lane);
   }
 };
 
-// The rows of blocks behind the images' do the weights.
+// The rows of blocks before the images' do the weights: they take longer than one of these.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     squeeze_scale_backward(const T* __restrict__ dy, const float* __restrict__ z2,
                            const float* __restrict__ dpooled, Activation gate, int plane, int channels,
-                           T* __restrict__ dx, unsigned images, WeightGradients weights) {
-  if (blockIdx.x < images)
-    scale_image<T, kWidth>(dy, z2, dpooled, gate, plane, channels, dx);
+                           T* __restrict__ dx, unsigned before, WeightGradients weights) {
+  if (blockIdx.x >= before)
+    scale_image<T, kWidth>(dy, z2, dpooled, gate, blockIdx.x - before, plane, channels, dx);
   else
-    weights((blockIdx.x - images) * gridDim.y + blockIdx.y);
+    weights(blockIdx.x * gridDim.y + blockIdx.y);
 }
 
 // The numbers of w1 [hidden, channels].
@@ -311,11 +350,11 @@ void run_squeeze_excitation_backward(Context& context, const Tensor& x, const Te
     with_pack_width<T>(x.dim(3), [&](auto width) {
       launch_pool<T, width>(context, x, dy.data<T>(), 1.0f, dz2, excite);
       simt::Launch launch = per_image<width>(context, x);
-      const unsigned images = launch.grid.x;
-      launch.grid.x += unsigned(ceil_div(weights.blocks(), launch.grid.y));
+      const unsigned before = unsigned(ceil_div(weights.blocks(), launch.grid.y));
+      launch.grid.x += before;
       simt::launch<squeeze_scale_backward<T, width>>(launch, dy.data<T>(), z2.data<float>(),
                                                      dpooled.data<float>(), params.gate, s.plane, s.channels,
-                                                     dx.data<T>(), images, weights);
+                                                     dx.data<T>(), before, weights);
     });
   });
 }
