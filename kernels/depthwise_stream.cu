@@ -10,10 +10,10 @@
 // marched past.
 //
 // Bytes: x and y once; of the x under a strip the two (3x3) or four (5x5) columns at its edge are read by the
-// neighbour, too, from the L1. Per output of a 3x3 filter at stride 1: 9 multiply-adds, and in strips of seven
-// 0.64 loads of 4 bytes and 1.3 conversions, where `rows` has 0.84 loads of 16 bytes and 6.75 conversions. All
-// instructions per output (sm_90, bf16, strips of seven): 3x3 19, with silu 26; 5x5 37, with hardswish 41. It
-// was 40 and 61 before; `rows` has 39 and 100.
+// neighbour, too, from the L1. Per output of a 3x3 filter at stride 1: 9 multiply-adds, and in strips of
+// seven 0.64 loads of 4 bytes and 1.3 conversions, where `rows` has 0.84 loads of 16 bytes and 6.75
+// conversions. All instructions of an output (sm_90, bf16, strips of seven): 3x3 19, with silu 26; 5x5 37,
+// with hardswish 41. `rows` has 39 and 100.
 //
 // In flight per thread: the words of the next row, 24 to 44 bytes, at 3x3 and stride 2 of the next two, 72.
 // Two rows ahead at stride 1 would have to be moved up, which waits for them, or the code doubled.
@@ -37,8 +37,8 @@ struct StreamedFinish {
     if (finish.scale) Pack<float, kStreamWidth>::load(finish.scale + channel).widen(scale);
     if (finish.shift) Pack<float, kStreamWidth>::load(finish.shift + channel).widen(shift);
   }
-  // put(pack, where) for each of a row of sums that is to be in y[at], of which `valid` exist, pixels `channels`
-  // apart.
+  // put(pack, where) for each of a row of sums that is to be in y[at], of which `valid` exist, pixels
+  // `channels` apart.
   template <class T, int kPixels, class Put>
   __device__ __forceinline__ void store(const EpilogueView<T>& finish, float (&sums)[kPixels][kStreamWidth],
                                         int valid, unsigned channels, int64_t at, T* y, Put&& put) const {
