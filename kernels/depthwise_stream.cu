@@ -37,11 +37,10 @@ struct StreamedFinish {
     if (finish.scale) Pack<float, kStreamWidth>::load(finish.scale + channel).widen(scale);
     if (finish.shift) Pack<float, kStreamWidth>::load(finish.shift + channel).widen(shift);
   }
-  // put(pack, where) for each of a row of sums that is to be in y[at], of which `valid` exist, pixels
-  // `channels` apart.
-  template <class T, int kPixels, class Put>
+  // Stores a row of sums in y[at], of which `valid` exist, pixels `channels` apart.
+  template <class T, int kPixels>
   __device__ __forceinline__ void store(const EpilogueView<T>& finish, float (&sums)[kPixels][kStreamWidth],
-                                        int valid, unsigned channels, int64_t at, T* y, Put&& put) const {
+                                        int valid, unsigned channels, int64_t at, T* y) const {
     using Vector = Pack<T, kStreamWidth>;
     if (any) {
       float values[kPixels * kStreamWidth];
@@ -68,7 +67,7 @@ struct StreamedFinish {
     T* to = y + at;
 #pragma unroll
     for (int pixel = 0; pixel < kPixels; ++pixel) {
-      if (pixel < valid) put(Vector::narrow(sums[pixel]), to);
+      if (pixel < valid) Vector::narrow(sums[pixel]).store(to);
       go_on(to, channels);
     }
   }
@@ -113,12 +112,11 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStr
   // adding would cost more than to add. They move one place on with the first product of their row.
   float sums[kLive][kWidth][kStreamWidth] = {};
   int64_t out = ((int64_t(at.image) * s.out_height + p0) * s.out_width + q) * s.channels + channel;
-  const auto store_last = [&](int step, auto&& put) {
+  const auto store_last = [&](int step) {
     if (step < kLive - 1) return;
-    finished.store(finish, sums[kLive - 1], s.out_width - q, unsigned(s.channels), out, y, put);
+    finished.store(finish, sums[kLive - 1], s.out_width - q, unsigned(s.channels), out, y);
     out += int64_t(s.out_width) * s.channels;
   };
-  using Vector = Pack<T, kStreamWidth>;
   int step = begin;
 #pragma unroll 1
   for (; step < end; ++step) {
@@ -133,13 +131,12 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStr
         sum += values[pixel][c] * taps[tap][c];
       });
     }
-    store_last(step, [](const Vector& row, T* to) { row.store(to); });
+    store_last(step);
   }
-  // What is stored here has a line of its own: by it the counters tell how often each of the loops ran.
 #pragma unroll 1
   for (; step < steps; ++step) {
     move_down(sums);
-    store_last(step, [](const Vector& row, T* to) { row.store(to); });
+    store_last(step);
   }
 }
 

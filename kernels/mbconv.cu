@@ -17,6 +17,7 @@
 //   3x3 convolution as a product, activated into shared memory, and from there into the second product, whose
 //   sums stay in registers. Bytes: x and y once (and the residual); unfused 2 E more per pixel. FLOPs: those
 //   of both convolutions, 9 of 10 in the first; arithmetic is the limit.
+#define PLUME_EXACT_ACTIVATIONS  // the fast ones, many at once, would spill
 #include "engine/ops/mbconv.h"
 
 #include "kernels/common/block_gemm.h"

@@ -65,9 +65,10 @@ PLUME_HD inline T exponential(T x) {
 // On a GPU 2^(-x log2(e)) and a reciprocal of its special function unit, which are within two units in the
 // last place each: 2^-22 of the result, |x| 2^-24 far out. Four instructions; expf and a division are
 // twenty.
+// A kernel that has no registers for several at once defines PLUME_EXACT_ACTIVATIONS.
 template <class T>
 PLUME_HD inline T sigmoid(T x) {
-#ifdef __CUDA_ARCH__
+#if defined(__CUDA_ARCH__) && !defined(PLUME_EXACT_ACTIVATIONS)
   float power, result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * -1.44269504f));
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(1.0f + power));
@@ -95,7 +96,7 @@ PLUME_HD inline T activate(Activation a, T x) {
     case Activation::silu:
       return x * sigmoid(x);
     case Activation::hardswish:
-#ifdef __CUDA_ARCH__
+#if defined(__CUDA_ARCH__) && !defined(PLUME_EXACT_ACTIVATIONS)
       return x * __saturatef(x * (1.0f / 6.0f) + 0.5f);  // NaN is 0 there, and NaN again here
 #else
       return x * hardsigmoid(x);
