@@ -48,25 +48,33 @@ struct SplitStore {
   T *y0, *y1;
   int filters0, filters1;
 
-  __device__ __forceinline__ void operator()(int row, int column, const float (&sums)[kChunk]) const {
-    float values[kChunk];
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) values[i] = sums[i];
-    finish_values(finish, values, column, 0,
-                  [](const auto* from, float(&to)[kChunk]) { load_chunk(from, kChunk, true, to); });
-    T* const to =
-        column < filters0 ? y0 + (row * filters0 + column) : y1 + (row * filters1 + (column - filters0));
-    store_chunk(to, values, kChunk, kChunk);
+  struct Columns {
+    Activation activation;
+    T* to;
+    int pitch;
+    ColumnAffine affine;
+
+    __device__ static Nothing fetch(int) { return {}; }
+    __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk], Nothing) const {
+      float values[kChunk];
+      affine.apply(sums, values);
+      activate_all(activation, values);
+      store_chunk(to + row * pitch, values, kChunk, kChunk);
+    }
+  };
+  __device__ __forceinline__ Columns columns(int column) const {
+    const bool first = column < filters0;
+    return {finish.activation, first ? y0 + column : y1 + (column - filters0), first ? filters0 : filters1,
+            ColumnAffine(finish, column, kChunk, true)};
   }
 };
 
 template <class T, int kColumns>
-__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
     conv2d_concat_core(const ConcatRows<T> x, const T* __restrict__ w, const CorePlan plan,
                        const SplitStore<T> store) {
-  matrix_core<T, kColumns>(
-      x, MatrixRows<T, kColumns>(w, plan.columns, plan.depth), plan,
-      [&](int, int row, int column, const float(&sums)[kChunk]) { store(row, column, sums); });
+  matrix_core<T, kColumns>(x, MatrixRows<T, kColumns>(w, plan.columns, plan.depth), plan,
+                           WholeDepth<SplitStore<T>>{store});
 }
 
 template <class T>

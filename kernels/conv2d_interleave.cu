@@ -45,36 +45,48 @@ struct ShuffleStore {
   int a_pitch, filters;
   ShuffledRows<T> y0, y1;
 
-  __device__ __forceinline__ void operator()(int row, int column, const float (&sums)[kChunk]) const {
-    const auto even = Pack<T, kChunk>::load(a + (row * a_pitch + column));
-    float odd[kChunk];
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) odd[i] = sums[i];
-    finish_values(finish, odd, column, 0, [&](const auto* from, float(&to)[kChunk]) {
-      load_chunk(from, filters - column, whole_shift, to);
-    });
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      Pack<T, kChunk> eight;
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) {
-        const int from = (half * kChunk + i) / 2;
-        eight[i] = i % 2 == 0 ? even[from] : T(odd[from]);
-      }
-      y0.store(row, 2 * column + half * kChunk, eight);
-      if (y1.data) y1.store(row, 2 * column + half * kChunk, eight);
+  struct Columns {
+    const ShuffleStore& to;
+    int column;
+    ColumnAffine affine;
+
+    // The even ones.
+    __device__ __forceinline__ ChunkWords<T> fetch(int row) const {
+      ChunkWords<T> even;
+      even.load(to.a + (row * to.a_pitch + column), kChunk, true);
+      return even;
     }
+    __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk],
+                                               const ChunkWords<T>& fetched) const {
+      const auto even = Pack<T, kChunk>::of(fetched.words[0]);
+      float odd[kChunk];
+      affine.apply(sums, odd);
+      activate_all(to.finish.activation, odd);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        Pack<T, kChunk> eight;
+#pragma unroll
+        for (int i = 0; i < kChunk; ++i) {
+          const int from = (half * kChunk + i) / 2;
+          eight[i] = i % 2 == 0 ? even[from] : T(odd[from]);
+        }
+        to.y0.store(row, 2 * column + half * kChunk, eight);
+        if (to.y1.data) to.y1.store(row, 2 * column + half * kChunk, eight);
+      }
+    }
+  };
+  __device__ __forceinline__ Columns columns(int column) const {
+    return {*this, column, ColumnAffine(finish, column, filters - column, whole_shift)};
   }
 };
 
 template <class T, int kColumns>
-__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
     conv2d_interleave_core(const T* __restrict__ x, const T* __restrict__ w, const CorePlan plan,
                            const ShuffleStore<T> store) {
-  matrix_core<T, kColumns>(
-      MatrixRows<T, kCoreRows>(x, plan.rows, plan.depth),
-      MatrixRows<T, kColumns>(w, plan.columns, plan.depth), plan,
-      [&](int, int row, int column, const float(&sums)[kChunk]) { store(row, column, sums); });
+  matrix_core<T, kColumns>(MatrixRows<T, kCoreRows>(x, plan.rows, plan.depth),
+                           MatrixRows<T, kColumns>(w, plan.columns, plan.depth), plan,
+                           WholeDepth<ShuffleStore<T>>{store});
 }
 
 template <class T>

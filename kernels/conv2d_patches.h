@@ -202,14 +202,37 @@ void choose_core(int tile, bool vector, bool matrix, F&& f) {
 }
 
 // How operands get into shared memory: as a matrix in copies of eight values, four, or two; as patches in
-// chunks, or value by value; as windows (conv2d_windows.h); as strips (conv2d_strips.h).
-// Kernels have it as an int, for readable names.
-enum class Reads { matrix, matrix_by_4, matrix_by_2, chunks, values, windows, strips };
+// chunks, or value by value; as windows (conv2d_windows.h); as strips (conv2d_strips.h); a matrix or windows
+// whose depth is no more than kShallowDepth in steps of that. Kernels have it as an int, for readable names.
+enum class Reads {
+  matrix,
+  matrix_by_4,
+  matrix_by_2,
+  chunks,
+  values,
+  windows,
+  strips,
+  shallow_matrix,
+  shallow_windows
+};
 constexpr int unit_of(Reads reads) {
   return reads == Reads::matrix_by_4 ? 4 : reads == Reads::matrix_by_2 ? 2 : kChunk;
 }
 constexpr bool is_matrix(Reads reads) {
-  return reads == Reads::matrix || reads == Reads::matrix_by_4 || reads == Reads::matrix_by_2;
+  return reads == Reads::matrix || reads == Reads::matrix_by_4 || reads == Reads::matrix_by_2 ||
+         reads == Reads::shallow_matrix;
+}
+constexpr bool is_windows(Reads reads) { return reads == Reads::windows || reads == Reads::shallow_windows; }
+// Layers of a step.
+constexpr int step_of(Reads reads) {
+  return reads == Reads::shallow_matrix || reads == Reads::shallow_windows ? kShallowDepth : kCoreDepth;
+}
+// The same reads where the depth is one short step.
+constexpr Reads shallow(Reads reads, int64_t depth) {
+  if (depth > kShallowDepth) return reads;
+  return reads == Reads::matrix    ? Reads::shallow_matrix
+         : reads == Reads::windows ? Reads::shallow_windows
+                                   : reads;
 }
 // Of patches that are a `matrix`, or not, where a copy takes at most `unit` values.
 constexpr Reads reads_of(int unit, bool matrix) {
@@ -238,6 +261,25 @@ void choose_reads(int tile, Reads reads, F&& f) {
                 constexpr Reads kReads = matrix() ? Reads::matrix : vector() ? Reads::chunks : Reads::values;
                 f(columns, integral_constant<Reads, kReads>{});
               });
+}
+
+// The same for forward products, of which matrices have tiles of 96 columns and shallow steps, too.
+template <class F>
+void choose_forward_reads(int tile, Reads reads, F&& f) {
+  using std::integral_constant;
+  const auto with_columns = [&](auto kind) {
+    if (tile == 32) return f(integral_constant<int, 32>{}, kind);
+    if (tile == 64) return f(integral_constant<int, 64>{}, kind);
+    if (tile == 96) return f(integral_constant<int, 96>{}, kind);
+    f(integral_constant<int, 128>{}, kind);
+  };
+  if (reads == Reads::shallow_matrix) return with_columns(integral_constant<Reads, Reads::shallow_matrix>{});
+  if (reads == Reads::matrix) return with_columns(integral_constant<Reads, Reads::matrix>{});
+  if (reads == Reads::shallow_windows) {
+    constexpr integral_constant<Reads, Reads::shallow_windows> kWindows;
+    return tile == 32 ? f(integral_constant<int, 32>{}, kWindows) : f(integral_constant<int, 64>{}, kWindows);
+  }
+  choose_reads(tile, reads, f);
 }
 
 // Nothing may be empty, and places are counted in an int.

@@ -37,7 +37,7 @@ struct StripWalk {
 template <int kColumns>
 struct StripMemory {
   static constexpr int kStage = kColumns * kCoreDepth * 2;
-  static constexpr int kSums = kCoreStages * kStage, kZeros = kSums + CoreMemory<kColumns>::kSums;
+  static constexpr int kSums = kCoreStages * kStage, kZeros = kSums + CoreShape<kColumns>::kBufferBytes;
   static constexpr int kStrips = kZeros + 2 * kCoreDepth;
   static int bytes(const StripWalk& strips) { return kStrips + 2 * strips.strip_bytes(); }
 };
@@ -57,8 +57,10 @@ inline bool fits_strips(const PatchWalk& walk, int64_t columns, int tile) {
 // Of shared memory.
 template <int kColumns>
 size_t core_bytes(Reads reads, const StripWalk& strips) {
-  return reads == Reads::strips ? size_t(StripMemory<kColumns>::bytes(strips))
-                                : size_t(CoreMemory<kColumns>::kBytes);
+  return reads == Reads::strips
+             ? size_t(StripMemory<kColumns>::bytes(strips))
+             : size_t(step_of(reads) == kShallowDepth ? CoreMemory<kColumns, kShallowDepth>::kBytes
+                                                      : CoreMemory<kColumns>::kBytes);
 }
 
 // Rows: filters k of w [k, tap, channels].
@@ -148,7 +150,7 @@ __device__ __forceinline__ void multiply_strip_16(const char* memory,
 // The block's tiles, as matrix_core() has them; x [images, height, width, channels] of the walk.
 template <class T, int kColumns, class B, class Store>
 __device__ __forceinline__ void strip_core(const T* x, const StripWalk& strips, B b, const CorePlan& plan,
-                                           Store&& store) {
+                                           const Store& store) {
   using Memory = StripMemory<kColumns>;
   using Shape = CoreShape<kColumns>;
   constexpr int kRowTiles = CoreSums<kColumns>::kRowTiles;
@@ -241,9 +243,7 @@ __device__ __forceinline__ void strip_core(const T* x, const StripWalk& strips, 
       }
     }
     if (!mine) continue;
-    const CorePlan::Tile done = plan.tile(computed_here(number));
-    core::store_sums(sums, memory + Memory::kSums, done.row * kCoreRows, done.column * kColumns, plan,
-                     [&](int to, int column, const auto& eight) { store(done.slice, to, column, eight); });
+    core::store_sums(sums, memory + Memory::kSums, plan, plan.tile(computed_here(number)), store);
   }
   simt::async_wait<0>();
 }

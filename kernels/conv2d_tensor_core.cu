@@ -48,19 +48,16 @@ struct PaddedFilterRows {
 };
 
 template <class T, int kColumns, int kReads>
-__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns, step_of(Reads(kReads))))
     conv2d_forward_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
                         const WindowWalk windows, const StripWalk strips, const CorePlan plan,
                         float* __restrict__ partial, const FinishStore<T> store) {
-  const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
-    if (partial) return store_partial(partial, plan, slice, row, column, sums);
-    store(row, column, sums);
-  };
-  constexpr int kUnit = unit_of(Reads(kReads));
-  const MatrixRows<T, kColumns, kUnit> filters(w, plan.columns, plan.depth);
-  if constexpr (Reads(kReads) == Reads::windows)
-    matrix_core<T, kColumns>(WindowRows<T>(x, windows), WindowFilters<T, kColumns>(w, windows, plan), plan,
-                             put);
+  const InSlices<FinishStore<T>> put{partial, plan, store};
+  constexpr int kUnit = unit_of(Reads(kReads)), kDepth = step_of(Reads(kReads));
+  const MatrixRows<T, kColumns, kUnit, kDepth> filters(w, plan.columns, plan.depth);
+  if constexpr (is_windows(Reads(kReads)))
+    matrix_core<T, kColumns, kDepth>(WindowRows<T, kDepth>(x, windows),
+                                     WindowFilters<T, kColumns, kDepth>(w, windows, plan.columns), plan, put);
   else if constexpr (Reads(kReads) == Reads::strips)
     strip_core<T, kColumns>(x, strips, StripFilterRows<T, kColumns>(w, plan.columns, walk), plan, put);
   else if constexpr (Reads(kReads) == Reads::chunks)
@@ -69,7 +66,8 @@ __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
     matrix_core<T, kColumns>(PatchRows<T, false>(x, walk),
                              PaddedFilterRows<T, kColumns>(w, walk, plan.columns), plan, put);
   else
-    matrix_core<T, kColumns>(MatrixRows<T, kCoreRows, kUnit>(x, plan.rows, plan.depth), filters, plan, put);
+    matrix_core<T, kColumns, kDepth>(MatrixRows<T, kCoreRows, kUnit, kDepth>(x, plan.rows, plan.depth),
+                                     filters, plan, put);
 }
 
 template <class T>
@@ -80,18 +78,21 @@ void launch_forward(const Context& context, const Tensor& x, const Tensor& w, co
   const WindowWalk windows(s);
   Reads reads = reads_of(unit_of_copies({s.channels}, {x.data<T>(), w.data<T>()}), walk.is_matrix());
   if (reads == Reads::values && WindowWalk::fits(s, x.data<T>())) reads = Reads::windows;
-  const int tile = core_columns(walk.pixels(), s.filters);
+  reads = shallow(reads, is_windows(reads) ? windows.depth() : s.channels);
+  const int tile = reads == Reads::matrix || reads == Reads::shallow_matrix
+                       ? core_columns_by_32(walk.pixels(), s.filters, s.channels)
+                       : core_columns(walk.pixels(), s.filters);
   if (reads == Reads::chunks && fits_strips(walk, s.filters, tile)) reads = Reads::strips;
   const StripWalk strips(walk);
-  const int64_t depth = reads == Reads::windows  ? windows.depth()
+  const int64_t depth = is_windows(reads)        ? windows.depth()
                         : reads == Reads::strips ? strips.depth()
                         : is_matrix(reads)       ? s.channels
                                                  : walk.depth();
   const EpilogueView<T> finish(epilogue);
   const FinishStore<T> store{finish, y.data<T>(), s.filters};
-  choose_reads(tile, reads, [&](auto columns, auto kind) {
+  choose_forward_reads(tile, reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
-    const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, 64);
+    const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, 64, step_of(kind()));
     Tensor partial = plan.partial_sums(y.device());
     float* sums = partial.defined() ? partial.data<float>() : nullptr;
     simt::launch<conv2d_forward_core<T, kColumns, int(kind())>>(

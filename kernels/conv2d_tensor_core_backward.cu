@@ -92,23 +92,29 @@ struct InputGradientStore {
   ConvSizes s;
   InputClass at;
 
-  __device__ void operator()(int row, int column, const float (&sums)[kChunk]) const {
-    const int line = at.walk.by_columns(row), n = at.walk.by_rows(line);
-    const int h = at.residue_h + (line - n * at.walk.rows) * s.stride;
-    const int w = at.residue_w + (row - line * at.walk.columns) * s.stride;
-    store_chunk(dx + s.x_offset(n, h, w, column), sums, s.channels - column, s.channels);
-  }
+  struct Columns {
+    const InputGradientStore& to;
+    int column;
+
+    __device__ static Nothing fetch(int) { return {}; }
+    __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk], Nothing) const {
+      const ConvSizes& s = to.s;
+      const InputClass& at = to.at;
+      const int line = at.walk.by_columns(row), n = at.walk.by_rows(line);
+      const int h = at.residue_h + (line - n * at.walk.rows) * s.stride;
+      const int w = at.residue_w + (row - line * at.walk.columns) * s.stride;
+      store_chunk(to.dx + s.x_offset(n, h, w, column), sums, s.channels - column, s.channels);
+    }
+  };
+  __device__ __forceinline__ Columns columns(int column) const { return {*this, column}; }
 };
 
 template <class T, int kColumns, int kReads>
-__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
     conv2d_backward_input_core(const T* __restrict__ dy, const T* __restrict__ w, const StripWalk strips,
                                const CorePlan plan, float* __restrict__ partial,
                                const InputGradientStore<T> store) {
-  const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
-    if (partial) return store_partial(partial, plan, slice, row, column, sums);
-    store(row, column, sums);
-  };
+  const InSlices<InputGradientStore<T>> put{partial, plan, store};
   if constexpr (Reads(kReads) == Reads::strips) {
     strip_core<T, kColumns>(dy, strips, StripFilterLayers<T, kColumns>(w, plan.columns, store.at.walk), plan,
                             put);
@@ -127,45 +133,51 @@ __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
 // A filter's sums on their way to slices of [filters, taps, channels], or to dw where there is one slice.
 template <bool kWindows>
 struct FilterGradientStore {
+  static constexpr bool kAlongRows = true;
+  PatchWalk walk;
+  WindowWalk windows;
   float* to;
   int filters, patch;
   int64_t size;
 
-  __device__ void operator()(const PatchWalk& walk, const WindowWalk& windows, int slice, int row, int column,
-                             const float (&sums)[kChunk]) const {
-    int at;
-    if constexpr (kWindows) {
-      at = windows.of_filter(windows.value(row));
-    } else {
-      const auto tap = walk.tap(row);
-      at = tap.channel < walk.channels ? tap.number * walk.channels + tap.channel : -1;
-    }
-    if (at < 0) return;
-    float* const from_column = to + slice * size + int64_t(column) * patch + at;
+  struct Columns {
+    const FilterGradientStore& all;
+    int slice, column;
+
+    __device__ static Nothing fetch(int) { return {}; }
+    __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk], Nothing) const {
+      int at;
+      if constexpr (kWindows) {
+        at = all.windows.of_filter(all.windows.value(row));
+      } else {
+        const auto tap = all.walk.tap(row);
+        at = tap.channel < all.walk.channels ? tap.number * all.walk.channels + tap.channel : -1;
+      }
+      if (at < 0) return;
+      float* const from_column = all.to + slice * all.size + int64_t(column) * all.patch + at;
 #pragma unroll
-    for (int i = 0; i < kChunk; ++i)
-      if (column + i < filters) from_column[int64_t(i) * patch] = sums[i];
-  }
+      for (int i = 0; i < kChunk; ++i)
+        if (column + i < all.filters) from_column[int64_t(i) * all.patch] = sums[i];
+    }
+  };
+  __device__ __forceinline__ Columns columns(int slice, int column) const { return {*this, slice, column}; }
 };
 
 template <class T, int kColumns, int kReads>
-__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
-    conv2d_backward_weight_core(const T* __restrict__ x, const T* __restrict__ dy, const PatchWalk walk,
-                                const WindowWalk windows, const CorePlan plan,
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
+    conv2d_backward_weight_core(const T* __restrict__ x, const T* __restrict__ dy, const CorePlan plan,
                                 const FilterGradientStore<Reads(kReads) == Reads::windows> store) {
-  const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
-    store(walk, windows, slice, row, column, sums);
-  };
   constexpr int kUnit = unit_of(Reads(kReads));
   const MatrixLayers<T, kColumns, Reads(kReads) != Reads::values, kUnit> gradients(
       dy, plan.columns, plan.depth, plan.columns % 2 == 0);
   if constexpr (Reads(kReads) == Reads::windows)
-    matrix_core<T, kColumns>(WindowLayers<T>(x, windows), gradients, plan, put);
+    matrix_core<T, kColumns>(WindowLayers<T>(x, store.windows), gradients, plan, store);
   else if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values)
-    matrix_core<T, kColumns>(PatchLayers<T, Reads(kReads) == Reads::chunks>(x, walk), gradients, plan, put);
+    matrix_core<T, kColumns>(PatchLayers<T, Reads(kReads) == Reads::chunks>(x, store.walk), gradients, plan,
+                             store);
   else
     matrix_core<T, kColumns>(MatrixLayers<T, kCoreRows, true, kUnit>(x, plan.rows, plan.depth, true),
-                             gradients, plan, put);
+                             gradients, plan, store);
 }
 
 template <class T>
@@ -213,11 +225,11 @@ void launch_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
     const bool whole = plan.slices == 1 && dw.dtype() == DType::f32;
     Tensor partial =
         whole ? dw : Tensor::empty({plan.slices, dw.size()}, DType::f32, dw.device(), "workspace");
-    const FilterGradientStore<kind() == Reads::windows> store{partial.data<float>(), s.filters, s.patch(),
-                                                              dw.size()};
+    const FilterGradientStore<kind() == Reads::windows> store{walk,      windows,   partial.data<float>(),
+                                                              s.filters, s.patch(), dw.size()};
     simt::launch<conv2d_backward_weight_core<T, kColumns, int(kind())>>(
         {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
-        x.data<T>(), dy.data<T>(), walk, windows, plan, store);
+        x.data<T>(), dy.data<T>(), plan, store);
     if (!whole) finish_gradient<T>(context, partial, plan.slices, dw);
   });
 }

@@ -113,10 +113,10 @@ struct WindowCopies {
 };
 
 // Rows: pixels; depth: values of windows.
-template <class T>
+template <class T, int kDepth>
 struct WindowRows {
   static constexpr bool kDepthMajor = true;
-  using Plan = CopyPlan<kCoreRows, true, 2>;
+  using Plan = CopyPlan<kCoreRows, true, 2, kDepth>;
   WindowCopies<T, Plan> copies;
   int depth = 0;
 
@@ -129,7 +129,7 @@ struct WindowRows {
     auto tile_copies = copies;
     tile_copies.to_value(depth);
     tile_copies.copy(tile);
-    depth += kCoreDepth;
+    depth += kDepth;
   }
 };
 
@@ -150,31 +150,23 @@ struct WindowLayers {
   }
 };
 
-// Rows: filters; depth: values of windows. Filters are read value by value: once where every tile of the
-// block takes the same ones, and its steps come in the same stages.
-template <class T, int kRows>
+// Rows: filters; depth: values of windows. Filters are read value by value.
+template <class T, int kRows, int kDepth>
 struct WindowFilters {
   static constexpr bool kDepthMajor = true;
-  using Plan = CopyPlan<kRows, true>;
+  using Plan = CopyPlan<kRows, true, kChunk, kDepth>;
   const T* w;
   const WindowWalk& walk;
-  int filters, patch, fetches_left;
-  bool stay;
+  int filters, patch;
   int filter = 0, depth = 0;
 
-  __device__ WindowFilters(const T* w_, const WindowWalk& walk_, const CorePlan& plan)
-      : w(w_),
-        walk(walk_),
-        filters(plan.columns),
-        patch(walk_.taps_down * walk_.taps),
-        fetches_left(kCoreStages),
-        stay(plan.column_tiles == 1 && plan.slices == 1 && kCoreStages % plan.steps == 0) {}
+  __device__ WindowFilters(const T* w_, const WindowWalk& walk_, int filters_)
+      : w(w_), walk(walk_), filters(filters_), patch(walk_.taps_down * walk_.taps) {}
   __device__ void begin(int row, int first) {
     filter = row + Plan::row(0);
     depth = first + Plan::value();
   }
   __device__ void fetch(char* tile) {
-    if (stay && --fetches_left < 0) return;
     const int to = Plan::begin();
     int from[kChunk];
 #pragma unroll
@@ -188,7 +180,7 @@ struct WindowFilters {
         pack[i] = from[i] >= 0 && row < filters ? w[row * patch + from[i]] : T(0.0f);
       pack.store(reinterpret_cast<T*>(Plan::place(tile, to, pass)));
     }
-    depth += kCoreDepth;
+    depth += kDepth;
   }
 };
 

@@ -92,13 +92,11 @@ struct NormTail {
 };
 
 template <class T, int kColumns, bool kMatrix>
-__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
     conv_batch_norm_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
                          const CorePlan plan, float* partial, unsigned* tickets, const NormTail<T> tail) {
-  const auto put = [&](int slice, int row, int column, const float(&sums)[kChunk]) {
-    if (partial) return store_partial(partial, plan, slice, row, column, sums);
-    store_chunk(tail.z + int64_t(row) * plan.columns + column, sums, kChunk, plan.columns);
-  };
+  const FinishStore<T> store{{}, tail.z, plan.columns};
+  const InSlices<FinishStore<T>> put{partial, plan, store};
   const MatrixRows<T, kColumns> filters(w, plan.columns, plan.depth);
   if constexpr (kMatrix)
     matrix_core<T, kColumns>(MatrixRows<T, kCoreRows>(x, plan.rows, plan.depth), filters, plan, put);

@@ -20,7 +20,7 @@
 //
 // Stride 1's input gradient is the same with the filter turned by 180 degrees. Stride 2's is its counterpart:
 // a row of dy takes part in R rows of dx, two of which are complete after it.
-#include "kernels/common/activate.h"
+#include "kernels/common/finish.h"
 #include "kernels/depthwise_stream.h"
 
 namespace plume::PLUME_KERNELS {
@@ -49,18 +49,17 @@ struct StreamedFinish {
         const int c = i % kStreamWidth;
         values[i] = sums[i / kStreamWidth][c] * scale[c] + shift[c];
       }
-      if (finish.residual) {
+      end_values(finish, values, [&](float(&residual)[kPixels * kStreamWidth]) {
         const T* from = finish.residual + at;
 #pragma unroll
         for (int pixel = 0; pixel < kPixels; ++pixel) {
-          float residual[kStreamWidth] = {};
-          if (pixel < valid) Vector::load(from).widen(residual);
+          float loaded[kStreamWidth] = {};
+          if (pixel < valid) Vector::load(from).widen(loaded);
 #pragma unroll
-          for (int c = 0; c < kStreamWidth; ++c) values[pixel * kStreamWidth + c] += residual[c];
+          for (int c = 0; c < kStreamWidth; ++c) residual[pixel * kStreamWidth + c] = loaded[c];
           go_on(from, channels);
         }
-      }
-      activate_all(finish.activation, values);
+      });
 #pragma unroll
       for (int i = 0; i < kPixels * kStreamWidth; ++i) sums[i / kStreamWidth][i % kStreamWidth] = values[i];
     }

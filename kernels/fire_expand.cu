@@ -101,38 +101,42 @@ struct FireStore {
   int threes;
   T* y;
 
-  __device__ void operator()(int row, int column, const float (&sums)[kChunk]) const {
-    const bool is_one = column < threes;
-    const int k = is_one ? column : column - threes, valid = (is_one ? one.filters : three.filters) - k;
-    if (valid <= 0) return;
-    const int alignment = one.filters | three.filters;  // of both, where it is a power of two
-    const float* const bias = (is_one ? one.bias : three.bias) + k;
-    float values[kChunk];
-    if (alignment % kChunk == 0) {
+  struct Columns {
+    T* to;
+    int pitch, valid;
+    int alignment;  // of both, where it is a power of two
+    float bias[kChunk];
+
+    __device__ static Nothing fetch(int) { return {}; }
+    __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk], Nothing) const {
+      if (valid <= 0) return;
+      float values[kChunk];
 #pragma unroll
-      for (int part = 0; part < kChunk; part += 4) {
-        const auto quad = Pack<float, 4>::load(bias + part);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) values[part + i] = quad[i];
-      }
-    } else {
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i) values[i] = i < valid ? bias[i] : 0.0f;
+      for (int i = 0; i < kChunk; ++i) values[i] = activate(Activation::relu, sums[i] + bias[i]);
+      store_chunk(to + int64_t(row) * pitch, values, valid, alignment);
     }
-#pragma unroll
-    for (int i = 0; i < kChunk; ++i) values[i] = activate(Activation::relu, sums[i] + values[i]);
-    T* const to = y + (int64_t(row) * (one.filters + three.filters) + (is_one ? 0 : one.filters) + k);
-    store_chunk(to, values, valid, alignment);
+  };
+  __device__ __forceinline__ Columns columns(int column) const {
+    const bool is_one = column < threes;
+    const int k = is_one ? column : column - threes;
+    Columns result;
+    result.valid = (is_one ? one.filters : three.filters) - k;
+    result.pitch = one.filters + three.filters;
+    result.alignment = one.filters | three.filters;
+    result.to = y + ((is_one ? 0 : one.filters) + k);
+    load_chunk((is_one ? one.bias : three.bias) + k, result.valid,
+               result.alignment % kChunk == 0 && result.valid > 0, result.bias);
+    return result;
   }
 };
 
 template <class T, int kColumns>
-__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
     fire_expand_core(const T* __restrict__ x, const PatchWalk walk, const FirePlan plan,
                      const FireStore<T> store) {
-  matrix_core<T, kColumns>(
-      PatchRows<T, true>(x, walk), FireFilters<T, kColumns>(store.one, store.three, plan), plan,
-      [&](int, int row, int column, const float(&sums)[kChunk]) { store(row, column, sums); });
+  matrix_core<T, kColumns>(PatchRows<T, true>(x, walk),
+                           FireFilters<T, kColumns>(store.one, store.three, plan), plan,
+                           WholeDepth<FireStore<T>>{store});
 }
 
 template <class T>

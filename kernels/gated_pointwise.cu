@@ -134,15 +134,12 @@ struct GatedRows {
 };
 
 template <class T, int kColumns>
-__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
     gated_pointwise_core(const T* __restrict__ x, const Gates gates, const T* __restrict__ w,
                          const CorePlan plan, float* __restrict__ partial, const FinishStore<T> store) {
   matrix_core<T, kColumns>(GatedRows<T>(x, gates, plan.rows, plan.depth),
                            MatrixRows<T, kColumns>(w, plan.columns, plan.depth), plan,
-                           [&](int slice, int row, int column, const float(&sums)[kChunk]) {
-                             if (partial) return store_partial(partial, plan, slice, row, column, sums);
-                             store(row, column, sums);
-                           });
+                           InSlices<FinishStore<T>>{partial, plan, store});
 }
 
 // Wide tiles, even where some of their columns are wasted: every tile multiplies its pixels by their gates.

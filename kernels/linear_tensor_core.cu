@@ -19,7 +19,7 @@ namespace {
 
 // A is [rows, depth] (kDepthA) or [depth, rows], B [columns, depth] (kDepthB) or [depth, columns].
 template <class T, bool kDepthA, bool kDepthB, int kColumns, class Out>
-__global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
     linear_core(const T* __restrict__ a, const T* __restrict__ b, const CorePlan plan,
                 float* __restrict__ partial, const FinishStore<Out> store) {
   const auto operand = [&]<bool kDepth, int kRows>(const T* data, int rows) {
@@ -30,10 +30,7 @@ __global__ void __launch_bounds__(kCoreThreads, kCoreBlocks)
   };
   matrix_core<T, kColumns>(operand.template operator()<kDepthA, kCoreRows>(a, plan.rows),
                            operand.template operator()<kDepthB, kColumns>(b, plan.columns), plan,
-                           [&](int slice, int row, int column, const float(&sums)[kChunk]) {
-                             if (partial) return store_partial(partial, plan, slice, row, column, sums);
-                             store(row, column, sums);
-                           });
+                           InSlices<FinishStore<Out>>{partial, plan, store});
 }
 
 // out [rows, columns]. kLate: a parameter's gradient.

@@ -30,8 +30,9 @@ std::string describe(const Epilogue& e) {
   };
   part(e.scale.defined(), "scale");
   part(e.shift.defined(), "shift");
-  part(e.residual.defined(), "residual");
+  part(e.residual.defined() && !e.adds_last(), "residual");
   part(e.activation != Activation::identity, name(e.activation));
+  part(e.adds_last(), "residual");
   return text;
 }
 

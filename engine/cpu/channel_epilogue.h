@@ -13,6 +13,7 @@ struct ChannelEpilogue {
   const float* shift = nullptr;
   const float* residual = nullptr;  // like the output
   Activation activation = Activation::identity;
+  bool adds_last = false;  // the residual, behind the activation
 };
 
 // out[at...] = epilogue(v) for the channels from c on.
@@ -21,8 +22,10 @@ inline void finish_channels(typename Lanes::Vector v, const ChannelEpilogue& e, 
                             float* out) {
   if (e.scale) v *= Lanes::load(e.scale + c);
   if (e.shift) v += Lanes::load(e.shift + c);
-  if (e.residual) v += Lanes::load(e.residual + at);
-  Lanes::store(out + at, activate(kActivation, v));
+  if (e.residual && !e.adds_last) v += Lanes::load(e.residual + at);
+  v = activate(kActivation, v);
+  if (e.adds_last) v += Lanes::load(e.residual + at);
+  Lanes::store(out + at, v);
 }
 
 }  // namespace plume::cpu

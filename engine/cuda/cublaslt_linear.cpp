@@ -56,7 +56,8 @@ Product backward_weight_product(const Tensor& x, const Tensor& dy, const Tensor&
 }
 
 bool fuses(const Context& context, const Tensor& x, const Epilogue& epilogue, const Tensor& y) {
-  return !epilogue.scale.defined() && can_multiply(context, fused_product(x, epilogue, y));
+  return !epilogue.scale.defined() && !epilogue.adds_last() &&
+         can_multiply(context, fused_product(x, epilogue, y));
 }
 
 bool fits_forward(const Context& context, const Tensor& x, const Tensor& w, const Epilogue& epilogue,

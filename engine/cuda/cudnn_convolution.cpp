@@ -23,8 +23,8 @@ bool has(const Epilogue* e, Tensor Epilogue::*part) { return e && (e->*part).def
 Key key_of(const Context& context, const ConvolutionProblem& p) {
   const Epilogue* e = p.epilogue;
   const int64_t parts = int64_t(has(e, &Epilogue::scale)) + 2 * int64_t(has(e, &Epilogue::shift)) +
-                        4 * int64_t(has(e, &Epilogue::residual)) +
-                        8 * (e ? int64_t(e->activation) : int64_t(Activation::identity));
+                        4 * int64_t(has(e, &Epilogue::residual)) + 8 * int64_t(e && e->adds_last()) +
+                        16 * (e ? int64_t(e->activation) : int64_t(Activation::identity));
   return {int64_t(p.pass),
           p.input[0],
           p.input[1],
@@ -54,10 +54,12 @@ std::string family_of(const ConvolutionProblem& p) {
   if (p.filter[3] < p.input[3]) text += " depthwise";
   if (p.result_type != p.type) text += message(" to {}", name(p.result_type));
   if (has(p.epilogue, &Epilogue::scale)) text += ", scale";
-  if (has(p.epilogue, &Epilogue::residual)) text += ", residual";
+  const bool last = p.epilogue && p.epilogue->adds_last();
+  if (has(p.epilogue, &Epilogue::residual) && !last) text += ", residual";
   if (has(p.epilogue, &Epilogue::shift)) text += ", shift";
   if (p.epilogue && p.epilogue->activation != Activation::identity)
     text += message(", {}", name(p.epilogue->activation));
+  if (last) text += ", residual";
   return text;
 }
 
@@ -81,28 +83,33 @@ class Chain {
     value_ = next;
   }
 
-  // Ends the chain.
-  void activate(Activation activation) {
+  void activate(Activation activation, bool last) {
+    if (activation == Activation::identity) return;
+    const int64_t next = last ? kOutput : inner();
+    activate_to(activation, next);
+    value_ = next;
+  }
+
+ private:
+  void activate_to(Activation activation, int64_t result) {
     switch (activation) {
       case Activation::identity:
         return;
       case Activation::relu:
-        return graph_.pointwise(CUDNN_POINTWISE_RELU_FWD, value_, kOutput);
+        return graph_.pointwise(CUDNN_POINTWISE_RELU_FWD, value_, result);
       case Activation::sigmoid:
-        return graph_.pointwise(CUDNN_POINTWISE_SIGMOID_FWD, value_, kOutput);
+        return graph_.pointwise(CUDNN_POINTWISE_SIGMOID_FWD, value_, result);
       case Activation::silu:
-        return graph_.pointwise(CUDNN_POINTWISE_SWISH_FWD, value_, kOutput);  // its beta is 1 unless set
+        return graph_.pointwise(CUDNN_POINTWISE_SWISH_FWD, value_, result);  // its beta is 1 unless set
       case Activation::hardsigmoid:
-        return gate(kOutput);
+        return gate(result);
       case Activation::hardswish: {
         const int64_t gated = inner();
         gate(gated);
-        return graph_.pointwise(CUDNN_POINTWISE_MUL, value_, gated, kOutput);
+        return graph_.pointwise(CUDNN_POINTWISE_MUL, value_, gated, result);
       }
     }
   }
-
- private:
   // min(max(v + 3, 0), 6) / 6
   void gate(int64_t result) {
     graph_.number(kThree);
@@ -124,17 +131,20 @@ class Chain {
 };
 
 // The convolution's sums run through scale, residual, shift and activation; the last step writes the output.
-// This order is the one that cuDNN's hand-tuned convolution + bias + activation engines recognise.
+// This order is the one that cuDNN's hand-tuned convolution + bias + activation engines recognise. A residual
+// behind the activation is a step more.
 void describe_epilogue(Graph& graph, const ConvolutionProblem& p) {
   const Epilogue& e = *p.epilogue;
   const Layout output = channels_last(p.output), channel = per_channel(p.output[3]);
   Chain chain(graph, p);
   const bool ends = e.activation == Activation::identity, shift = e.shift.defined();
+  const bool adds_first = e.residual.defined() && !e.adds_last();
   if (e.scale.defined())
-    chain.add(CUDNN_POINTWISE_MUL, kScale, channel, DType::f32, ends && !shift && !e.residual.defined());
-  if (e.residual.defined()) chain.add(CUDNN_POINTWISE_ADD, kResidual, output, p.type, ends && !shift);
+    chain.add(CUDNN_POINTWISE_MUL, kScale, channel, DType::f32, ends && !shift && !adds_first);
+  if (adds_first) chain.add(CUDNN_POINTWISE_ADD, kResidual, output, p.type, ends && !shift);
   if (shift) chain.add(CUDNN_POINTWISE_ADD, kShift, channel, p.type, ends);
-  chain.activate(e.activation);
+  chain.activate(e.activation, !e.adds_last());
+  if (e.adds_last()) chain.add(CUDNN_POINTWISE_ADD, kResidual, output, p.type, true);
 }
 
 PlanRules rules_for(const Context& context, const ConvolutionProblem& p) {
@@ -149,12 +159,12 @@ PlanRules rules_for(const Context& context, const ConvolutionProblem& p) {
   return {context.deterministic, tensor_cores, compiling};
 }
 
-// Has cuDNN only compiled kernels for it? Those that it brings along add a residual and a shift and end with
-// a relu or sigmoid.
+// Has cuDNN only compiled kernels for it? Those that it brings along add a residual and a shift and then end
+// with a relu or sigmoid.
 bool must_be_compiled(const ConvolutionProblem& p) {
   if (p.plain()) return false;
   const Activation last = p.epilogue->activation;
-  return p.epilogue->scale.defined() ||
+  return p.epilogue->scale.defined() || p.epilogue->adds_last() ||
          (last != Activation::identity && last != Activation::relu && last != Activation::sigmoid);
 }
 

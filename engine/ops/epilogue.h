@@ -1,6 +1,7 @@
 // epilogue: what follows a convolution or linear layer, for variants that leave plain sums behind.
 //
 //   y[i, k] = activation(sums[i, k] * scale[k] + shift[k] + residual[i, k])
+// or, with residual_last, activation(sums[i, k] * scale[k] + shift[k]) + residual[i, k].
 //
 // `sums` is f32 with the shape of y, channels last; y may be `sums` itself.
 #pragma once

@@ -8,6 +8,45 @@
 
 namespace plume::PLUME_KERNELS {
 
+template <Activation kActivation, int N>
+__device__ __forceinline__ void activate_each(float (&values)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) values[i] = activate(kActivation, values[i]);
+}
+
+// One branch for all of them.
+template <int N>
+__device__ __forceinline__ void activate_all(Activation kind, float (&values)[N]) {
+  switch (kind) {
+    case Activation::relu:
+      return activate_each<Activation::relu>(values);
+    case Activation::sigmoid:
+      return activate_each<Activation::sigmoid>(values);
+    case Activation::hardsigmoid:
+      return activate_each<Activation::hardsigmoid>(values);
+    case Activation::silu:
+      return activate_each<Activation::silu>(values);
+    case Activation::hardswish:
+      return activate_each<Activation::hardswish>(values);
+    default:
+      return;
+  }
+}
+
+// Activation and residual; load(to) reads as many values of it.
+template <class T, int N, class Load>
+__device__ __forceinline__ void end_values(const EpilogueView<T>& finish, float (&values)[N], Load&& load) {
+  const auto add = [&] {
+    float residual[N];
+    load(residual);
+#pragma unroll
+    for (int i = 0; i < N; ++i) values[i] += residual[i];
+  };
+  if (finish.residual && !finish.adds_last) add();
+  activate_all(finish.activation, values);
+  if (finish.adds_last) add();
+}
+
 // values[i] = finish(values[i], channel + i, at + i) for neighbouring values, where load(pointer, floats)
 // reads as many of scale, shift or residual.
 template <class T, int N, class Load>
@@ -24,13 +63,7 @@ __device__ __forceinline__ void finish_values(const EpilogueView<T>& finish, flo
 #pragma unroll
     for (int i = 0; i < N; ++i) values[i] += with[i];
   }
-  if (finish.residual) {
-    load(finish.residual + at, with);
-#pragma unroll
-    for (int i = 0; i < N; ++i) values[i] += with[i];
-  }
-#pragma unroll
-  for (int i = 0; i < N; ++i) values[i] = activate(finish.activation, values[i]);
+  end_values(finish, values, [&](float(&to)[N]) { load(finish.residual + at, to); });
 }
 
 // The same of a whole pack of sums. Scale, shift and residual come in accesses as wide as there are, where
@@ -149,28 +182,91 @@ __device__ __forceinline__ void store_chunk(T* to, const float (&values)[8], int
   for (int i = 0; i < 8; i += 2) store_pair(to + i, values[i], values[i + 1], valid - i, pitch % 2 == 0);
 }
 
-// finish() of eight sums, stored likewise: y[at + i] of channel + i.
-template <class T>
-__device__ __forceinline__ void finish_chunk(const EpilogueView<T>& finish, const float (&sums)[8],
-                                             int channel, int64_t at, int pitch, T* y) {
-  const int valid = pitch - channel;
-  float values[8];
-#pragma unroll
-  for (int i = 0; i < 8; ++i) values[i] = sums[i];
-  finish_values(finish, values, channel, at,
-                [&](const auto* from, float(&to)[8]) { load_chunk(from, valid, pitch % 8 == 0, to); });
-  store_chunk(y + at, values, valid, pitch);
-}
+// What is fetched of a row where nothing is.
+struct Nothing {};
 
-// A product's sums on their way to y [rows, columns]: eight neighbouring ones of a row.
+// Eight neighbouring values as they lie in memory.
+template <class T>
+struct ChunkWords {
+  using Words = Pack<T, kVectorWidth<T>>;
+  static constexpr int kCount = 8 / kVectorWidth<T>;
+  typename Words::Word words[kCount];
+
+  // `valid`, `whole`: as load_chunk() has them.
+  __device__ __forceinline__ void load(const T* from, int valid, bool whole) {
+#pragma unroll
+    for (int part = 0; part < kCount; ++part) {
+      auto pack = Words::filled(T(0.0f));
+      if (whole) {
+        words[part] = Words::load(from + part * kVectorWidth<T>).word();
+        continue;
+      }
+#pragma unroll
+      for (int i = 0; i < kVectorWidth<T>; ++i)
+        if (part * kVectorWidth<T> + i < valid) pack[i] = from[part * kVectorWidth<T> + i];
+      words[part] = pack.word();
+    }
+  }
+  __device__ __forceinline__ void unpack(float (&to)[8]) const {
+#pragma unroll
+    for (int part = 0; part < kCount; ++part) {
+      const auto pack = Words::of(words[part]);
+#pragma unroll
+      for (int i = 0; i < kVectorWidth<T>; ++i) to[part * kVectorWidth<T> + i] = float(pack.values[i]);
+    }
+  }
+};
+
+// The affine part of finish() for eight neighbouring columns, read once for all of their rows. `valid`,
+// `whole`: as load_chunk() has them.
+struct ColumnAffine {
+  float scale[8], shift[8];
+
+  template <class T>
+  __device__ __forceinline__ ColumnAffine(const EpilogueView<T>& finish, int column, int valid, bool whole) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      scale[i] = 1.0f;
+      shift[i] = 0.0f;
+    }
+    if (finish.scale) load_chunk(finish.scale + column, valid, whole, scale);
+    if (finish.shift) load_chunk(finish.shift + column, valid, whole, shift);
+  }
+  __device__ __forceinline__ void apply(const float (&sums)[8], float (&values)[8]) const {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) values[i] = sums[i] * scale[i] + shift[i];
+  }
+};
+
+// A product's sums on their way to y [rows, columns], as the matrix core stores them (matrix_sums.h).
 template <class T>
 struct FinishStore {
   EpilogueView<T> finish;
   T* y;
-  int columns;
+  int pitch;  // columns of y
 
-  __device__ void operator()(int row, int column, const float (&sums)[8]) const {
-    finish_chunk(finish, sums, column, int64_t(row) * columns + column, columns, y);
+  struct Columns {
+    const FinishStore& to;
+    int column;
+    ColumnAffine affine;
+
+    __device__ __forceinline__ int64_t place(int row) const { return int64_t(row) * to.pitch + column; }
+    __device__ __forceinline__ ChunkWords<T> fetch(int row) const {
+      ChunkWords<T> residual{};
+      if (to.finish.residual)
+        residual.load(to.finish.residual + place(row), to.pitch - column, to.pitch % 8 == 0);
+      return residual;
+    }
+    __device__ __forceinline__ void operator()(int row, const float (&sums)[8],
+                                               const ChunkWords<T>& residual) const {
+      float values[8];
+      affine.apply(sums, values);
+      end_values(to.finish, values, [&](float(&with)[8]) { residual.unpack(with); });
+      store_chunk(to.y + place(row), values, to.pitch - column, to.pitch);
+    }
+  };
+  __device__ __forceinline__ Columns columns(int column) const {
+    return {*this, column, ColumnAffine(finish, column, pitch - column, pitch % 8 == 0)};
   }
 };
 

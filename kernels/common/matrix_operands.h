@@ -42,11 +42,11 @@ inline int unit_of_copies(std::initializer_list<int64_t> lengths, std::initializ
 }
 
 // [rows, depth], row-major: depth is a multiple of kUnit. Rows past the last are left as they are: nobody
-// stores their sums.
-template <class T, int kRows, int kUnit = kChunk>
+// stores their sums; and so are layers past the last 16 that are multiplied.
+template <class T, int kRows, int kUnit = kChunk, int kDepth = kCoreDepth>
 struct MatrixRows {
   static constexpr bool kDepthMajor = true;
-  using Plan = CopyPlan<kRows, true, kUnit>;
+  using Plan = CopyPlan<kRows, true, kUnit, kDepth>;
   const T* data;
   int rows, depth;
   int next = 0, rows_left = 0, depth_left = 0;  // from this thread's place
@@ -59,14 +59,14 @@ struct MatrixRows {
     next = (row + Plan::row(0)) * depth + lane;
   }
   __device__ void fetch(char* tile) {
-    const int to = Plan::begin();
+    const int to = Plan::begin(), rows_here = depth_left > -(-depth & 15) ? rows_left : 0;
 #pragma unroll
     for (int pass = 0; pass < Plan::kPasses; ++pass)
-      if (rows_left > pass * Plan::kStep)
+      if (rows_here > pass * Plan::kStep)
         copy_unit<kUnit, false>(Plan::place(tile, to, pass), data + (next + pass * Plan::kStep * depth),
                                 depth_left > 0);
-    next += kCoreDepth;
-    depth_left -= kCoreDepth;
+    next += kDepth;
+    depth_left -= kDepth;
   }
 };
 

@@ -218,6 +218,20 @@ TEST_F(CudnnChoice, TheShiftOfAConstantFilterIsConvertedOnce) {
   EXPECT_EQ(casts(), before + 5);
 }
 
+// Behind the activation, not before it, where cuDNN's own kernels have it: another plan, all in one kernel.
+TEST_F(CudnnChoice, AResidualBehindTheActivationIsPartOfThePlan) {
+  Call c = call(32, 152, DType::f16);
+  Epilogue epilogue = shifted(Activation::relu);
+  epilogue.residual = Tensor::empty(c.y.shape(), DType::f16, Device::cuda);
+  run(c, epilogue);
+  EXPECT_THAT(last_plan().problem, HasSubstr("f16, residual, shift, relu:"));
+  EXPECT_TRUE(last_plan().plan && !last_plan().plan->compiled());
+  epilogue.residual_last = true;
+  run(c, epilogue);
+  EXPECT_THAT(last_plan().problem, HasSubstr("f16, shift, relu, residual:"));
+  EXPECT_TRUE(last_plan().plan && last_plan().plan->compiled()) << last_plan().refusal;
+}
+
 // A step wants it in f32, and nothing rounds it on the way.
 TEST_F(CudnnChoice, TheFilterGradientOf16BitImagesIsF32) {
   Call c = call(32, 144, DType::bf16);

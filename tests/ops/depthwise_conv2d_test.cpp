@@ -50,7 +50,7 @@ TEST(DepthwiseConv2dTest, Forward) {
 TEST(DepthwiseConv2dTest, Epilogue) {
   for (const Activation activation :
        {Activation::identity, Activation::relu, Activation::hardswish, Activation::silu})
-    for (const bool residual : {false, true})
+    for (const int residual : {0, 1, 2})  // 2: behind the activation
       for (const DepthwiseCase& c :
            {DepthwiseCase{{3, 7, 7, 17}, 3, 3, {1, 1, 1}}, DepthwiseCase{{1, 31, 7, 24}, 5, 5, {2, 2, 1}},
             DepthwiseCase{{1, 7, 7, 64}, 7, 7, {1, 3, 1}}}) {
@@ -60,20 +60,23 @@ TEST(DepthwiseConv2dTest, Epilogue) {
                                     {"scale", {c.x[3]}, outliers(), DType::f32},
                                     {"shift", {c.x[3]}, short_values(), DType::f32}};
         if (residual) inputs.push_back({"residual", c.y()});
-        check_op({.slot = depthwise_conv2d_forward,
-                  .label = c.label() + ", scale, shift, " + name(activation) + (residual ? ", residual" : ""),
-                  .inputs = inputs,
-                  .outputs = {{"y", c.y()}},
-                  .run =
-                      [=](Context& context, Tensors& t) {
-                        const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation};
-                        depthwise_conv2d_forward(context, t["x"], t["w"], p, epilogue, t["y"]);
-                      },
-                  .reference =
-                      [=](Arrays& a) {
-                        reference::depthwise_conv2d(
-                            a["x"], a["w"], p, {a["scale"], a["shift"], a["residual"], activation}, a["y"]);
-                      }});
+        check_op(
+            {.slot = depthwise_conv2d_forward,
+             .label = c.label() + ", scale, shift, " + name(activation) + (residual ? ", residual" : "") +
+                      (residual == 2 ? " last" : ""),
+             .inputs = inputs,
+             .outputs = {{"y", c.y()}},
+             .run =
+                 [=](Context& context, Tensors& t) {
+                   const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation, residual == 2};
+                   depthwise_conv2d_forward(context, t["x"], t["w"], p, epilogue, t["y"]);
+                 },
+             .reference =
+                 [=](Arrays& a) {
+                   reference::depthwise_conv2d(
+                       a["x"], a["w"], p, {a["scale"], a["shift"], a["residual"], activation, residual == 2},
+                       a["y"]);
+                 }});
       }
 }
 

@@ -11,32 +11,33 @@ namespace {
 
 TEST(EpilogueTest, EveryCombinationOfParts) {
   for (const Shape& shape : odd_images())
-    for (int parts = 0; parts < 8; ++parts)
-      for (const Activation activation : {Activation::identity, Activation::relu}) {
+    for (int parts = 0; parts < 16; ++parts)
+      for (const Activation activation : {Activation::identity, Activation::relu, Activation::silu}) {
+        const bool last = parts & 8;  // the residual
         const Shape channels{shape[3]};
         std::vector<Operand> inputs{{.name = "sums", .shape = shape, .dtype = DType::f32}};
         if (parts & 1) inputs.push_back({.name = "scale", .shape = channels, .dtype = DType::f32});
         if (parts & 2) inputs.push_back({.name = "shift", .shape = channels, .dtype = DType::f32});
         if (parts & 4) inputs.push_back({.name = "residual", .shape = shape});
-        check_op(
-            {.slot = epilogue_apply,
-             .label = name(activation),
-             .inputs = inputs,
-             .outputs = {{"y", shape}},
-             .run =
-                 [=](Context& c, Tensors& t) {
-                   const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation};
-                   epilogue_apply(c, t["sums"], epilogue, t["y"]);
-                 },
-             .reference =
-                 [=](Arrays& a) {
-                   const reference::EpilogueArrays finish{a["scale"], a["shift"], a["residual"], activation};
-                   for (int64_t i = 0; i < a["y"].size(); ++i) {
-                     Sum sum;
-                     sum += a["sums"][i];
-                     a["y"][i] = finish(sum, i % shape[3], i);
-                   }
-                 }});
+        check_op({.slot = epilogue_apply,
+                  .label = name(activation),
+                  .inputs = inputs,
+                  .outputs = {{"y", shape}},
+                  .run =
+                      [=](Context& c, Tensors& t) {
+                        const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation, last};
+                        epilogue_apply(c, t["sums"], epilogue, t["y"]);
+                      },
+                  .reference =
+                      [=](Arrays& a) {
+                        const reference::EpilogueArrays finish{a["scale"], a["shift"], a["residual"],
+                                                               activation, last};
+                        for (int64_t i = 0; i < a["y"].size(); ++i) {
+                          Sum sum;
+                          sum += a["sums"][i];
+                          a["y"][i] = finish(sum, i % shape[3], i);
+                        }
+                      }});
       }
 }
 

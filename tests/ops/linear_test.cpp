@@ -40,26 +40,29 @@ TEST(LinearTest, ForwardWithAndWithoutBias) {
 
 TEST(LinearTest, Epilogue) {
   for (const LinearCase& c : kLinearCases)
-    for (const Activation activation : {Activation::identity, Activation::relu})
-      check_op(
-          {.slot = linear_forward,
-           .label = message("scale, shift, residual, {}", name(activation)),
-           .inputs = {{"x", c.x()},
-                      {"w", c.w()},
-                      {"scale", {c.outputs}, outliers(), DType::f32},
-                      {"shift", {c.outputs}, outliers(), DType::f32},
-                      {"residual", c.y()}},
-           .outputs = {{"y", c.y()}},
-           .run =
-               [=](Context& context, Tensors& t) {
-                 const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation};
-                 linear_forward(context, t["x"], t["w"], epilogue, t["y"]);
-               },
-           .reference =
-               [=](Arrays& a) {
-                 const reference::EpilogueArrays epilogue{a["scale"], a["shift"], a["residual"], activation};
-                 reference::linear(a["x"], a["w"], epilogue, a["y"]);
-               }});
+    for (const auto& [activation, last] : {std::pair{Activation::identity, false},
+                                           {Activation::relu, false},
+                                           {Activation::relu, true},
+                                           {Activation::hardswish, true}})
+      check_op({.slot = linear_forward,
+                .label = message("scale, shift, residual{}, {}", last ? " last" : "", name(activation)),
+                .inputs = {{"x", c.x()},
+                           {"w", c.w()},
+                           {"scale", {c.outputs}, outliers(), DType::f32},
+                           {"shift", {c.outputs}, outliers(), DType::f32},
+                           {"residual", c.y()}},
+                .outputs = {{"y", c.y()}},
+                .run =
+                    [=, activation = activation, last = last](Context& context, Tensors& t) {
+                      const Epilogue epilogue{t["scale"], t["shift"], t["residual"], activation, last};
+                      linear_forward(context, t["x"], t["w"], epilogue, t["y"]);
+                    },
+                .reference =
+                    [=, activation = activation, last = last](Arrays& a) {
+                      const reference::EpilogueArrays epilogue{a["scale"], a["shift"], a["residual"],
+                                                               activation, last};
+                      reference::linear(a["x"], a["w"], epilogue, a["y"]);
+                    }});
 }
 
 TEST(LinearTest, BackwardInput) {

@@ -74,38 +74,49 @@ TEST_P(Race, CopiesOverWhatOthersReadAreFound) {
                "copy_over_what_is_read.*: data race .* on shared memory");
 }
 
-// More tiles than blocks, depth in slices, and no dimension that fills its tiles.
+// More tiles than blocks, depth in slices or not, and no dimension that fills its tiles. Where one tile has
+// all columns, and the depth one or three steps (not two), these are copied once.
 TEST_P(Race, ProductsOnTheMatrixCoreAreSilentAndExact) {
-  constexpr int kRows = 264, kColumns = 72, kDepth = 264;
+  constexpr int kRows = 648;
   const auto value = [](int row, int depth, int seed) { return float((row * 7 + depth * 3 + seed) % 5 - 2); };
-  const auto matrix = [&](int rows, bool depth_major, int seed) {
-    std::vector<bf16> result(size_t(rows) * kDepth);
+  const auto matrix = [&](int rows, int depth, bool depth_major, int seed) {
+    std::vector<bf16> result(size_t(rows * depth));
     for (int row = 0; row < rows; ++row)
-      for (int d = 0; d < kDepth; ++d)
-        result[size_t(depth_major ? row * kDepth + d : d * rows + row)] = bf16(value(row, d, seed));
+      for (int d = 0; d < depth; ++d)
+        result[size_t(depth_major ? row * depth + d : d * rows + row)] = bf16(value(row, d, seed));
     return result;
   };
-  const auto check = [&]<int kTile, bool kADepthMajor, bool kBDepthMajor>() {
-    const std::vector<bf16> a = matrix(kRows, kADepthMajor, 1), b = matrix(kColumns, kBDepthMajor, 2);
-    const CorePlan plan(kRows, kColumns, kDepth, kTile, 16);
-    EXPECT_EQ(plan.slices, 2);
+  const auto check = [&]<int kTile, bool kADepthMajor, bool kBDepthMajor, int kStep = kCoreDepth>(
+      int columns, int depth, int slices) {
+    const std::vector<bf16> a = matrix(kRows, depth, kADepthMajor, 1),
+                            b = matrix(columns, depth, kBDepthMajor, 2);
+    const CorePlan plan(kRows, columns, depth, kTile, slices, kStep);
+    EXPECT_EQ(plan.slices, slices);
     std::vector<float> partial(size_t(plan.partial_count()), -1.0f);
-    simt::launch<core_product<kTile, kADepthMajor, kBDepthMajor>>(
-        {4, kCoreThreads, CoreMemory<kTile>::kBytes, {}}, a.data(), b.data(), plan, partial.data());
+    simt::launch<core_product<kTile, kADepthMajor, kBDepthMajor, kStep>>(
+        {2, kCoreThreads, CoreMemory<kTile, kStep>::kBytes, {}}, a.data(), b.data(), plan, partial.data());
     for (int row = 0; row < kRows; ++row)
-      for (int column = 0; column < kColumns; ++column) {
-        float sum = 0.0f;
-        for (int d = 0; d < kDepth; ++d) sum += value(row, d, 1) * value(column, d, 2);
-        const size_t at = size_t(row) * kColumns + size_t(column);
-        ASSERT_EQ(partial[at] + partial[at + kRows * kColumns], sum) << row << ' ' << column;
+      for (int column = 0; column < columns; ++column) {
+        float sum = 0.0f, stored = 0.0f;
+        for (int d = 0; d < depth; ++d) sum += value(row, d, 1) * value(column, d, 2);
+        for (int slice = 0; slice < slices; ++slice)
+          stored += partial[size_t((slice * kRows + row) * columns + column)];
+        ASSERT_EQ(stored, sum) << kTile << " columns at once: " << row << ' ' << column;
       }
   };
-  check.operator()<32, true, true>();
-  check.operator()<64, true, false>();
-  check.operator()<128, true, false>();
-  check.operator()<64, false, true>();
-  check.operator()<32, false, false>();
-  check.operator()<128, false, false>();
+  check.operator()<32, true, true>(72, 264, 2);
+  check.operator()<64, true, false>(72, 264, 2);
+  check.operator()<96, true, true>(104, 264, 2);
+  check.operator()<128, true, false>(72, 264, 2);
+  check.operator()<64, false, true>(72, 264, 2);
+  check.operator()<32, false, false>(72, 264, 2);
+  check.operator()<128, false, false>(72, 264, 2);
+  check.operator()<96, true, true>(88, 40, 1);
+  check.operator()<64, true, true>(40, 184, 1);
+  check.operator()<64, true, true>(40, 120, 1);
+  check.operator()<32, true, false>(24, 184, 1);
+  check.operator()<32, true, true, kShallowDepth>(24, 24, 1);
+  check.operator()<128, true, true, kShallowDepth>(136, 16, 1);
 }
 
 // More tiles than blocks, pixels of several images in a strip, a second strip that is not full. An input

@@ -5,25 +5,24 @@
 
 namespace plume::PLUME_KERNELS {
 
-template <int kRows, bool kDepthMajor>
+template <int kRows, bool kDepthMajor, int kDepth>
 struct OperandOf {
-  using type = MatrixRows<bf16, kRows>;
+  using type = MatrixRows<bf16, kRows, kChunk, kDepth>;
   __device__ static type make(const bf16* data, int rows, int depth) { return type(data, rows, depth); }
 };
-template <int kRows>
-struct OperandOf<kRows, false> {
+template <int kRows, int kDepth>
+struct OperandOf<kRows, false, kDepth> {
   using type = MatrixLayers<bf16, kRows, true>;
   __device__ static type make(const bf16* data, int rows, int depth) { return type(data, rows, depth, true); }
 };
 
 // partial[slice, row, column]; a and b are [rows, depth] or, where not kDepthMajor, [depth, rows].
-template <int kColumns, bool kADepthMajor, bool kBDepthMajor>
+template <int kColumns, bool kADepthMajor, bool kBDepthMajor, int kDepth>
 __global__ void core_product(const bf16* a, const bf16* b, const CorePlan plan, float* partial) {
-  matrix_core<bf16, kColumns>(OperandOf<kCoreRows, kADepthMajor>::make(a, plan.rows, plan.depth),
-                              OperandOf<kColumns, kBDepthMajor>::make(b, plan.columns, plan.depth), plan,
-                              [&](int slice, int row, int column, const float(&sums)[kChunk]) {
-                                store_partial(partial, plan, slice, row, column, sums);
-                              });
+  matrix_core<bf16, kColumns, kDepth>(
+      OperandOf<kCoreRows, kADepthMajor, kDepth>::make(a, plan.rows, plan.depth),
+      OperandOf<kColumns, kBDepthMajor, kDepth>::make(b, plan.columns, plan.depth), plan,
+      InSlices<FinishStore<float>>{partial, plan, {}});
 }
 
 // sums[pixel, column] of a filter on x [images, height, width, channels]; w is [column, tap, channel] or, for
@@ -31,9 +30,7 @@ __global__ void core_product(const bf16* a, const bf16* b, const CorePlan plan, 
 template <int kColumns, bool kInput>
 __global__ void strip_product(const bf16* x, const bf16* w, const StripWalk strips, const CorePlan plan,
                               float* sums) {
-  const auto put = [&](int slice, int row, int column, const float(&eight)[kChunk]) {
-    store_partial(sums, plan, slice, row, column, eight);
-  };
+  const InSlices<FinishStore<float>> put{sums, plan, {}};
   if constexpr (kInput)
     strip_core<bf16, kColumns>(x, strips, StripFilterLayers<bf16, kColumns>(w, plan.columns, strips.walk),
                                plan, put);

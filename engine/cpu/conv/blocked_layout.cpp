@@ -22,7 +22,7 @@ void for_each_group(const Shape& shape, const F& f) {
   });
 }
 
-template <bool kAffine, bool kResidual, bool kRelu>
+template <bool kAffine, bool kResidual, bool kRelu, bool kAddsLast = false>
 void unblock(const float* blocked, const float* scale, const float* shift, const float* residual,
              const Shape& shape, float* y) {
   for_each_group(shape, [=](int64_t place, int64_t from, int64_t channel) {
@@ -30,8 +30,9 @@ void unblock(const float* blocked, const float* scale, const float* shift, const
     for (int64_t i = 0; i < kChannelBlock; ++i) {
       float v = blocked[from + i];
       if constexpr (kAffine) v = v * scale[channel + i] + shift[channel + i];
-      if constexpr (kResidual) v += residual[place + i];
+      if constexpr (kResidual && !kAddsLast) v += residual[place + i];
       if constexpr (kRelu) v = activate(Activation::relu, v);
+      if constexpr (kAddsLast) v += residual[place + i];
       y[place + i] = v;
     }
   });
@@ -58,6 +59,7 @@ void from_blocked(const float* blocked, const Epilogue& epilogue, Tensor& y) {
   const float* shift = view.shift ? view.shift : zeros.data();
   const bool with_relu = epilogue.activation == Activation::relu;
   const auto choose = [&]<bool kAffine>() {
+    if (view.adds_last) return unblock<kAffine, true, true, true>;
     return view.residual ? (with_relu ? unblock<kAffine, true, true> : unblock<kAffine, true, false>)
                          : (with_relu ? unblock<kAffine, false, true> : unblock<kAffine, false, false>);
   };

@@ -54,15 +54,18 @@ void finish_tile(const float* sums, int pitch, int rows, int columns, const Tile
       for (int i = 0; i < rows; ++i) {
         const int64_t at = i * o.pitch + c;
         Vector8 v = load8(sums + i * pitch + c) * scale + shift;
-        if (o.residual) v += load8(o.residual + at);
-        store8(o.out + at, activate(kind(), v));
+        if (o.residual && !o.adds_last) v += load8(o.residual + at);
+        v = activate(kind(), v);
+        if (o.adds_last) v += load8(o.residual + at);
+        store8(o.out + at, v);
       }
     }
     for (; c < columns; ++c)
       for (int i = 0; i < rows; ++i) {
         const int64_t at = i * o.pitch + c;
         const float v = sums[i * pitch + c] * (o.scale ? o.scale[c] : 1.0f) + (o.shift ? o.shift[c] : 0.0f);
-        o.out[at] = activate(kind(), v + (o.residual ? o.residual[at] : 0.0f));
+        const float more = o.residual ? o.residual[at] : 0.0f;
+        o.out[at] = o.adds_last ? activate(kind(), v) + more : activate(kind(), v + more);
       }
   });
 }

@@ -41,7 +41,7 @@ inline const PanelKernel& panel_kernel() { return panel_kernels().front(); }
 // The epilogue from channel `first` and the output's element `index` on.
 inline ChannelEpilogue channel_epilogue(const EpilogueView<float>& e, int64_t first, int64_t index) {
   return {e.scale ? e.scale + first : nullptr, e.shift ? e.shift + first : nullptr,
-          e.residual ? e.residual + index : nullptr, e.activation};
+          e.residual ? e.residual + index : nullptr, e.activation, e.adds_last};
 }
 
 }  // namespace plume::cpu

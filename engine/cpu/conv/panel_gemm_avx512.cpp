@@ -27,14 +27,27 @@ constexpr bool is_cheap(Activation a) {
 }
 
 template <Activation kActivation>
-void activate_rows(int rows, int columns, float* out, int64_t pitch) {
+void activate_rows(int rows, int columns, const TileOutput& o) {
   using Vector16 = float __attribute__((vector_size(64)));
-  for (int r = 0; r < rows; ++r, out += pitch)
+  for (int r = 0; r < rows; ++r)
     for (int p = 0; p * kLanes < columns; ++p) {
       const __mmask16 mask = lanes(columns, p);
-      const Vector16 v = _mm512_maskz_loadu_ps(mask, out + p * kLanes);
-      _mm512_mask_storeu_ps(out + p * kLanes, mask, activate(kActivation, v));
+      const int64_t at = r * o.pitch + p * kLanes;
+      Vector16 v = activate(kActivation, Vector16(_mm512_maskz_loadu_ps(mask, o.out + at)));
+      if (o.adds_last) v += Vector16(_mm512_maskz_loadu_ps(mask, o.residual + at));
+      _mm512_mask_storeu_ps(o.out + at, mask, v);
     }
+}
+
+// sum += residual
+template <int kR, int kP>
+inline void add_residual(__m512 (&sum)[kR][kP], const __mmask16 (&mask)[kP], const TileOutput& o) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kR; ++r)
+#pragma GCC unroll 3
+    for (int p = 0; p < kP; ++p)
+      sum[r][p] =
+          _mm512_add_ps(sum[r][p], _mm512_maskz_loadu_ps(mask[p], o.residual + r * o.pitch + p * kLanes));
 }
 
 // kWhole: the last panel has all its columns. Stores with masks are slow on some processors.
@@ -51,13 +64,7 @@ inline void finish(__m512 (&sum)[kR][kP], int columns, const TileOutput& o) {
 #pragma GCC unroll 8
     for (int r = 0; r < kR; ++r) sum[r][p] = _mm512_fmadd_ps(sum[r][p], scale, shift);
   }
-  if (o.residual)
-#pragma GCC unroll 8
-    for (int r = 0; r < kR; ++r)
-#pragma GCC unroll 3
-      for (int p = 0; p < kP; ++p)
-        sum[r][p] =
-            _mm512_add_ps(sum[r][p], _mm512_maskz_loadu_ps(mask[p], o.residual + r * o.pitch + p * kLanes));
+  if (o.residual && !o.adds_last) add_residual(sum, mask, o);
   if (o.activation == Activation::relu)
 #pragma GCC unroll 8
     for (int r = 0; r < kR; ++r)
@@ -69,6 +76,7 @@ inline void finish(__m512 (&sum)[kR][kP], int columns, const TileOutput& o) {
     for (int r = 0; r < kR; ++r)
 #pragma GCC unroll 3
       for (int p = 0; p < kP; ++p) sum[r][p] = activate(Activation::hardswish, sum[r][p]);
+  if (o.adds_last && is_cheap(o.activation)) add_residual(sum, mask, o);
 #pragma GCC unroll 8
   for (int r = 0; r < kR; ++r)
 #pragma GCC unroll 3
@@ -142,8 +150,7 @@ void run(int count, int columns, const float* const* rows, int segments, int64_t
     });
   });
   if (is_cheap(output.activation)) return;
-  dispatch_activation(output.activation,
-                      [&](auto kind) { activate_rows<kind>(count, columns, output.out, output.pitch); });
+  dispatch_activation(output.activation, [&](auto kind) { activate_rows<kind>(count, columns, output); });
 }
 
 }  // namespace

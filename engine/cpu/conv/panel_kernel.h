@@ -13,6 +13,7 @@ inline constexpr int kMostPanelRows = 8;  // of any kernel
 
 // Where a tile goes, and what happens to its sums:
 //   out[r * pitch + c] = activation(sum[r][c] * scale[c] + shift[c] + residual[r * pitch + c])
+// or, where it adds_last, the residual behind the activation.
 // All pointers are those of the tile's first column.
 struct TileOutput : ChannelEpilogue {
   float* out;

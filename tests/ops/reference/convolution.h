@@ -5,18 +5,22 @@
 
 namespace plume::test::reference {
 
-// y = activation(accumulator * scale[k] + shift[k] + residual); undefined parts are left out.
+// y = activation(accumulator * scale[k] + shift[k] + residual), or with the residual last; undefined parts
+// are left out.
 struct EpilogueArrays {
   const Array &scale, &shift, &residual;
   Activation activation = Activation::identity;
+  bool residual_last = false;
 
   Real operator()(Sum sum, int64_t k, int64_t index) const {
     if (!scale.defined() && shift.defined()) sum += shift[k];  // a bias may be where the sum starts
     Real v = sum;
     if (scale.defined()) v = v * scale[k];
     if (scale.defined() && shift.defined()) v = v + shift[k];
-    if (residual.defined()) v = v + residual[index];
-    return activate(activation, v);
+    if (residual.defined() && !residual_last) v = v + residual[index];
+    v = activate(activation, v);
+    if (residual.defined() && residual_last) v = v + residual[index];
+    return v;
   }
 };
 

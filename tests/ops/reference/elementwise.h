@@ -19,6 +19,10 @@ inline Real hardsigmoid(Real x) {
   const Real line = x / 6.0 + 0.5;
   return {std::clamp(line.value, 0.0, 1.0), line.error};
 }
+inline constexpr Activation kActivations[] = {Activation::identity, Activation::relu,
+                                              Activation::sigmoid,  Activation::hardsigmoid,
+                                              Activation::silu,     Activation::hardswish};
+
 inline Real activate(Activation activation, Real x) {
   switch (activation) {
     case Activation::relu:

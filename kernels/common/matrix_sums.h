@@ -1,0 +1,242 @@
+// The end of a tile on the matrix core (matrix_core.h): a warp's sums leave its registers for memory, 16 rows
+// after the other through shared memory, so that lanes side by side write what lies side by side.
+//
+// Who takes them is an object with
+//   auto columns(int slice, int column) const;  // what eight neighbouring columns need, read once for all
+// which gives an object with
+//   auto fetch(int row) const;                  // what a row needs of memory besides: Nothing, or words
+//   void operator()(int row, const float (&sums)[8], const auto& fetched) const;
+// and, where the result is stored along the rows of the product,
+//   static constexpr bool kAlongRows = true;    // lanes lie along rows; nothing is read for columns
+#pragma once
+#include <utility>
+
+#include "engine/core/tensor.h"
+#include "kernels/common/finish.h"
+#include "kernels/common/matrix_plan.h"
+
+namespace plume::PLUME_KERNELS {
+
+// Keeps what follows from x out of registers while the loop before runs: the compiler would compute it ahead.
+__device__ __forceinline__ int computed_here(int x) {
+#if !SIMT_EMU
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
+
+// How the warps share a tile: kWarpRows x kWarpColumns sums each. A warp reads its rows and its columns for
+// every layer, so that square parts are best; whole rows make longer stores. Two blocks of 128 threads leave
+// a thread 255 registers, of which 64 x 64 sums of a warp take 128.
+template <int kColumns>
+struct CoreShape {
+  static_assert(kColumns == 32 || kColumns == 64 || kColumns == 96 || kColumns == 128);
+  static constexpr int kWarpRows = kColumns == 128 ? 64 : 32, kWarpColumns = kColumns == 128 ? 64 : kColumns;
+  static constexpr int kWarpsDown = kCoreRows / kWarpRows;
+  static_assert(kWarpsDown * (kColumns / kWarpColumns) * 32 == kCoreThreads);
+  static constexpr int kSpan = kWarpColumns % 64 == 0 ? 64 : 32;  // columns stored at once
+  static constexpr int kBufferBytes = kCoreThreads / 32 * 16 * kSpan * int(sizeof(float));
+
+  __device__ static int warp_row() { return int(threadIdx.x) / 32 % kWarpsDown * kWarpRows; }
+  __device__ static int warp_column() { return int(threadIdx.x) / (32 * kWarpsDown) * kWarpColumns; }
+};
+
+// A warp's sums.
+template <int kColumns>
+struct CoreSums {
+  static constexpr int kRowTiles = CoreShape<kColumns>::kWarpRows / 16;  // of 16 rows
+  static constexpr int kTiles = CoreShape<kColumns>::kWarpColumns / 8;   // of 8 columns
+  float values[kRowTiles][kTiles][4];
+
+  __device__ void clear() {
+#pragma unroll
+    for (int m = 0; m < kRowTiles; ++m)
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) values[m][n][i] = 0.0f;
+  }
+};
+
+namespace core {
+
+// Where a row's 16 bytes of sums lie in the warp's 16 rows of kSpan floats: pairs are written, and 16 bytes
+// read along rows or columns, without bank conflicts.
+template <int kSpan>
+__device__ __forceinline__ int sums_unit(int row, int unit) {
+  return row * kSpan + (unit ^ (row & 3) << 1 ^ (row >> 2 & 1) ^ unit >> 3) * 4;
+}
+
+template <class Store>
+inline constexpr bool kStoresAlongRows = requires {
+  requires Store::kAlongRows;
+};
+
+// A lane's share of 16 rows and kSpan columns: kPasses times eight columns of a row.
+template <int kSpan, bool kAlongRows>
+struct StoreLanes {
+  static constexpr int kChunks = kSpan / kChunk, kPasses = 16 * kChunks / 32;
+  int lane;
+
+  __device__ int row(int pass) const {
+    if constexpr (kAlongRows) return lane % 16;
+    // Of eight rows at once the first and the fifth are neighbours (sums_unit).
+    if constexpr (kChunks == 4) return (lane / 8 | lane / 4 % 2 << 2) + 8 * pass;
+    return lane / 8 + 4 * pass;
+  }
+  __device__ int chunk(int pass) const {
+    if constexpr (kAlongRows) return lane / 16 + 2 * pass;
+    return lane % kChunks;
+  }
+};
+
+// `buffers`: 16 x kSpan floats for each warp.
+template <int kColumns, class Plan, class Store>
+__device__ __forceinline__ void store_sums(const CoreSums<kColumns>& sums, char* buffers, const Plan& plan,
+                                           const CorePlan::Tile& tile, const Store& store) {
+  using Shape = CoreShape<kColumns>;
+  constexpr int kSpan = Shape::kSpan, kRowTiles = CoreSums<kColumns>::kRowTiles;
+  constexpr int kParts = Shape::kWarpColumns / kSpan;
+  constexpr bool kAlongRows = kStoresAlongRows<Store>;
+  using Lanes = StoreLanes<kSpan, kAlongRows>;
+  const int thread = computed_here(int(threadIdx.x)), me = thread % 32, group = me / 4, pair = me % 4;
+  const Lanes lanes{me};
+  float* const buffer = reinterpret_cast<float*>(buffers) + thread / 32 * 16 * kSpan;
+  const int first_row = tile.row * kCoreRows + Shape::warp_row();
+#pragma unroll 1
+  for (int part = 0; part < kParts; ++part) {
+    const int first_column = tile.column * kColumns + Shape::warp_column() + part * kSpan;
+    if (first_column >= plan.columns) break;
+    const int column = first_column + lanes.chunk(0) * kChunk;
+    const bool here = column < plan.columns;
+    const auto columns = store.columns(tile.slice, here ? column : 0);
+#pragma unroll 1
+    for (int m = 0; m < kRowTiles; ++m) {
+      const int rows_left = plan.rows - first_row - 16 * m, row = first_row + 16 * m;
+      __syncwarp();
+      // Registers have no index: which sums are staged is found by comparing.
+#pragma unroll
+      for (int p = 0; p < kParts; ++p)
+#pragma unroll
+        for (int i = 0; i < kRowTiles; ++i) {
+          if (p != part || i != m) continue;
+#pragma unroll
+          for (int n = 0; n < kSpan / 8; ++n)
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+              const float(&from)[4] = sums.values[i][p * kSpan / 8 + n];
+              Pack<float, 2> two;
+              two[0] = from[2 * half];
+              two[1] = from[2 * half + 1];
+              two.store(buffer + sums_unit<kSpan>(group + 8 * half, 2 * n + pair / 2) + pair % 2 * 2);
+            }
+        }
+      __syncwarp();
+#pragma unroll 1
+      for (int first = 0; first < Lanes::kPasses; first += 2) {
+        decltype(columns.fetch(0)) fetched[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int to = lanes.row(first + i);
+          if (!kAlongRows && here && to < rows_left) fetched[i] = columns.fetch(row + to);
+        }
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int from = lanes.row(first + i), chunk = lanes.chunk(first + i);
+          if (from >= rows_left || first_column + chunk * kChunk >= plan.columns) continue;
+          float eight[kChunk];
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const auto four = Pack<float, 4>::load(buffer + sums_unit<kSpan>(from, 2 * chunk + half));
+#pragma unroll
+            for (int j = 0; j < 4; ++j) eight[4 * half + j] = four[j];
+          }
+          if constexpr (kAlongRows)
+            store.columns(tile.slice, first_column + chunk * kChunk)(row + from, eight, fetched[i]);
+          else
+            columns(row + from, eight, fetched[i]);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace core
+
+// A store whose kernel has the whole depth: `Store` without slices.
+template <class Store>
+struct WholeDepth {
+  const Store& store;
+  __device__ __forceinline__ auto columns(int, int column) const { return store.columns(column); }
+};
+
+// Sums of slices to `partial` [slices, rows, padded columns], where they wait for each other; to `store`
+// where it is null.
+template <class Store>
+struct InSlices {
+  float* partial;
+  const CorePlan& plan;
+  const Store& store;
+
+  struct Columns {
+    const InSlices& all;
+    int slice, column;
+    decltype(std::declval<const Store&>().columns(0)) whole;
+
+    __device__ __forceinline__ auto fetch(int row) const {
+      return all.partial ? decltype(whole.fetch(row)){} : whole.fetch(row);
+    }
+    template <class Fetched>
+    __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk],
+                                               const Fetched& fetched) const {
+      if (!all.partial) return whole(row, sums, fetched);
+      float* const to =
+          all.partial + (int64_t(slice) * all.plan.rows + row) * all.plan.padded_columns() + column;
+#pragma unroll
+      for (int part = 0; part < kChunk; part += 4) {
+        Pack<float, 4> pack;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) pack[i] = sums[part + i];
+        pack.store(to + part);
+      }
+    }
+  };
+  __device__ __forceinline__ Columns columns(int slice, int column) const {
+    return {*this, slice, column, store.columns(column)};
+  }
+};
+
+// Second launch where depth was cut: adds the slices in order. A thread takes eight neighbouring columns.
+template <class Store>
+__global__ void __launch_bounds__(kCoreThreads)
+    matrix_core_slices(const float* __restrict__ partial, const CorePlan plan, Store store) {
+  const int chunks = plan.padded_columns() / kChunk;
+  const int64_t at = int64_t(blockIdx.x) * kCoreThreads + threadIdx.x;
+  if (at >= int64_t(plan.rows) * chunks) return;
+  const int row = int(at / chunks), column = int(at - int64_t(row) * chunks) * kChunk;
+  const int64_t slice = int64_t(plan.rows) * plan.padded_columns();
+  const float* from = partial + at * kChunk;
+  const auto columns = store.columns(column);
+  const auto fetched = columns.fetch(row);
+  float sums[kChunk] = {};
+  for (int s = 0; s < plan.slices; ++s, from += slice) {
+    const auto low = Pack<float, 4>::load(from), high = Pack<float, 4>::load(from + 4);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      sums[i] += low[i];
+      sums[4 + i] += high[i];
+    }
+  }
+  columns(row, sums, fetched);
+}
+
+template <class Store>
+void launch_core_slices(const Context& context, const float* partial, const CorePlan& plan,
+                        const Store& store) {
+  const int64_t threads = int64_t(plan.rows) * plan.padded_columns() / kChunk;
+  simt::launch<matrix_core_slices<Store>>(
+      {dim3(unsigned(ceil_div(threads, kCoreThreads))), dim3(kCoreThreads), 0, stream_of(context)}, partial,
+      plan, store);
+}
+
+}  // namespace plume::PLUME_KERNELS
