@@ -13,7 +13,7 @@ BatchNormParams linear(BatchNormParams norm) {
 
 // activation(sums + shift + x): the end of a projection.
 Epilogue ending(const ConvBn& project, const Tensor& residual) {
-  return {{}, project.shift(), residual, project.activation()};
+  return {.shift = project.shift(), .residual = residual, .activation = project.activation()};
 }
 
 // y + x in training, with whole samples of y dropped; in evaluation part of the projection.
@@ -87,6 +87,7 @@ FusedMbConv::FusedMbConv(const Options& o)
 Variable FusedMbConv::forward(const Variable& x) {
   if (!project_) {
     if (residual_ && training() && drop_ > 0) return expand_.forward_dropped(x, x, drop_);
+    if (residual_ && expand_.pair().fused() && !expand_.hooked()) return forward_onto(x.value());
     const Variable y = expand_(x);
     return residual_ ? add(y, x) : y;
   }
@@ -100,6 +101,17 @@ Variable FusedMbConv::forward(const Variable& x) {
   }
   const Variable y = expand_(x);
   return residual_ ? project_onto(*project_, y, x, drop_, training()) : (*project_)(y);
+}
+
+Tensor FusedMbConv::forward_onto(const Tensor& x) {
+  const Scope scope(expand_);
+  const ConvBn& expand = expand_.pair();
+  Conv2dParams params = expand.params();
+  params.packed = &expand.filter().packed;
+  Epilogue end = ending(expand, x);
+  end.residual_last = true;
+  const Tensor& filter = expand.filter().in(x.dtype());
+  return conv2d_fused(x, filter, params, end);
 }
 
 bool FusedMbConv::zero_residual_branch_own() {

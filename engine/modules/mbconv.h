@@ -47,6 +47,7 @@ class FusedMbConv : public Module {
 
  private:
   bool zero_residual_branch_own() override;
+  Tensor forward_onto(const Tensor& x);  // in evaluation, without a projection: activation(...) + x
 
   bool residual_;
   float drop_;
