@@ -10,104 +10,12 @@
 // below some 270 channels, 3x3 filters by arithmetic.
 // C % 8 == 0 and K % 8 == 0: 16-byte copies. Few channels of x: windows, two values at once; 1x1 filters:
 // four or two values at once; else pairs, or (odd) value by value, which waits for each.
-#include <numeric>
-
-#include "kernels/common/finish.h"
 #include "kernels/common/row_tiling.h"
+#include "kernels/conv2d_gradients.h"
 #include "kernels/conv2d_strips.h"
-#include "kernels/conv2d_windows.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
-
-// The pixels of dx at one residue, and the taps that reach them: r = first_r + i * step, i < taps_down, reads
-// dy's row i0 - i * (dilation / g), where h = residue + i0 * stride and g = gcd(stride, dilation).
-struct InputClass {
-  PatchWalk walk;
-  int first_r, first_t, step;  // taps of w
-  int residue_h, residue_w;
-
-  InputClass(const ConvSizes& s, int number)
-      : walk(s.images, s.out_height, s.out_width, s.filters, count(s.height, number / s.stride, s.stride),
-             count(s.width, number % s.stride, s.stride)),
-        residue_h(number / s.stride),
-        residue_w(number % s.stride) {
-    const int g = std::gcd(s.stride, s.dilation);
-    step = s.stride / g;
-    first_r = first_tap(s, residue_h);
-    first_t = first_tap(s, residue_w);
-    walk.set_taps(count(s.filter_height, first_r, step), count(s.filter_width, first_t, step));
-    if (walk.taps() == 0) walk.set_taps(0, 0);
-    walk.down = walk.right = -s.dilation / g;
-    walk.top = (residue_h + s.padding - first_r * s.dilation) / s.stride;
-    walk.left = (residue_w + s.padding - first_t * s.dilation) / s.stride;
-  }
-
-  // Of first, first + step, ... below end.
-  static int count(int end, int first, int step) { return std::max(0, (end - first + step - 1) / step); }
-  // Within the first `step` taps, or none: then a number past them all.
-  int first_tap(const ConvSizes& s, int residue) const {
-    for (int r = 0; r < step; ++r)
-      if ((residue + s.padding - r * s.dilation) % s.stride == 0) return r;
-    return std::max(s.filter_height, s.filter_width);
-  }
-};
-
-// Rows: channels c; depth: (tap, filter k) of an input class.
-template <class T, int kRows, bool kVector>
-struct FilterLayers {
-  static constexpr bool kDepthMajor = false;
-  using Plan = CopyPlan<kRows, false>;
-  const T* w;
-  const InputClass& taps;
-  int filter_width, channels, patch;  // of w
-  int rows_left = 0, channel = 0, depth = 0;
-
-  __device__ FilterLayers(const T* w_, const InputClass& taps_, const ConvSizes& s)
-      : w(w_), taps(taps_), filter_width(s.filter_width), channels(s.channels), patch(s.patch()) {}
-
-  __device__ void begin(int row, int first) {
-    channel = row + Plan::chunk() * kChunk;
-    rows_left = channels - channel;
-    depth = first + Plan::row(0);
-  }
-  __device__ void fetch(char* tile) {
-    char* const to = Plan::place(tile);
-#pragma unroll
-    for (int pass = 0; pass < Plan::kPasses; ++pass) {
-      const auto tap = taps.walk.tap(depth + pass * Plan::kStep);
-      const int r = taps.first_r + tap.down * taps.step, t = taps.first_t + tap.right * taps.step;
-      const bool in = tap.number < taps.walk.taps() && tap.channel < taps.walk.channels;
-      const int from = tap.channel * patch + (r * filter_width + t) * channels + channel;
-      copy_chunk<kVector, false>(to + pass * Plan::kPassBytes, w + from, in ? rows_left : 0,
-                                 channels % 2 == 0);
-    }
-    depth += kCoreDepth;
-  }
-};
-
-template <class T>
-struct InputGradientStore {
-  T* dx;
-  ConvSizes s;
-  InputClass at;
-
-  struct Columns {
-    const InputGradientStore& to;
-    int column;
-
-    __device__ static Nothing fetch(int) { return {}; }
-    __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk], Nothing) const {
-      const ConvSizes& s = to.s;
-      const InputClass& at = to.at;
-      const int line = at.walk.by_columns(row), n = at.walk.by_rows(line);
-      const int h = at.residue_h + (line - n * at.walk.rows) * s.stride;
-      const int w = at.residue_w + (row - line * at.walk.columns) * s.stride;
-      store_chunk(to.dx + s.x_offset(n, h, w, column), sums, s.channels - column, s.channels);
-    }
-  };
-  __device__ __forceinline__ Columns columns(int column) const { return {*this, column}; }
-};
 
 template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
@@ -130,48 +38,15 @@ __global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
   }
 }
 
-// A filter's sums on their way to slices of [filters, taps, channels], or to dw where there is one slice.
-template <bool kWindows>
-struct FilterGradientStore {
-  static constexpr bool kAlongRows = true;
-  PatchWalk walk;
-  WindowWalk windows;
-  float* to;
-  int filters, patch;
-  int64_t size;
-
-  struct Columns {
-    const FilterGradientStore& all;
-    int slice, column;
-
-    __device__ static Nothing fetch(int) { return {}; }
-    __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk], Nothing) const {
-      int at;
-      if constexpr (kWindows) {
-        at = all.windows.of_filter(all.windows.value(row));
-      } else {
-        const auto tap = all.walk.tap(row);
-        at = tap.channel < all.walk.channels ? tap.number * all.walk.channels + tap.channel : -1;
-      }
-      if (at < 0) return;
-      float* const from_column = all.to + slice * all.size + int64_t(column) * all.patch + at;
-#pragma unroll
-      for (int i = 0; i < kChunk; ++i)
-        if (column + i < all.filters) from_column[int64_t(i) * all.patch] = sums[i];
-    }
-  };
-  __device__ __forceinline__ Columns columns(int slice, int column) const { return {*this, slice, column}; }
-};
-
 template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
     conv2d_backward_weight_core(const T* __restrict__ x, const T* __restrict__ dy, const CorePlan plan,
-                                const FilterGradientStore<Reads(kReads) == Reads::windows> store) {
+                                const FilterGradientStore<FilterWalk<Reads(kReads)>> store) {
   constexpr int kUnit = unit_of(Reads(kReads));
   const MatrixLayers<T, kColumns, Reads(kReads) != Reads::values, kUnit> gradients(
       dy, plan.columns, plan.depth, plan.columns % 2 == 0);
   if constexpr (Reads(kReads) == Reads::windows)
-    matrix_core<T, kColumns>(WindowLayers<T>(x, store.windows), gradients, plan, store);
+    matrix_core<T, kColumns>(WindowLayers<T>(x, store.walk), gradients, plan, store);
   else if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values)
     matrix_core<T, kColumns>(PatchLayers<T, Reads(kReads) == Reads::chunks>(x, store.walk), gradients, plan,
                              store);
@@ -225,8 +100,8 @@ void launch_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
     const bool whole = plan.slices == 1 && dw.dtype() == DType::f32;
     Tensor partial =
         whole ? dw : Tensor::empty({plan.slices, dw.size()}, DType::f32, dw.device(), "workspace");
-    const FilterGradientStore<kind() == Reads::windows> store{walk,      windows,   partial.data<float>(),
-                                                              s.filters, s.patch(), dw.size()};
+    const FilterGradientStore<FilterWalk<kind()>> store{
+        filter_walk<kind()>(walk, windows), partial.data<float>(), s.filters, s.patch(), dw.size()};
     simt::launch<conv2d_backward_weight_core<T, kColumns, int(kind())>>(
         {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
         x.data<T>(), dy.data<T>(), plan, store);

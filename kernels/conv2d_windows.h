@@ -2,7 +2,8 @@
 // neighbouring values of an image row, here called a window, and depth (or rows) count (filter row, value of
 // the window): of a 7x7 filter's 3 channels 7 * 22, where conv2d_patches.h has 49 taps of 8. Copies take two
 // values at once. So that they begin at a multiple of 4 bytes a window may begin one value early: there, and
-// at its end, the filter has zeros.
+// at its end, the filter has zeros. At its end so has the window; an infinite value before it, of the next
+// pixel to the left, becomes a NaN in the output: taking it out again would cost a stem a sixth of its time.
 #pragma once
 #include "kernels/conv2d_patches.h"
 
@@ -62,6 +63,7 @@ struct WindowCopies {
   const T* x;
   const WindowWalk& walk;
   int row = 0, value = 0;  // of the window
+  int bytes = 4;           // of the copy that are the window's
   // Of the next pixel: its number, and in x its window's first row and value, and where that lies.
   int pixel = 0, h = 0, v = 0, from = 0;
 
@@ -71,6 +73,7 @@ struct WindowCopies {
     const auto at = walk.value(depth);
     row = at.row < walk.taps_down ? at.row : -1;
     value = at.value;
+    bytes = value + 1 < walk.lead + walk.taps ? 4 : 2;
   }
   __device__ void to_pixel(int number) {
     const int line = walk.by_columns(number), n = walk.by_rows(line);
@@ -91,8 +94,8 @@ struct WindowCopies {
     bool in = in_image(pixel);
 #pragma unroll 8
     for (int pass = 0; pass < Plan::kPasses; ++pass) {
-      copy_unit<2, true>(Plan::place(tile, to, pass), x + from,
-                         in && unsigned(v) < unsigned(walk.row_values));
+      simt::async_copy<4, true>(Plan::place(tile, to, pass), x + from,
+                                in && unsigned(v) < unsigned(walk.row_values) ? bytes : 0);
       v += step;
       from += step;
       while (v >= line_end) {

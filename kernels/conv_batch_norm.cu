@@ -4,8 +4,8 @@
 //
 // Bytes: x, w, z and y once, and z read twice more by one multiprocessor per tile of columns, which is what
 // batch_norm's one_launch does in a launch of its own. Depth is cut into few slices, since that block alone
-// adds them up. 16-bit types, channels and filters in multiples of 8. Which block is the last makes no
-// difference: results repeat bit for bit.
+// adds them up. 16-bit types; channels and filters in multiples of 8, or behind a 1x1 filter of 4 or 2, as
+// ShuffleNetV2's 116 and 58. Which block is the last makes no difference: results repeat bit for bit.
 #include "engine/ops/conv_batch_norm.h"
 
 #include "kernels/batch_norm_passes.h"
@@ -15,15 +15,15 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-// A tile's columns of [rows, columns] among the threads of a block: eight for each, and every step-th row.
-template <int kColumns>
+// A tile's columns of [rows, columns] among the threads of a block: kWidth for each, and every step-th row.
+template <int kColumns, int kWidth>
 struct TileColumns {
-  static constexpr int kLanes = kColumns / kChunk;
+  static constexpr int kLanes = kColumns / kWidth;
   int channel;
   int64_t first, last, step;
 
   __device__ TileColumns(int tile, int64_t rows)
-      : channel(tile * kColumns + int(threadIdx.x) % kLanes * kChunk),
+      : channel(tile * kColumns + int(threadIdx.x) % kLanes * kWidth),
         first(int(threadIdx.x) / kLanes),
         last(rows),
         step(kCoreThreads / kLanes) {}
@@ -47,8 +47,8 @@ struct TileColumns {
   }
 };
 
-// What follows the product.
-template <class T>
+// What follows the product, in packs of kWidth channels.
+template <class T, int kWidth>
 struct NormTail {
   T *z, *y;
   const T* residual;
@@ -59,55 +59,54 @@ struct NormTail {
 
   template <int kColumns>
   __device__ __forceinline__ void operator()(int tile, const float* partial, const CorePlan& plan) const {
-    const TileColumns<kColumns> mine(tile, plan.rows);
+    const TileColumns<kColumns, kWidth> mine(tile, plan.rows);
     const bool here = mine.channel < plan.columns;
     if (partial && here) {
-      const int64_t slice = int64_t(plan.rows) * plan.padded_columns();
       for (int64_t row = mine.first; row < mine.last; row += mine.step) {
-        const float* from = partial + row * plan.padded_columns() + mine.channel;
-        float sums[kChunk] = {};
-#pragma unroll 4
-        for (int s = 0; s < plan.slices; ++s, from += slice) {
-          const auto low = Pack<float, 4>::load(from), high = Pack<float, 4>::load(from + 4);
+        float sums[kWidth];
+        add_slices(partial, plan, int(row), mine.channel, sums);
+        Pack<T, kWidth> result;
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            sums[i] += low[i];
-            sums[4 + i] += high[i];
-          }
-        }
-        store_chunk(z + row * plan.columns + mine.channel, sums, kChunk, plan.columns);
+        for (int i = 0; i < kWidth; ++i) result[i] = T(sums[i]);
+        result.store(z + row * plan.columns + mine.channel);
       }
     }
     __syncthreads();  // z is complete
-    Moments moments[kChunk];
+    Moments moments[kWidth];
     moments_of_rows(
-        z, all, mine, 0, [](auto& sums) { TileColumns<kColumns>::sum(sums); }, moments);
+        z, all, mine, 0, [](auto& sums) { TileColumns<kColumns, kWidth>::sum(sums); }, moments);
     if (mine.begins() && here) {
 #pragma unroll
-      for (int i = 0; i < kChunk; ++i) finish(mine.channel + i, moments[i]);
+      for (int i = 0; i < kWidth; ++i) finish(mine.channel + i, moments[i]);
     }
     __syncthreads();  // what finish wrote is read below
-    normalise_rows<T, kChunk>(z, residual, all, mine, norm, activation, true, y);
+    normalise_rows<T, kWidth>(z, residual, all, mine, norm, activation, true, y);
   }
 };
 
-template <class T, int kColumns, bool kMatrix>
+template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
     conv_batch_norm_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
-                         const CorePlan plan, float* partial, unsigned* tickets, const NormTail<T> tail) {
+                         const CorePlan plan, float* partial, unsigned* tickets,
+                         const NormTail<T, unit_of(Reads(kReads))> tail) {
+  constexpr int kUnit = unit_of(Reads(kReads));
   const FinishStore<T> store{{}, tail.z, plan.columns};
   const InSlices<FinishStore<T>> put{partial, plan, store};
-  const MatrixRows<T, kColumns> filters(w, plan.columns, plan.depth);
-  if constexpr (kMatrix)
-    matrix_core<T, kColumns>(MatrixRows<T, kCoreRows>(x, plan.rows, plan.depth), filters, plan, put);
+  const MatrixRows<T, kColumns, kUnit> filters(w, plan.columns, plan.depth);
+  if constexpr (is_matrix(Reads(kReads)))
+    matrix_core<T, kColumns>(MatrixRows<T, kCoreRows, kUnit>(x, plan.rows, plan.depth), filters, plan, put);
   else
     matrix_core<T, kColumns>(PatchRows<T, true>(x, walk), filters, plan, put);
-  const int tiles = plan.row_tiles * plan.column_tiles * plan.slices;
-  for (int number = int(blockIdx.x); number < tiles; number += int(gridDim.x)) {
+  for (int number = int(blockIdx.x); number < plan.tiles(); number += int(gridDim.x)) {
     const int column = plan.tile(number).column;
     if (is_last_block(tickets + column, unsigned(plan.row_tiles * plan.slices)))
       tail.template operator()<kColumns>(column, partial, plan);
   }
+}
+
+// Of x and z alike, since z is read and written in packs of as many.
+int unit_of_channels(const Tensor& x, const Tensor& w, const Shape& z) {
+  return unit_of_copies({x.dim(3), z[3]}, {x.raw(), w.raw()});
 }
 
 template <class T>
@@ -117,34 +116,41 @@ void launch_conv_batch_norm(Context& context, const Tensor& x, const Tensor& w, 
                             Tensor& z, Tensor& y) {
   constexpr int64_t kMostPartialRows = 512;  // that one block adds up
   const PatchWalk walk = forward_patches(ConvSizes(x, w, z, conv));
-  const NormTail<T> tail{z.data<T>(),
-                         y.data<T>(),
-                         data_or_null<T>(residual),
-                         Columns(z),
-                         {params.eps, params.momentum, out},
-                         {gamma.data<float>(), beta.data<float>(), out.mean, out.inv_std, nullptr, params.eps,
-                          DropView(drop, z)},
-                         params.activation};
-  const auto launch = [&](auto columns, auto is_matrix) {
-    constexpr int kColumns = columns();
-    const CorePlan plan(walk.pixels(), w.dim(0), walk.depth(), kColumns,
+  const auto launch = [&](auto columns, auto kind) {
+    constexpr int kColumns = columns(), kReads = int(kind()), kUnit = unit_of(kind());
+    const NormTail<T, kUnit> tail{z.data<T>(),
+                                  y.data<T>(),
+                                  data_or_null<T>(residual),
+                                  Columns(z),
+                                  {params.eps, params.momentum, out},
+                                  {gamma.data<float>(), beta.data<float>(), out.mean, out.inv_std, nullptr,
+                                   params.eps, DropView(drop, z)},
+                                  params.activation};
+    const CorePlan plan(walk.pixels(), w.dim(0), is_matrix(kind()) ? x.dim(3) : walk.depth(), kColumns,
                         std::max<int64_t>(kMostPartialRows / walk.pixels(), 1));
     Tensor partial = plan.partial_sums(z.device());
-    simt::launch<conv_batch_norm_core<T, kColumns, is_matrix()>>(
+    simt::launch<conv_batch_norm_core<T, kColumns, kReads>>(
         {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
         x.data<T>(), w.data<T>(), walk, plan, partial.defined() ? partial.data<float>() : nullptr, tickets(),
         tail);
   };
-  const auto choose_columns = [&](auto is_matrix) {
+  using std::integral_constant;
+  const auto choose_columns = [&](auto kind) {
     if (core_columns(walk.pixels(), w.dim(0)) == 32)
-      launch(std::integral_constant<int, 32>{}, is_matrix);
+      launch(integral_constant<int, 32>{}, kind);
     else
-      launch(std::integral_constant<int, 64>{}, is_matrix);
+      launch(integral_constant<int, 64>{}, kind);
   };
-  if (walk.is_matrix())
-    choose_columns(std::true_type{});
-  else
-    choose_columns(std::false_type{});
+  switch (reads_of(unit_of_channels(x, w, z.shape()), walk.is_matrix())) {
+    case Reads::matrix_by_4:
+      return launch(integral_constant<int, 64>{}, integral_constant<Reads, Reads::matrix_by_4>{});
+    case Reads::matrix_by_2:
+      return launch(integral_constant<int, 64>{}, integral_constant<Reads, Reads::matrix_by_2>{});
+    case Reads::matrix:
+      return choose_columns(integral_constant<Reads, Reads::matrix>{});
+    default:
+      return choose_columns(integral_constant<Reads, Reads::chunks>{});
+  }
 }
 
 void run_conv_batch_norm(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& conv,
@@ -165,11 +171,13 @@ bool fits_conv_batch_norm(const Context& context, const Tensor& x, const Tensor&
   if (w.rank() != 4) return false;
   const Shape z = conv2d_shape(x.shape(), w.shape(), conv);
   const int64_t rows = z[0] * z[1] * z[2];
-  return x.dtype() != DType::f32 && rows > 0 && rows <= kRowsOfOneBlock && x.dim(3) > 0 && z[3] > 0 &&
-         x.dim(3) % kChunk == 0 && z[3] % kChunk == 0 && w.dim(1) <= kMostTaps && w.dim(2) <= kMostTaps &&
-         x.raw() != nullptr && reinterpret_cast<uintptr_t>(x.raw()) % 16 == 0 &&
-         reinterpret_cast<uintptr_t>(w.raw()) % 16 == 0 && !conv2d_forward.forced(context.device()) &&
-         !batch_norm_forward_train.forced(context.device());
+  if (x.dtype() == DType::f32 || rows == 0 || rows > kRowsOfOneBlock || x.size() == 0 || w.size() == 0 ||
+      w.dim(1) > kMostTaps || w.dim(2) > kMostTaps || conv2d_forward.forced(context.device()) ||
+      batch_norm_forward_train.forced(context.device()))
+    return false;
+  const int unit = unit_of_channels(x, w, z);
+  const bool matrix = w.dim(1) * w.dim(2) == 1 && conv.stride == 1 && conv.padding == 0;
+  return unit == kChunk || (matrix && unit > 1);
 }
 
 const bool conv_batch_norm_registered =

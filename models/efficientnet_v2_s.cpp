@@ -60,8 +60,9 @@ class EfficientNetV2S : public Module {
   }
 
   Variable forward(const Variable& images) override {
-    const Variable pooled = global_avg_pool(features_(images));
-    return classify_(dropout(pooled, kDropout, training()));
+    const Variable x = features_(images);
+    if (!training()) return classify_.forward_pooled(x);
+    return classify_(dropout(global_avg_pool(x), kDropout, true));
   }
 
  private:

@@ -2,7 +2,6 @@
 
 #include "engine/modules/mbconv.h"
 #include "engine/ops/dropout.h"
-#include "engine/ops/global_avg_pool.h"
 
 namespace plume {
 namespace {
@@ -56,8 +55,7 @@ class MobileNetV3Small : public Module {
   }
 
   Variable forward(const Variable& images) override {
-    const Variable pooled = global_avg_pool(features_(images));
-    const Variable hidden = expand_.forward_activated(pooled, Activation::hardswish);
+    const Variable hidden = expand_.forward_pooled(features_(images), Activation::hardswish);
     return classify_(dropout(hidden, kDropout, training()));
   }
 

@@ -1,7 +1,6 @@
 #include "models/resnet18.h"
 
 #include "engine/modules/layers.h"
-#include "engine/ops/global_avg_pool.h"
 #include "engine/ops/max_pool2d.h"
 
 namespace plume {
@@ -103,7 +102,7 @@ class ResNet18 : public Module {
     x = layer2_(x);
     x = layer3_(x);
     x = layer4_(x);
-    return fc_(global_avg_pool(x));
+    return fc_.forward_pooled(x);
   }
 
  private:

@@ -7,7 +7,6 @@
 #include "engine/ops/conv2d_concat.h"
 #include "engine/ops/conv2d_interleave.h"
 #include "engine/ops/depthwise_conv2d.h"
-#include "engine/ops/global_avg_pool.h"
 #include "engine/ops/interleave.h"
 #include "engine/ops/max_pool2d.h"
 
@@ -266,7 +265,7 @@ class ShuffleNetV2 : public Module {
     } else {
       x = stage4_(stage3_(stage2_(x)));
     }
-    return fc_(global_avg_pool(conv5_(x)));
+    return fc_.forward_pooled(conv5_(x));
   }
 
  private:

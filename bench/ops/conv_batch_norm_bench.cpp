@@ -5,7 +5,8 @@
 namespace plume::bench {
 namespace {
 
-const bool conv_batch_norm_registered = bench_slot<conv_batch_norm_forward>();
+const bool conv_batch_norm_registered =
+    bench_slot<conv_batch_norm_forward>() && bench_slot<conv_batch_norm_backward>();
 
 }  // namespace
 }  // namespace plume::bench

@@ -57,10 +57,12 @@ void record_networks(const Options& options) {
 
 void record(const Options& options) {
   for (OpBench* bench : op_benches()) bench->attach_recorder(options.device);
-  // A recorded call runs nothing, so that those within it are not seen: the networks run once without the one
-  // that joins two others, and once with it.
-  for (const char* variant : {"conv_batch_norm.forward=separate", "conv_batch_norm.forward="}) {
-    force_variants(variant);
+  // A recorded call runs nothing, so that those within it are not seen: the networks run once without those
+  // that join others, and once with them.
+  for (const char* variants :
+       {"conv_batch_norm.forward=separate,conv2d.backward=separate,pooled_linear.forward=separate",
+        "conv_batch_norm.forward=,conv2d.backward=,pooled_linear.forward="}) {
+    force_variants(variants);
     record_networks(options);
   }
   for (OpBench* bench : op_benches()) bench->derive(options.device);

@@ -6,7 +6,9 @@
 #include "engine/ops/cast.h"
 #include "engine/ops/conv_batch_norm.h"
 #include "engine/ops/depthwise_conv2d.h"
+#include "engine/ops/global_avg_pool.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/pooled_linear.h"
 #include "engine/ops/stochastic_depth.h"
 #include "engine/ops/sync_batch_norm.h"
 
@@ -196,6 +198,15 @@ Variable Linear::forward_activated(const Variable& x, Activation kind) {
   epilogue.shift = bias.value();
   epilogue.activation = kind;
   return linear_fused(x.value(), constant_->in(x.dtype()), epilogue);
+}
+
+Variable Linear::forward_pooled(const Variable& x, Activation kind) {
+  if (constant_ && !hooked()) {
+    const Scope scope(*this);
+    return pooled_linear(x.value(), constant_->in(x.dtype()), {.shift = bias.value(), .activation = kind});
+  }
+  const Variable pooled = global_avg_pool(x);
+  return kind == Activation::identity ? (*this)(pooled) : forward_activated(pooled, kind);
 }
 
 void Linear::fuse_own(bool on) {

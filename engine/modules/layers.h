@@ -100,6 +100,8 @@ class Linear : public Module {
   Variable forward(const Variable& x) override;
   // activation(forward(x)); one kernel once fused.
   Variable forward_activated(const Variable& x, Activation activation);
+  // activation(forward(global_avg_pool(x))), likewise.
+  Variable forward_pooled(const Variable& x, Activation activation = Activation::identity);
 
   Variable weight;  // [out, in]
   Variable bias;    // [out]

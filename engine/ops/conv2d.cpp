@@ -1,5 +1,7 @@
 #include "engine/ops/conv2d.h"
 
+#include <string_view>
+
 #include "engine/autograd/tape.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/relu_bias.h"
@@ -23,6 +25,10 @@ CallCost backward_input_cost(const Tensor&, const Tensor& w, const Conv2dParams&
 CallCost backward_weight_cost(const Tensor& x, const Tensor&, const Conv2dParams& p, const Tensor& dw) {
   return cost(x.shape(), dw.shape(), p);
 }
+CallCost backward_cost(const Tensor& x, const Tensor& w, const Tensor&, const Conv2dParams& p, const Tensor&,
+                       const Tensor&) {
+  return {CallClass::fused, 2 * double(conv2d_macs(x.shape(), w.shape(), p))};
+}
 
 }  // namespace
 
@@ -30,6 +36,27 @@ constinit KernelSlot<Conv2dForward> conv2d_forward{"conv2d.forward", forward_cos
 constinit KernelSlot<Conv2dBackwardInput> conv2d_backward_input{"conv2d.backward_input", backward_input_cost};
 constinit KernelSlot<Conv2dBackwardWeight> conv2d_backward_weight{"conv2d.backward_weight",
                                                                   backward_weight_cost};
+constinit KernelSlot<Conv2dBackward> conv2d_backward{"conv2d.backward", backward_cost};
+
+namespace {
+
+constexpr std::string_view kSeparate = "separate";
+
+// On any device, for what no other variant takes.
+void run_separate(Context& context, const Tensor& x, const Tensor& w, const Tensor& dy, const Conv2dParams& p,
+                  Tensor& dx, Tensor& dw) {
+  conv2d_backward_input(context, dy, w, p, dx);
+  conv2d_backward_weight(context, x, dy, p, dw);
+}
+
+bool register_everywhere() {
+  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
+    conv2d_backward.add(device, {{kSeparate.data(), always, run_separate}}, KernelSlotBase::kOwn - 1);
+  return true;
+}
+const bool registered = register_everywhere();
+
+}  // namespace
 
 Shape conv2d_shape(const Shape& x, const Shape& w, const Conv2dParams& p) {
   PLUME_CHECK(x.rank() == 4 && w.rank() == 4, "conv2d: input {} and weight {} must have rank 4", x, w);
@@ -81,19 +108,26 @@ Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, cons
                         });
 }
 
+bool conv2d_backward_in_one(Context& context, const Tensor& x, const Tensor& w, const Tensor& dy,
+                            const Conv2dParams& p, Tensor& dx, Tensor& dw) {
+  const char* variant = conv2d_backward.choose(context, x, w, dy, p, dx, dw);
+  if (variant == nullptr || variant == kSeparate) return false;
+  conv2d_backward(context, x, w, dy, p, dx, dw);
+  return true;
+}
+
 void conv2d_gradients(Gradients& g, const Tensor& dy, const Variable& x, const Tensor& w, DType dw_type,
                       const Conv2dParams& p, int w_place) {
   Context& context = x.context();
-  if (g.wants(0)) {
-    Tensor dx = empty_like(x.value());
-    conv2d_backward_input(context, dy, w, p, dx);
-    g.add(0, dx);
+  Tensor dx, dw;
+  if (g.wants(0)) dx = empty_like(x.value());
+  if (g.wants(w_place)) dw = Tensor::empty(w.shape(), dw_type, w.device());
+  if (!dx.defined() || !dw.defined() || !conv2d_backward_in_one(context, x.value(), w, dy, p, dx, dw)) {
+    if (dx.defined()) conv2d_backward_input(context, dy, w, p, dx);
+    if (dw.defined()) conv2d_backward_weight(context, x.value(), dy, p, dw);
   }
-  if (g.wants(w_place)) {
-    Tensor dw = Tensor::empty(w.shape(), dw_type, w.device());
-    conv2d_backward_weight(context, x.value(), dy, p, dw);
-    g.add(w_place, dw);
-  }
+  if (dx.defined()) g.add(0, dx);
+  if (dw.defined()) g.add(w_place, dw);
 }
 
 }  // namespace plume

@@ -43,6 +43,10 @@ Tensor conv2d_fused(const Tensor& x, const Tensor& weight, const Conv2dParams& p
 void conv2d_gradients(Gradients& gradients, const Tensor& dy, const Variable& x, const Tensor& weight,
                       DType dw_type, const Conv2dParams& params, int w_place);
 
+// Both gradients by one kernel; false where a device has none for both, or one of the two is forced.
+bool conv2d_backward_in_one(Context&, const Tensor& x, const Tensor& weight, const Tensor& dy,
+                            const Conv2dParams& params, Tensor& dx, Tensor& dw);
+
 using Conv2dForward = void(Context&, const Tensor& x, const Tensor& w, const Conv2dParams&, const Epilogue&,
                            Tensor& y);
 using Conv2dBackwardInput = void(Context&, const Tensor& dy, const Tensor& w, const Conv2dParams&,
@@ -50,8 +54,12 @@ using Conv2dBackwardInput = void(Context&, const Tensor& dy, const Tensor& w, co
 // dw has the type of x and dy, or is f32.
 using Conv2dBackwardWeight = void(Context&, const Tensor& x, const Tensor& dy, const Conv2dParams&,
                                   Tensor& dw);
+// Both gradients: of few pixels a launch costs more than what it computes.
+using Conv2dBackward = void(Context&, const Tensor& x, const Tensor& w, const Tensor& dy, const Conv2dParams&,
+                            Tensor& dx, Tensor& dw);
 extern KernelSlot<Conv2dForward> conv2d_forward;
 extern KernelSlot<Conv2dBackwardInput> conv2d_backward_input;
 extern KernelSlot<Conv2dBackwardWeight> conv2d_backward_weight;
+extern KernelSlot<Conv2dBackward> conv2d_backward;
 
 }  // namespace plume

@@ -23,10 +23,19 @@ CallCost conv_batch_norm_cost(const Tensor& x, const Tensor& w, const Conv2dPara
   return {CallClass::fused, double(macs(x.shape(), w.shape(), conv))};
 }
 
+CallCost backward_cost(const Tensor& x, const Tensor& w, const Conv2dParams& conv, const Tensor&,
+                       const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                       const Tensor&, const Tensor&, const Activation&, const Tensor&, const Tensor&,
+                       const Tensor&, const Tensor&) {
+  return {CallClass::fused, 2 * double(macs(x.shape(), w.shape(), conv))};
+}
+
 }  // namespace
 
 constinit KernelSlot<ConvBatchNormForward> conv_batch_norm_forward{"conv_batch_norm.forward",
                                                                    conv_batch_norm_cost};
+constinit KernelSlot<ConvBatchNormBackward> conv_batch_norm_backward{"conv_batch_norm.backward",
+                                                                     backward_cost};
 
 namespace {
 
@@ -45,9 +54,28 @@ void run_separate(Context& context, const Tensor& x, const Tensor& w, const Conv
                            running_var);
 }
 
+void run_separate_backward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& conv,
+                           const Tensor& z, const Tensor& y, const Tensor& dy, const Tensor& dy_more,
+                           const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
+                           const Activation& activation, Tensor& dx, Tensor& dw, Tensor& dgamma,
+                           Tensor& dbeta) {
+  Tensor dz = empty_like(z), none;
+  batch_norm_backward(context, z, y, dy, dy_more, gamma, beta, mean, inv_std, {activation, false}, {}, dz,
+                      none, dgamma, dbeta);
+  if (depthwise(w.shape())) {
+    depthwise_conv2d_backward_input(context, dz, w, conv, dx);
+    depthwise_conv2d_backward_weight(context, x, dz, conv, dw);
+  } else {
+    conv2d_backward(context, x, w, dz, conv, dx, dw);
+  }
+}
+
 bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
+  for (const Device device : {Device::cpu, Device::cuda, Device::simt}) {
     conv_batch_norm_forward.add(device, {{kSeparate.data(), always, run_separate}}, KernelSlotBase::kOwn - 1);
+    conv_batch_norm_backward.add(device, {{kSeparate.data(), always, run_separate_backward}},
+                                 KernelSlotBase::kOwn - 1);
+  }
   return true;
 }
 const bool registered = register_everywhere();
@@ -65,6 +93,32 @@ bool fuses_conv_batch_norm(const Variable& x, const Variable& weight, const Conv
                                      none, {}, {}, none, none, none, none, none, none);
   return variant != nullptr && variant != kSeparate;
 }
+
+namespace {
+
+// All gradients by one kernel, where there is one and all are wanted.
+bool gradients_in_one(Gradients& g, const Variable& x, const Tensor& w, DType dw_type,
+                      const Conv2dParams& conv, const Tensor& z, const Tensor& y, const Tensor& dy,
+                      const Tensor& more, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                      const Tensor& inv_std, Activation activation) {
+  if (!g.wants(0) || !g.wants(1)) return false;
+  Context& context = x.context();
+  Tensor dx = empty_like(x.value()), dw = Tensor::empty(w.shape(), dw_type, w.device());
+  Tensor dgamma = empty_like(mean), dbeta = empty_like(mean);
+  const char* variant =
+      conv_batch_norm_backward.choose(context, x.value(), w, conv, z, y, dy, more, gamma, beta, mean, inv_std,
+                                      activation, dx, dw, dgamma, dbeta);
+  if (variant == nullptr || variant == kSeparate) return false;
+  conv_batch_norm_backward(context, x.value(), w, conv, z, y, dy, more, gamma, beta, mean, inv_std,
+                           activation, dx, dw, dgamma, dbeta);
+  g.add(0, dx);
+  g.add(1, dw);
+  g.add(2, dgamma);
+  g.add(3, dbeta);
+  return true;
+}
+
+}  // namespace
 
 Variable conv_batch_norm_train(const Variable& x, const Variable& weight, const Variable& gamma,
                                const Variable& beta, const Variable& residual, Tensor& running_mean,
@@ -85,6 +139,10 @@ Variable conv_batch_norm_train(const Variable& x, const Variable& weight, const 
   return record_joining("conv_batch_norm", y, {x, weight, gamma, beta, residual},
                         [=, kept = kept_output(y, params.activation), type = weight.dtype()](
                             const Tensor& dy, const Tensor& more, Gradients& g) {
+                          if (!residual.defined() &&
+                              gradients_in_one(g, x, filter, type, conv, z, kept, dy, more, gamma.value(),
+                                               beta.value(), mean, inv_std, params.activation))
+                            return;
                           const Tensor dz = batch_norm_gradients(g, 2, z, kept, dy, more, gamma, beta, mean,
                                                                  inv_std, {params.activation, false}, drop);
                           if (depthwise(filter.shape()))

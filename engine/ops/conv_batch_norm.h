@@ -4,7 +4,7 @@
 //   y = activation( norm(z) + residual )                batch_norm.h, samples dropped as there
 //
 // One operation where a device has a kernel for both: for few output pixels a launch costs more than what it
-// computes. Its gradient is that of the two, one after the other.
+// computes. Its gradient is that of the two, one after the other, or where a device can that, too, in one.
 #pragma once
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/depthwise_conv2d.h"
@@ -27,6 +27,14 @@ using ConvBatchNormForward = void(Context&, const Tensor& x, const Tensor& w, co
                                   const Tensor& gamma, const Tensor& beta, const Tensor& residual,
                                   const BatchNormParams&, const SampleDrop&, Tensor& z, Tensor& y,
                                   Tensor& mean, Tensor& inv_std, Tensor& running_mean, Tensor& running_var);
+// Of one without a residual, whose y is read by dy and, unless undefined, dy_more; y is defined as for
+// BatchNormBackward.
+using ConvBatchNormBackward = void(Context&, const Tensor& x, const Tensor& w, const Conv2dParams&,
+                                   const Tensor& z, const Tensor& y, const Tensor& dy, const Tensor& dy_more,
+                                   const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                                   const Tensor& inv_std, const Activation&, Tensor& dx, Tensor& dw,
+                                   Tensor& dgamma, Tensor& dbeta);
 extern KernelSlot<ConvBatchNormForward> conv_batch_norm_forward;
+extern KernelSlot<ConvBatchNormBackward> conv_batch_norm_backward;
 
 }  // namespace plume

@@ -2,6 +2,7 @@
 
 #include "engine/autograd/tape.h"
 #include "engine/ops/cast.h"
+#include "engine/ops/conv2d.h"
 #include "engine/ops/sum_rows.h"
 #include "engine/profiler/cost.h"
 
@@ -34,6 +35,20 @@ Tensor linear_fused(const Tensor& x, const Tensor& w, const Epilogue& epilogue) 
   return y;
 }
 
+namespace {
+
+// Both gradients as those of a 1x1 convolution, where one kernel makes both; else false.
+bool backward_as_pixels(Context& context, const Tensor& x, const Tensor& w, const Tensor& dy, Tensor& dx,
+                        Tensor& dw) {
+  if (linear_backward_input.forced(context.device()) || linear_backward_weight.forced(context.device()))
+    return false;
+  const auto pixels = [](const Tensor& t) { return t.reshape({t.dim(0), 1, 1, t.dim(1)}); };
+  Tensor dx_pixels = pixels(dx), dw_filters = pixels(dw);
+  return conv2d_backward_in_one(context, pixels(x), pixels(w), pixels(dy), {}, dx_pixels, dw_filters);
+}
+
+}  // namespace
+
 Variable linear(const Variable& x, const Variable& w, const Variable& bias) {
   Epilogue epilogue;
   if (bias.defined()) epilogue.shift = bias.value();
@@ -41,16 +56,15 @@ Variable linear(const Variable& x, const Variable& w, const Variable& bias) {
   Tensor y = linear_fused(x.value(), weight, epilogue);
   return record("linear", y, {x, w, bias}, [x, weight, type = w.dtype()](const Tensor& dy, Gradients& g) {
     Context& context = x.context();
-    if (g.wants(0)) {
-      Tensor dx = empty_like(x.value());
-      linear_backward_input(context, dy, weight, dx);
-      g.add(0, dx);
+    Tensor dx, dw;
+    if (g.wants(0)) dx = empty_like(x.value());
+    if (g.wants(1)) dw = Tensor::empty(weight.shape(), type, weight.device());
+    if (!dx.defined() || !dw.defined() || !backward_as_pixels(context, x.value(), weight, dy, dx, dw)) {
+      if (dx.defined()) linear_backward_input(context, dy, weight, dx);
+      if (dw.defined()) linear_backward_weight(context, x.value(), dy, dw);
     }
-    if (g.wants(1)) {
-      Tensor dw = Tensor::empty(weight.shape(), type, weight.device());
-      linear_backward_weight(context, x.value(), dy, dw);
-      g.add(1, dw);
-    }
+    if (dx.defined()) g.add(0, dx);
+    if (dw.defined()) g.add(1, dw);
     add_bias_gradient(g, 2, dy);
   });
 }

@@ -54,7 +54,7 @@ struct CorePlan {
     steps_per_slice = int(ceil_div(steps, slices));
     if (steps > 0) slices = int(ceil_div(steps, steps_per_slice));
   }
-  int tiles() const { return row_tiles * column_tiles * slices; }
+  PLUME_HD int tiles() const { return row_tiles * column_tiles * slices; }
   int blocks() const { return std::min(tiles(), places); }
   int64_t partial_count() const { return int64_t(slices) * rows * padded_columns(); }
   // Undefined where depth is not cut.

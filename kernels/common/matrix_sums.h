@@ -206,6 +206,26 @@ struct InSlices {
   }
 };
 
+// What slices left of a row's neighbouring columns, as many as divide 8, added in order.
+template <int N>
+__device__ __forceinline__ void add_slices(const float* partial, const CorePlan& plan, int row, int column,
+                                           float (&sums)[N]) {
+  constexpr int kPart = N < 4 ? N : 4;
+  const int64_t slice = int64_t(plan.rows) * plan.padded_columns();
+  const float* from = partial + int64_t(row) * plan.padded_columns() + column;
+#pragma unroll
+  for (int i = 0; i < N; ++i) sums[i] = 0.0f;
+#pragma unroll 4
+  for (int s = 0; s < plan.slices; ++s, from += slice) {
+#pragma unroll
+    for (int part = 0; part < N; part += kPart) {
+      const auto pack = Pack<float, kPart>::load(from + part);
+#pragma unroll
+      for (int i = 0; i < kPart; ++i) sums[part + i] += pack[i];
+    }
+  }
+}
+
 // Second launch where depth was cut: adds the slices in order. A thread takes eight neighbouring columns.
 template <class Store>
 __global__ void __launch_bounds__(kCoreThreads)
@@ -214,19 +234,10 @@ __global__ void __launch_bounds__(kCoreThreads)
   const int64_t at = int64_t(blockIdx.x) * kCoreThreads + threadIdx.x;
   if (at >= int64_t(plan.rows) * chunks) return;
   const int row = int(at / chunks), column = int(at - int64_t(row) * chunks) * kChunk;
-  const int64_t slice = int64_t(plan.rows) * plan.padded_columns();
-  const float* from = partial + at * kChunk;
   const auto columns = store.columns(column);
   const auto fetched = columns.fetch(row);
-  float sums[kChunk] = {};
-  for (int s = 0; s < plan.slices; ++s, from += slice) {
-    const auto low = Pack<float, 4>::load(from), high = Pack<float, 4>::load(from + 4);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      sums[i] += low[i];
-      sums[4 + i] += high[i];
-    }
-  }
+  float sums[kChunk];
+  add_slices(partial, plan, row, column, sums);
   columns(row, sums, fetched);
 }
 

@@ -86,9 +86,9 @@ TEST_P(TrainingLaunches, AreNoMoreThanEver) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, TrainingLaunches,
-                         testing::Values(Network{"mobilenet_v3_small", 195}, Network{"resnet18", 97},
-                                         Network{"squeezenet1_1", 111}, Network{"efficientnet_v2_s", 584},
-                                         Network{"shufflenet_v2_x1_0", 314}),
+                         testing::Values(Network{"mobilenet_v3_small", 149}, Network{"resnet18", 83},
+                                         Network{"squeezenet1_1", 86}, Network{"efficientnet_v2_s", 446},
+                                         Network{"shufflenet_v2_x1_0", 200}),
                          [](const auto& network) { return std::string(network.param.name); });
 
 }  // namespace

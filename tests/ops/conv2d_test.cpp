@@ -207,6 +207,34 @@ TEST(Conv2dTest, BackwardWeightInF32OfShortImages) {
   for (const ConvCase& c : conv2d_cases()) check_backward_weight(c, DType::f32, {DType::bf16, DType::f16});
 }
 
+// Of few pixels in one launch: tiles of rows and columns, slices of either depth, taps that no pixel reaches.
+TEST(Conv2dTest, BothGradients) {
+  std::vector<ConvCase> all = conv2d_cases();
+  all.push_back({{2, 2, 2, 72}, 584, 1, 1, {1, 0, 1}});
+  all.push_back({{2, 2, 3, 116}, 580, 1, 1, {1, 0, 1}});
+  all.push_back({{1, 3, 5, 58}, 386, 1, 1, {1, 0, 1}});
+  all.push_back({{2, 4, 4, 136}, 88, 3, 3, {1, 1, 1}});
+  all.push_back({{1, 13, 15, 16}, 72, 3, 3, {1, 1, 1}});
+  for (const ConvCase& c : all)
+    for (const bool f32 : {false, true})
+      check_op({.slot = conv2d_backward,
+                .label = c.label() + (f32 ? ", filter's in f32" : ""),
+                .inputs = {{"x", c.x}, {"w", c.w()}, {"dy", c.y()}},
+                .outputs = {{"dx", c.x},
+                            {"dw", c.w(), outliers(), f32 ? std::optional(DType::f32) : std::nullopt}},
+                .run =
+                    [p = c.params](Context& context, Tensors& t) {
+                      conv2d_backward(context, t["x"], t["w"], t["dy"], p, t["dx"], t["dw"]);
+                    },
+                .reference =
+                    [p = c.params](Arrays& a) {
+                      reference::conv2d_backward_input(a["dy"], a["w"], p, a["dx"]);
+                      reference::conv2d_backward_weight(a["x"], a["dy"], p, a["dw"]);
+                    },
+                .dtypes = f32 ? std::vector{DType::bf16, DType::f16}
+                              : std::vector{DType::f32, DType::bf16, DType::f16}});
+}
+
 // An f32 filter is rounded to the images' type, and its gradient is not.
 TEST(Conv2dTest, F32FilterWithShortImages) {
   for (const Device device : devices_under_test()) {

@@ -9,25 +9,6 @@
 namespace plume::test {
 namespace {
 
-void backward_input(const Array& dy, const Array& w, const Conv2dParams& params, Array& dx) {
-  std::vector<Sum> sums(size_t(dx.size()));
-  reference::for_each_depthwise_product(
-      dx.shape, w.shape, dy.shape, params,
-      [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
-        sums[size_t(&dx.at(n, ih, iw, c) - &dx[0])] += dy.at(n, p, q, c) * w.at(r * w.dim(1) + s, c);
-      });
-  for (int64_t i = 0; i < dx.size(); ++i) dx[i] = sums[size_t(i)];
-}
-void backward_weight(const Array& x, const Array& dy, const Conv2dParams& params, Array& dw) {
-  std::vector<Sum> sums(size_t(dw.size()));
-  reference::for_each_depthwise_product(
-      x.shape, dw.shape, dy.shape, params,
-      [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
-        sums[size_t(&dw.at(r * dw.dim(1) + s, c) - &dw[0])] += dy.at(n, p, q, c) * x.at(n, ih, iw, c);
-      });
-  for (int64_t i = 0; i < dw.size(); ++i) dw[i] = sums[size_t(i)];
-}
-
 TEST(DepthwiseConv2dTest, Forward) {
   for (const DepthwiseCase& c : depthwise_cases()) {
     const Conv2dParams p = c.params;
@@ -90,7 +71,8 @@ TEST(DepthwiseConv2dTest, BackwardInput) {
          .outputs = {{"dx", c.x}},
          .run = [p](Context& context,
                     Tensors& t) { depthwise_conv2d_backward_input(context, t["dy"], t["w"], p, t["dx"]); },
-         .reference = [p](Arrays& a) { backward_input(a["dy"], a["w"], p, a["dx"]); }});
+         .reference =
+             [p](Arrays& a) { reference::depthwise_conv2d_backward_input(a["dy"], a["w"], p, a["dx"]); }});
   }
 }
 
@@ -103,7 +85,8 @@ void check_backward_weight(const DepthwiseCase& c, std::optional<DType> result, 
        .outputs = {{"dw", c.w(), outliers(), result}},
        .run = [p](Context& context,
                   Tensors& t) { depthwise_conv2d_backward_weight(context, t["x"], t["dy"], p, t["dw"]); },
-       .reference = [p](Arrays& a) { backward_weight(a["x"], a["dy"], p, a["dw"]); },
+       .reference =
+           [p](Arrays& a) { reference::depthwise_conv2d_backward_weight(a["x"], a["dy"], p, a["dw"]); },
        .dtypes = std::move(dtypes)});
 }
 

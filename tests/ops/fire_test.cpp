@@ -14,9 +14,9 @@ struct FireCase {
 };
 
 // Channels for whole packs and not, filters in several tiles, pixels over several blocks.
-const std::vector<FireCase> kCases = {{{1, 1, 1, 1}, 1, 1},     {{3, 7, 7, 3}, 17, 5},
-                                      {{1, 31, 7, 17}, 64, 64}, {{3, 7, 31, 16}, 64, 72},
-                                      {{1, 7, 7, 40}, 130, 3},  {{4, 9, 9, 64}, 24, 60}};
+const std::vector<FireCase> kCases = {
+    {{1, 1, 1, 1}, 1, 1},    {{3, 7, 7, 3}, 17, 5},   {{1, 31, 7, 17}, 64, 64}, {{3, 7, 31, 16}, 64, 72},
+    {{1, 7, 7, 40}, 130, 3}, {{1, 7, 7, 48}, 130, 3}, {{4, 9, 9, 64}, 24, 60}};
 
 void reference_fire(Arrays& a) {
   const Array none;

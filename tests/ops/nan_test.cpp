@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <functional>
 
 #include "engine/ops/activation.h"
 #include "engine/ops/batch_norm.h"
+#include "engine/ops/cast.h"
 #include "engine/ops/conv2d.h"
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/epilogue.h"
@@ -18,9 +20,9 @@
 namespace plume::test {
 namespace {
 
-// Runs `call` by every variant of the slot that fits, and looks for the NaN at `place` of what it returns.
-template <class Slot, class Call>
-void expect_nan_passes(Slot& slot, Device device, int64_t place, const Call& call) {
+// Gives look(values, where) what `call` returns by every variant of the slot that fits.
+template <class Slot, class Call, class Look>
+void for_each_variant(Slot& slot, Device device, const Call& call, const Look& look) {
   int ran = 0;
   for (int i = 0; i < slot.variant_count(device); ++i) {
     const std::string variant = slot.variant_name(device, i);
@@ -28,8 +30,7 @@ void expect_nan_passes(Slot& slot, Device device, int64_t place, const Call& cal
     slot.force(device, variant);
     const std::string where = message("{} {} on {}", slot.name(), variant, device);
     try {
-      const std::vector<float> y = call().template to_vector<float>();
-      EXPECT_TRUE(std::isnan(y[size_t(place)])) << where << ": " << y[size_t(place)];
+      look(cast(call(), DType::f32).value().template to_vector<float>(), where);
       ++ran;
     } catch (const Error& error) {
       EXPECT_EQ(error.kind(), ErrorKind::usage) << where << ": " << error.what();  // it does not fit
@@ -37,6 +38,14 @@ void expect_nan_passes(Slot& slot, Device device, int64_t place, const Call& cal
     slot.force(device, "");
   }
   EXPECT_GT(ran, 0) << slot.name() << " on " << name(device);
+}
+
+// Looks for the NaN at `place`.
+template <class Slot, class Call>
+void expect_nan_passes(Slot& slot, Device device, int64_t place, const Call& call) {
+  for_each_variant(slot, device, call, [&](const std::vector<float>& y, const std::string& where) {
+    EXPECT_TRUE(std::isnan(y[size_t(place)])) << where << ": " << y[size_t(place)];
+  });
 }
 
 Tensor with_nan(const Shape& shape, int64_t place, Device device) {
@@ -115,6 +124,116 @@ TEST(NanTest, FusedIntoWhatGoesBefore) {
       return y;
     });
   }
+}
+
+// An infinite value makes those outputs infinite, or NaN, that read it, and no others: where a kernel reads
+// more than its filter has taps and channels, a zero in the filter's place would not make up for it.
+using Touches = std::function<bool(int64_t pixel, int64_t channel)>;  // of the output
+
+template <class Slot, class Call>
+void expect_reaches(Slot& slot, Device device, int64_t channels, const Touches& touches, const Call& call) {
+  for_each_variant(slot, device, call, [&](const std::vector<float>& y, const std::string& where) {
+    if (where.find("winograd") != std::string::npos || where.find("cudnn") != std::string::npos)
+      return;  // mixes neighbouring outputs by construction, or may
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < int64_t(y.size()); ++i)
+      wrong += touches(i / channels, i % channels) == std::isfinite(y[size_t(i)]);
+    EXPECT_EQ(wrong, 0) << where;
+  });
+}
+
+struct ReachCase {
+  Shape x;
+  int64_t filters, side;
+  Conv2dParams params;
+
+  Shape w() const { return {filters, side, side, x[3]}; }
+  Shape y() const { return conv2d_shape(x, w(), params); }
+  // Does a tap of y's pixel lie on this pixel of x?
+  bool taps(int64_t of_y, int64_t of_x) const {
+    const Shape z = y();
+    if (of_y / (z[1] * z[2]) != of_x / (x[1] * x[2])) return false;
+    const auto inside = [&](int64_t out, int64_t in) {
+      const int64_t tap = in - out * params.stride + params.padding;
+      return tap >= 0 && tap < side;
+    };
+    return inside(of_y / z[2] % z[1], of_x / x[2] % x[1]) && inside(of_y % z[2], of_x % x[2]);
+  }
+};
+
+// Windows that end late (those that begin early are known to read a neighbour: conv2d_windows.h); pairs,
+// fours and eights of channels; few and many filters.
+const std::vector<ReachCase> kReachCases = {
+    {{2, 13, 14, 3}, 16, 3, {2, 2, 1}}, {{2, 13, 14, 3}, 72, 3, {2, 0, 1}},
+    {{1, 21, 20, 3}, 64, 7, {2, 2, 1}}, {{2, 9, 9, 58}, 58, 1, {1, 0, 1}},
+    {{2, 9, 9, 116}, 24, 1, {1, 0, 1}}, {{2, 9, 9, 24}, 40, 3, {1, 1, 1}},
+    {{2, 9, 9, 10}, 12, 3, {1, 1, 1}},  {{1, 9, 9, 64}, 64, 3, {1, 1, 1}},
+    {{2, 8, 9, 17}, 8, 3, {2, 1, 1}}};
+
+TEST(NanTest, ReachesOnlyWhatReadsIt) {
+  for (const Device device : devices_under_test())
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      Context& c = context(device);
+      const auto halves_of = [&](const Shape& shape) { return cast(halves(shape, device), dtype).value(); };
+      const auto infinite_at = [&](const Shape& shape, int64_t place) {
+        std::vector<float> values(size_t(shape.elements()), 0.5f);
+        values[size_t(place)] = INFINITY;
+        return cast(Tensor::from(values, shape, device), dtype).value();
+      };
+      for (const ReachCase& r : kReachCases) {
+        const int64_t channels = r.x[3];
+        const Tensor w = halves_of(r.w()), x = halves_of(r.x), dy = halves_of(r.y());
+        for (const int64_t of_x : {int64_t(0), r.x[2] + 3, r.x[1] * r.x[2] - 1})
+          for (const int64_t channel : {int64_t(0), channels - 1}) {
+            const Tensor bad = infinite_at(r.x, of_x * channels + channel);
+            const Touches touches = [&](int64_t pixel, int64_t) { return r.taps(pixel, of_x); };
+            expect_reaches(conv2d_forward, device, r.filters, touches, [&] {
+              Tensor y = Tensor::empty(r.y(), dtype, device);
+              conv2d_forward(c, bad, w, r.params, {}, y);
+              return y;
+            });
+            expect_reaches(
+                conv2d_backward_weight, device, channels,
+                [&](int64_t row, int64_t i) {
+                  if (i != channel) return false;
+                  const int64_t down = row / r.side % r.side, right = row % r.side;
+                  const int64_t h = of_x / r.x[2] + r.params.padding - down,
+                                v = of_x % r.x[2] + r.params.padding - right, stride = r.params.stride;
+                  return h >= 0 && v >= 0 && h % stride == 0 && v % stride == 0 && h / stride < r.y()[1] &&
+                         v / stride < r.y()[2];
+                },
+                [&] {
+                  Tensor dw = Tensor::empty(r.w(), dtype, device);
+                  conv2d_backward_weight(c, bad, dy, r.params, dw);
+                  return dw;
+                });
+          }
+        const int64_t pixel = r.y()[2] + 1;
+        const Tensor bad = infinite_at(r.y(), pixel * r.filters);
+        expect_reaches(
+            conv2d_backward_input, device, channels,
+            [&](int64_t of_x, int64_t) { return r.taps(pixel, of_x); },
+            [&] {
+              Tensor dx = empty_like(x);
+              conv2d_backward_input(c, bad, w, r.params, dx);
+              return dx;
+            });
+      }
+      for (const int64_t channels : {8, 16, 24, 48}) {
+        const Shape shape{2, 7, 9, channels};
+        const ReachCase three{shape, 24, 3, {1, 1, 1}};
+        const Tensor x = infinite_at(shape, 20 * channels), w1 = halves_of({16, 1, 1, channels}),
+                     w3 = halves_of(three.w()), b1 = halves({16}, device), b3 = halves({24}, device);
+        expect_reaches(
+            fire_expand_forward, device, 40,
+            [&](int64_t pixel, int64_t k) { return k < 16 ? pixel == 20 : three.taps(pixel, 20); },
+            [&] {
+              Tensor y = Tensor::empty(shape.with(-1, 40), dtype, device);
+              fire_expand_forward(c, x, w1, b1, w3, b3, nullptr, nullptr, y);
+              return y;
+            });
+      }
+    }
 }
 
 }  // namespace

@@ -93,6 +93,27 @@ inline void depthwise_conv2d(const Array& x, const Array& w, const Conv2dParams&
   for (int64_t i = 0; i < y.size(); ++i) y[i] = epilogue(sums[size_t(i)], i % w.dim(2), i);
 }
 
+inline void depthwise_conv2d_backward_input(const Array& dy, const Array& w, const Conv2dParams& params,
+                                            Array& dx) {
+  std::vector<Sum> sums(size_t(dx.size()));
+  for_each_depthwise_product(dx.shape, w.shape, dy.shape, params,
+                             [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
+                               sums[size_t(&dx.at(n, ih, iw, c) - &dx[0])] +=
+                                   dy.at(n, p, q, c) * w.at(r * w.dim(1) + s, c);
+                             });
+  for (int64_t i = 0; i < dx.size(); ++i) dx[i] = sums[size_t(i)];
+}
+inline void depthwise_conv2d_backward_weight(const Array& x, const Array& dy, const Conv2dParams& params,
+                                             Array& dw) {
+  std::vector<Sum> sums(size_t(dw.size()));
+  for_each_depthwise_product(x.shape, dw.shape, dy.shape, params,
+                             [&](auto n, auto p, auto q, auto ih, auto iw, auto r, auto s, auto c) {
+                               sums[size_t(&dw.at(r * dw.dim(1) + s, c) - &dw[0])] +=
+                                   dy.at(n, p, q, c) * x.at(n, ih, iw, c);
+                             });
+  for (int64_t i = 0; i < dw.size(); ++i) dw[i] = sums[size_t(i)];
+}
+
 // y[n, k] = epilogue(sum over c of x[n, c] w[k, c])
 inline void linear(const Array& x, const Array& w, const EpilogueArrays& epilogue, Array& y) {
   for (int64_t n = 0; n < x.dim(0); ++n)
