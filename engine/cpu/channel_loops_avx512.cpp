@@ -1,7 +1,8 @@
 // Loops over channels for AVX-512, which this file is compiled for: rows of depthwise convolutions and max
-// pools, Winograd tiles.
+// pools, Winograd tiles, dot products.
 #include "engine/cpu/conv/winograd_tile.h"
 #include "engine/cpu/depthwise_row.h"
+#include "engine/cpu/dot_tile.h"
 #include "engine/cpu/max_pool_row.h"
 
 #if defined(__x86_64__)
@@ -21,6 +22,8 @@ struct Lanes16 {
 DepthwiseRowKernel* depthwise_row_avx512(int filter, int stride, int columns) {
   return depthwise_row_kernel<Lanes16>(filter, stride, columns);
 }
+
+const DotKernel dot_kernel_avx512{6, any_dot_tile<Lanes16, 6>};
 
 void max_pool_row_avx512(const MaxPoolRow& row) { max_pool_row<Lanes16>(row); }
 

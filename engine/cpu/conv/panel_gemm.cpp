@@ -2,20 +2,13 @@
 
 #include <cstdlib>
 #include <string_view>
-#include <type_traits>
+
+#include "engine/cpu/with_constant.h"
 
 namespace plume::cpu {
 namespace {
 
 constexpr int kRows8 = 6;
-
-// Calls f(integral constant n) for 1 <= n <= kMost.
-template <int kMost, class F>
-inline void with_constant(int n, F&& f) {
-  if constexpr (kMost > 1)
-    if (n < kMost) return with_constant<kMost - 1>(n, f);
-  f(std::integral_constant<int, kMost>{});
-}
 
 // kVectors = 1: the first eight columns only.
 template <int kRows, int kVectors>

@@ -3,11 +3,10 @@
 // Scale, shift, residual, ReLU and hardswish are applied to the sums in their registers, so that a tile is
 // stored once. Other activations walk over the stored tile again, which lies in the first cache.
 #include "engine/cpu/conv/panel_kernel.h"
+#include "engine/cpu/with_constant.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-
-#include <type_traits>
 
 namespace plume::cpu {
 namespace {
@@ -127,14 +126,6 @@ void multiply(int columns, const float* const* rows, int segments, int64_t depth
     finish<true>(sum, columns, output);
   else
     finish<false>(sum, columns, output);
-}
-
-// Calls f(integral constant n) for 1 <= n <= kMost.
-template <int kMost, class F>
-inline void with_constant(int n, F&& f) {
-  if constexpr (kMost > 1)
-    if (n < kMost) return with_constant<kMost - 1>(n, f);
-  f(std::integral_constant<int, kMost>{});
 }
 
 void run(int count, int columns, const float* const* rows, int segments, int64_t depth, const float* panel,
