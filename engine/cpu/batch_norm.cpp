@@ -1,36 +1,81 @@
-// Training reads x twice: once for the statistics and once to normalise; the gradient reads x, dy (and y)
-// twice. The inner loops run over channels, so they are unit-stride vectors in NHWC.
+// Training reads x twice: once for the statistics and once to normalise. The gradient reads x, dy (and y)
+// twice; where dz, the gradient before the activation, takes an exponential or more tensors, the first pass
+// leaves it for the second one. 16-bit tensors are widened first.
 #include "engine/cpu/batch_norm.h"
 
 #include <cmath>
 
+#include "engine/cpu/batch_norm_rows.h"
+#include "engine/cpu/conv/panel_gemm.h"
 #include "engine/cpu/parallel.h"
+#include "engine/cpu/vector8.h"
+#include "engine/cpu/widened.h"
 #include "engine/ops/stochastic_depth.h"
 
 namespace plume::cpu {
 namespace {
 
-// y = activation((x - mean) * scale + beta + residual) with scale = gamma * inv_std, or with kKept
-// activation((x - mean) * scale + beta) * kept[image] + residual
-template <class T, bool kResidual, bool kKept, Activation kActivation>
-void normalise_rows(const T* x, const T* residual, const float* mean, const float* scale, const float* beta,
-                    const std::vector<float>& kept, int64_t rows, int64_t channels, T* y) {
-  const float* factors = kept.data();
-  const int64_t plane = kKept ? rows / int64_t(kept.size()) : 1;
-  parallel_for(rows, row_grain(channels), [=](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t first = row * channels;
-      const float factor = kKept ? factors[row / plane] : 1.0f;
-      PLUME_SIMD
-      for (int64_t c = 0; c < channels; ++c) {
-        float v = (float(x[first + c]) - mean[c]) * scale[c] + beta[c];
-        if constexpr (kResidual && !kKept) v += float(residual[first + c]);
-        v = activate(kActivation, v);
-        if constexpr (kKept) v = v * factor + float(residual[first + c]);
-        y[first + c] = T(v);
-      }
+// For widths that no vector divides.
+struct Lanes1 {
+  static constexpr int64_t kCount = 1;
+  using Vector = float;
+  static float load(const float* p) { return *p; }
+  static void store(float* p, float v) { *p = v; }
+};
+
+const BatchNormKernels& kernels_for(int64_t width) {
+  static constexpr BatchNormKernels kOne = batch_norm_kernels<Lanes1>(),
+                                    kEight = batch_norm_kernels<Lanes8>();
+#if defined(__x86_64__)
+  if (has_avx512() && width % batch_norm_kernels_avx512.lanes == 0) return batch_norm_kernels_avx512;
+#endif
+  return width % kEight.lanes == 0 ? kEight : kOne;
+}
+
+// Rows of channels as fewer, wider ones: the least that fill vectors and pay for a loop over them, of those
+// that hold as many rows as divide a plane's.
+struct WideRows {
+  int64_t channels, repeats = 1, rows, width;
+
+  WideRows(int64_t all, int64_t row_channels, int64_t planes = 1) : channels(row_channels) {
+    constexpr int64_t kLeastWidth = 64, kMostWidth = 512, kMostLanes = 16;
+    const int64_t plane = all / planes;
+    for (int64_t r = 1; r <= std::min(kMostWidth / channels, plane); ++r) {
+      if (plane % r != 0) continue;
+      repeats = r;
+      if (r * channels >= kLeastWidth && r * channels % kMostLanes == 0) break;
     }
-  });
+    rows = all / repeats;
+    width = channels * repeats;
+  }
+  std::vector<float> repeat(const float* values) const {
+    std::vector<float> all(static_cast<size_t>(width));
+    for (int64_t r = 0; r < repeats; ++r) std::copy_n(values, channels, all.data() + r * channels);
+    return all;
+  }
+  std::vector<float> repeat(const std::vector<float>& values) const { return repeat(values.data()); }
+  // block(first, last, sums [2, width]) adds the terms of some wide rows. Returns [2, channels].
+  template <class F>
+  std::vector<double> sum(const F& block) const {
+    const std::vector<double> wide = rows_sum<2>(rows, width, block);
+    std::vector<double> sums(size_t(2 * channels), 0.0);
+    for (int64_t i = 0; i < 2; ++i)
+      for (int64_t r = 0; r < repeats; ++r)
+        for (int64_t c = 0; c < channels; ++c)
+          sums[size_t(i * channels + c)] += wide[size_t(i * width + r * channels + c)];
+    return sums;
+  }
+};
+
+// Calls f(first, last, factor) for the parts of begin..end-1, of `rows`, that lie in one image each.
+template <class F>
+void for_each_image(int64_t begin, int64_t end, int64_t rows, const std::vector<float>& kept, const F& f) {
+  const int64_t image = kept.empty() ? rows : rows / int64_t(kept.size());
+  while (begin < end) {
+    const int64_t n = begin / image, stop = std::min(end, (n + 1) * image);
+    f(begin, stop, kept.empty() ? 1.0f : kept[size_t(n)]);
+    begin = stop;
+  }
 }
 
 // Of every image; nothing where none are dropped.
@@ -41,145 +86,57 @@ std::vector<float> scales_of(const SampleDrop& drop, int64_t images) {
   return scales;
 }
 
+const float* data_or_null(const Tensor& t) { return t.defined() ? t.data<float>() : nullptr; }
+
+std::vector<float> scale_of(const float* gamma, const float* inv_std, int64_t channels) {
+  std::vector<float> scale(static_cast<size_t>(channels));
+  for (int64_t c = 0; c < channels; ++c) scale[size_t(c)] = gamma[c] * inv_std[c];
+  return scale;
+}
+
 void normalise(const Tensor& x, const Tensor& residual, const float* mean, const float* inv_std,
                const float* gamma, const float* beta, Activation activation, Tensor& y,
                const std::vector<float>& kept = {}) {
   const int64_t channels = x.dim(-1);
-  std::vector<float> scale(static_cast<size_t>(channels));
-  for (int64_t c = 0; c < channels; ++c) scale[size_t(c)] = gamma[c] * inv_std[c];
-  dispatch_floating(x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const T* extra = residual.defined() ? residual.data<T>() : nullptr;
-    dispatch_activation(activation, [&](auto kind) {
-      const auto run = !kept.empty() ? normalise_rows<T, true, true, kind>
-                       : extra       ? normalise_rows<T, true, false, kind>
-                                     : normalise_rows<T, false, false, kind>;
-      run(x.data<T>(), extra, mean, scale.data(), beta, kept, x.size() / channels, channels, y.data<T>());
-    });
-  });
-}
-
-// Sums of (x - shift) and (x - shift)^2 per channel. With the mean of a few samples as the shift nothing
-// cancels when the mean is large beside the deviation.
-template <class T>
-std::vector<double> shifted_moments(const T* x, const float* shift, int64_t rows, int64_t channels) {
-  return rows_sum<2>(rows, channels, [=](int64_t first, int64_t last, float* partial) {
-    float *sum = partial, *squares = partial + channels;
-    int64_t row = first;
-    for (; row + 4 <= last; row += 4) {  // four rows per visit of the sums
-      const T *x0 = x + row * channels, *x1 = x0 + channels, *x2 = x1 + channels, *x3 = x2 + channels;
-      PLUME_SIMD
-      for (int64_t c = 0; c < channels; ++c) {
-        const float a = float(x0[c]) - shift[c], b = float(x1[c]) - shift[c];
-        const float d = float(x2[c]) - shift[c], e = float(x3[c]) - shift[c];
-        sum[c] += (a + b) + (d + e);
-        squares[c] += (a * a + b * b) + (d * d + e * e);
-      }
-    }
-    for (; row < last; ++row)
-      for (int64_t c = 0; c < channels; ++c) {
-        const float a = float(x[row * channels + c]) - shift[c];
-        sum[c] += a;
-        squares[c] += a * a;
-      }
-  });
-}
-
-// The gradient before the activation. Dy: T, or float where dy was made of several.
-template <class T, class Dy, Activation kActivation>
-struct GradientBefore {
-  const T *x, *y;
-  const Dy* dy;
-  const float *mean, *scale, *beta;  // scale = gamma * inv_std
-
-  float operator()(int64_t i, int64_t c) const {
-    if constexpr (kActivation == Activation::identity)
-      return float(dy[i]);
-    else if constexpr (slope_needs_input(kActivation))
-      return through_slope(kActivation, float(dy[i]), (float(x[i]) - mean[c]) * scale[c] + beta[c], 0.0f);
-    else
-      return through_slope(kActivation, float(dy[i]), 0.0f, float(y[i]));
-  }
-};
-
-// Sums of dz and dz * (x - mean).
-template <class T, class Dz>
-std::vector<double> gradient_moments(const T* x, const Dz& dz, const float* mean, int64_t rows,
-                                     int64_t channels) {
-  return rows_sum<2>(rows, channels, [=](int64_t first, int64_t last, float* partial) {
-    float *sum = partial, *product = partial + channels;
-    int64_t row = first;
-    for (; row + 2 <= last; row += 2) {
-      const int64_t i = row * channels, j = i + channels;
-      PLUME_SIMD
-      for (int64_t c = 0; c < channels; ++c) {
-        const float a = dz(i + c, c), b = dz(j + c, c);
-        sum[c] += a + b;
-        product[c] += a * (float(x[i + c]) - mean[c]) + b * (float(x[j + c]) - mean[c]);
-      }
-    }
-    for (; row < last; ++row)
-      for (int64_t c = 0; c < channels; ++c) {
-        const float a = dz(row * channels + c, c);
-        sum[c] += a;
-        product[c] += a * (float(x[row * channels + c]) - mean[c]);
-      }
-  });
-}
-
-// dx = a * dz + b * (x - mean) + d, and dresidual = dz unless null
-template <class T, bool kResidual, class Dz>
-void gradient_rows(const T* x, const Dz& gradient, const float* mean, const float* a, const float* b,
-                   const float* d, int64_t rows, int64_t channels, T* dx, T* dresidual) {
-  parallel_for(rows, row_grain(channels), [=](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t first = row * channels;
-      PLUME_SIMD
-      for (int64_t c = 0; c < channels; ++c) {
-        const float dz = gradient(first + c, c);
-        dx[first + c] = T(a[c] * dz + (b[c] * (float(x[first + c]) - mean[c]) + d[c]));
-        if constexpr (kResidual) dresidual[first + c] = T(dz);
-      }
-    }
-  });
-}
-
-// Calls f with the GradientBefore that fits; `scale` (gamma * inv_std) outlives it.
-template <class F>
-void with_gradient(const GradientSource& from, const std::vector<float>& scale, F&& f) {
-  dispatch_floating(from.x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    dispatch_activation(from.activation, [&](auto kind) {
-      dispatch_result<T>(from.dy.dtype(), [&](auto given) {
-        using Dy = decltype(given);
-        f(GradientBefore<T, Dy, decltype(kind)::value>{
-            from.x.data<T>(), from.y.defined() ? from.y.data<T>() : nullptr, from.dy.data<Dy>(),
-            from.mean.data<float>(), scale.data(), from.beta.data<float>()});
+  const WideRows w(x.size() / channels, channels, std::max<int64_t>(1, int64_t(kept.size())));
+  const std::vector<float> scale = w.repeat(scale_of(gamma, inv_std, channels)), means = w.repeat(mean),
+                           shift = w.repeat(beta);
+  const Tensor in = widened(x), extra = widened(residual);
+  const float *px = in.data<float>(), *more = data_or_null(extra);
+  const BatchNormKernels& kernels = kernels_for(w.width);
+  through_f32(y, [&](Tensor& out) {
+    float* py = out.data<float>();
+    parallel_for(w.rows, row_grain(w.width), [&](int64_t begin, int64_t end) {
+      for_each_image(begin, end, w.rows, kept, [&](int64_t first, int64_t last, float factor) {
+        const int64_t at = first * w.width;
+        kernels.normalise(
+            {{px + at, means.data(), scale.data(), shift.data(), activation, last - first, w.width},
+             more ? more + at : nullptr,
+             !kept.empty(),
+             factor,
+             py + at});
       });
     });
   });
 }
 
-std::vector<float> scale_of(const GradientSource& from) {
-  std::vector<float> scale(size_t(from.channels()));
-  for (size_t c = 0; c < scale.size(); ++c)
-    scale[c] = from.gamma.data<float>()[c] * from.inv_std.data<float>()[c];
-  return scale;
-}
-
 }  // namespace
 
+// Sums of (x - shift) and (x - shift)^2 per channel: with the mean of a few samples as the shift nothing
+// cancels when the mean is large beside the deviation.
 ChannelMoments channel_moments(const Tensor& x) {
   const int64_t channels = x.dim(-1), rows = x.size() / channels;
   std::vector<float> shift(static_cast<size_t>(channels));
-  const auto sums = dispatch_floating(x.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const T* values = x.data<T>();
-    const int64_t samples = std::min<int64_t>(rows, 16);
-    for (int64_t row = 0; row < samples; ++row)
-      for (int64_t c = 0; c < channels; ++c)
-        shift[size_t(c)] += float(values[row * channels + c]) / float(samples);
-    return shifted_moments(values, shift.data(), rows, channels);
+  const Tensor wide = widened(x);
+  const float* values = wide.data<float>();
+  const int64_t samples = std::min<int64_t>(rows, 16);
+  for (int64_t row = 0; row < samples; ++row)
+    for (int64_t c = 0; c < channels; ++c) shift[size_t(c)] += values[row * channels + c] / float(samples);
+  const WideRows w(rows, channels);
+  const std::vector<float> shifts = w.repeat(shift);
+  const BatchNormKernels& kernels = kernels_for(w.width);
+  const std::vector<double> sums = w.sum([&](int64_t first, int64_t last, float* partial) {
+    kernels.moments({values + first * w.width, shifts.data(), last - first, w.width, partial});
   });
   ChannelMoments moments{std::vector<double>(size_t(channels)), std::vector<double>(size_t(channels))};
   for (size_t c = 0; c < size_t(channels); ++c) {
@@ -200,34 +157,103 @@ void Statistics::set(int64_t c, double count, double centre, double m2, const Ba
   moving_var = (1.0f - params.momentum) * moving_var + params.momentum * float(m2 / std::max(count - 1, 1.0));
 }
 
-std::vector<double> gradient_sums(const GradientSource& from) {
-  const std::vector<float> scale = scale_of(from);
-  std::vector<double> sums;
-  with_gradient(from, scale, [&](const auto& dz) {
-    sums = gradient_moments(dz.x, dz, dz.mean, from.rows(), from.channels());
+namespace {
+
+// A gradient's operands in wide rows of f32.
+class WideGradient {
+ public:
+  explicit WideGradient(const GradientSource& from)
+      : w(from.x.size() / from.x.dim(-1), from.x.dim(-1), std::max<int64_t>(1, int64_t(from.kept.size()))),
+        x_(widened(from.x)),
+        y_(widened(from.y)),
+        dy_(widened(from.dy)),
+        more_(widened(from.dy_more)),
+        mean_(w.repeat(from.mean.data<float>())),
+        scale_(w.repeat(scale_of(from.gamma.data<float>(), from.inv_std.data<float>(), w.channels))),
+        beta_(w.repeat(from.beta.data<float>())),
+        activation_(from.activation) {}
+
+  GradientRows rows(int64_t first, int64_t last, float kept) const {
+    const int64_t at = first * w.width;
+    const auto from_here = [at](const Tensor& t) { return t.defined() ? t.data<float>() + at : nullptr; };
+    return {{from_here(x_), mean_.data(), scale_.data(), beta_.data(), activation_, last - first, w.width},
+            from_here(y_),
+            from_here(dy_),
+            from_here(more_),
+            kept};
+  }
+
+  const WideRows w;
+
+ private:
+  Tensor x_, y_, dy_, more_;
+  std::vector<float> mean_, scale_, beta_;
+  Activation activation_;
+};
+
+// [2, C], as gradient_sums; dz and dy + dy_more are kept where those are not null.
+std::vector<double> sums_keeping(const GradientSource& from, float* dz, float* joined) {
+  const WideGradient g(from);
+  const BatchNormKernels& kernels = kernels_for(g.w.width);
+  std::vector<double> sums = g.w.sum([&](int64_t begin, int64_t end, float* partial) {
+    for_each_image(begin, end, g.w.rows, from.kept, [&](int64_t first, int64_t last, float kept) {
+      const int64_t at = first * g.w.width;
+      kernels.gradient_sums(
+          {g.rows(first, last, kept), dz ? dz + at : nullptr, joined ? joined + at : nullptr, partial});
+    });
   });
-  for (size_t c = 0; c < scale.size(); ++c) sums[scale.size() + c] *= double(from.inv_std.data<float>()[c]);
+  const size_t channels = sums.size() / 2;
+  for (size_t c = 0; c < channels; ++c) sums[channels + c] *= double(from.inv_std.data<float>()[c]);
   return sums;
 }
 
-void input_gradient(const GradientSource& from, const std::vector<double>& means, Tensor& dx,
-                    Tensor& dresidual) {
-  const std::vector<float> a = scale_of(from);
-  std::vector<float> b(a.size()), d(a.size());
-  for (size_t c = 0; c < a.size(); ++c) {
-    const double inverse = double(from.inv_std.data<float>()[c]);
-    const double slope = double(from.gamma.data<float>()[c]) * inverse;
-    b[c] = float(-slope * means[a.size() + c] * inverse);
+// dx = gamma * inv_std * (dz - means[c] - xhat * means[C + c])
+void input_gradient(const GradientSource& from, const std::vector<double>& means, Tensor& dx) {
+  const WideGradient g(from);
+  const float* const inv_std = from.inv_std.data<float>();
+  const std::vector<float> slopes = scale_of(from.gamma.data<float>(), inv_std, g.w.channels);
+  std::vector<float> b(slopes.size()), d(slopes.size());
+  for (size_t c = 0; c < slopes.size(); ++c) {
+    const double inverse = double(inv_std[c]), slope = double(from.gamma.data<float>()[c]) * inverse;
+    b[c] = float(-slope * means[slopes.size() + c] * inverse);
     d[c] = float(-slope * means[c]);
   }
-  with_gradient(from, a,
-                [&]<class T, class Dy, Activation kActivation>(const GradientBefore<T, Dy, kActivation>& dz) {
-                  T* extra = dresidual.defined() ? dresidual.data<T>() : nullptr;
-                  const auto run = extra ? gradient_rows<T, true, GradientBefore<T, Dy, kActivation>>
-                                         : gradient_rows<T, false, GradientBefore<T, Dy, kActivation>>;
-                  run(dz.x, dz, dz.mean, a.data(), b.data(), d.data(), from.rows(), from.channels(),
-                      dx.data<T>(), extra);
-                });
+  const std::vector<float> a = g.w.repeat(slopes), wide_b = g.w.repeat(b), wide_d = g.w.repeat(d);
+  float* out = dx.data<float>();
+  const BatchNormKernels& kernels = kernels_for(g.w.width);
+  parallel_for(g.w.rows, row_grain(g.w.width), [&](int64_t begin, int64_t end) {
+    for_each_image(begin, end, g.w.rows, from.kept, [&](int64_t first, int64_t last, float kept) {
+      kernels.input_gradient(
+          {g.rows(first, last, kept), a.data(), wide_b.data(), wide_d.data(), out + first * g.w.width});
+    });
+  });
+}
+
+}  // namespace
+
+std::vector<double> gradient_sums(const GradientSource& from) { return sums_keeping(from, nullptr, nullptr); }
+
+void batch_norm_gradients(const GradientSource& from, const MeansOfSums& means_of, Tensor& dx,
+                          Tensor& dresidual) {
+  const bool dropped = !from.kept.empty();
+  const bool costly = from.activation == Activation::silu || from.activation == Activation::sigmoid;
+  const auto with_residual = [&](Tensor* residual) {
+    through_f32(dx, [&](Tensor& out) {
+      // Read again: cheaper than made again of an exponential, or of three tensors.
+      if (!costly && !from.dy_more.defined() && !dropped && !residual)
+        return input_gradient(from, means_of(gradient_sums(from)), out);
+      Tensor dz = residual && !dropped ? *residual : out;
+      const std::vector<double> sums =
+          sums_keeping(from, dz.data<float>(), residual && dropped ? residual->data<float>() : nullptr);
+      const Tensor none;
+      input_gradient({from.x, none, dz, from.gamma, from.beta, from.mean, from.inv_std, Activation::identity},
+                     means_of(sums), out);
+    });
+  };
+  if (dresidual.defined())
+    through_f32(dresidual, [&](Tensor& wide) { with_residual(&wide); });
+  else
+    with_residual(nullptr);
 }
 
 namespace {
@@ -257,50 +283,23 @@ void run_forward_eval(Context&, const Tensor& x, const Tensor& gamma, const Tens
             params.activation, y);
 }
 
-// all = (dy + more) * kept[image], and `sum` without the factor; more and sum may be undefined, kept empty.
-void join(const Tensor& dy, const Tensor& more, const std::vector<float>& kept, Tensor& all, Tensor& sum) {
-  const int64_t image = kept.empty() ? dy.size() : dy.size() / int64_t(kept.size());
-  dispatch_floating(dy.dtype(), [&](auto zero) {
-    using T = decltype(zero);
-    const T *one = dy.data<T>(), *two = more.defined() ? more.data<T>() : nullptr;
-    T* plain = sum.defined() ? sum.data<T>() : nullptr;
-    float* out = all.data<float>();
-    parallel_for(dy.size(), kElementGrain, [=, &kept](int64_t begin, int64_t end) {
-      while (begin < end) {
-        const float factor = kept.empty() ? 1.0f : kept[size_t(begin / image)];
-        const int64_t stop = std::min(end, (begin / image + 1) * image);
-        for (int64_t i = begin; i < stop; ++i) {
-          const float v = float(one[i]) + (two ? float(two[i]) : 0.0f);
-          if (plain) plain[i] = T(v);
-          out[i] = v * factor;
-        }
-        begin = stop;
-      }
-    });
-  });
-}
-
 void run_backward(Context&, const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& dy_more,
                   const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
                   const BatchNormBackwardParams& params, const SampleDrop& drop, Tensor& dx,
                   Tensor& dresidual, Tensor& dgamma, Tensor& dbeta) {
   const size_t channels = size_t(x.dim(-1));
   if (channels == 0) return;
-  Tensor none;
-  // In f32, so that nothing is rounded twice.
-  Tensor all = dy;
-  if (dy_more.defined() || drop.state.defined()) {
-    all = Tensor::empty(dy.shape(), DType::f32, Device::cpu, "workspace");
-    join(dy, dy_more, scales_of(drop, x.dim(0)), all, drop.state.defined() ? dresidual : none);
-  }
-  const GradientSource source{x, y, all, gamma, beta, mean, inv_std, params.activation};
-  std::vector<double> sums = gradient_sums(source);
-  for (size_t c = 0; c < channels; ++c) {
-    dbeta.data<float>()[c] = float(sums[c]);
-    dgamma.data<float>()[c] = float(sums[channels + c]);
-  }
-  for (double& sum : sums) sum = params.fixed_statistics ? 0.0 : sum / double(source.rows());
-  input_gradient(source, sums, dx, drop.state.defined() ? none : dresidual);
+  const GradientSource source{
+      x, y, dy, gamma, beta, mean, inv_std, params.activation, dy_more, scales_of(drop, x.dim(0))};
+  const auto means_of = [&](std::vector<double> sums) {
+    for (size_t c = 0; c < channels; ++c) {
+      dbeta.data<float>()[c] = float(sums[c]);
+      dgamma.data<float>()[c] = float(sums[channels + c]);
+    }
+    for (double& sum : sums) sum = params.fixed_statistics ? 0.0 : sum / double(x.size() / int64_t(channels));
+    return sums;
+  };
+  batch_norm_gradients(source, means_of, dx, dresidual);
 }
 
 void run_inv_std(Context&, const Tensor& var, const float& eps, Tensor& inv_std) {

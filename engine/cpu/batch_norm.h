@@ -1,5 +1,6 @@
 // The passes over x that batch_norm and sync_batch_norm share on the cpu.
 #pragma once
+#include <functional>
 #include <vector>
 
 #include "engine/ops/batch_norm.h"
@@ -18,17 +19,19 @@ struct Statistics {
   void set(int64_t c, double count, double centre, double m2, const BatchNormParams& params);
 };
 
-// What dz, the gradient before the activation, is made of.
+// What dz, the gradient before the activation, is made of: (dy + dy_more) * kept[image] * slope.
 struct GradientSource {
   const Tensor &x, &y, &dy, &gamma, &beta, &mean, &inv_std;
   Activation activation;
-  int64_t channels() const { return x.dim(-1); }
-  int64_t rows() const { return x.size() / channels(); }
+  Tensor dy_more = {};           // or undefined
+  std::vector<float> kept = {};  // or empty
 };
 // [2, C]: the sums of dz and of dz * xhat.
 std::vector<double> gradient_sums(const GradientSource& source);
-// dx = gamma * inv_std * (dz - means[c] - xhat * means[C + c]), and dresidual = dz unless undefined.
-void input_gradient(const GradientSource& source, const std::vector<double>& means, Tensor& dx,
-                    Tensor& dresidual);
+// dx = gamma * inv_std * (dz - means[c] - xhat * means[C + c]) with the means that the sums lead to, and
+// unless undefined dresidual = dz, or dy + dy_more where samples are dropped.
+using MeansOfSums = std::function<std::vector<double>(const std::vector<double>& sums)>;
+void batch_norm_gradients(const GradientSource& source, const MeansOfSums& means_of, Tensor& dx,
+                          Tensor& dresidual);
 
 }  // namespace plume::cpu

@@ -60,7 +60,9 @@ void run_backward_input(Context&, const Tensor& x, const Tensor& y, const Tensor
     means[c] = double(dbeta[c]) / all;
     means[channels + c] = double(dgamma[c]) / all;
   }
-  input_gradient({x, y, dy, gamma, beta, mean, inv_std, activation}, means, dx, dresidual);
+  batch_norm_gradients(
+      {x, y, dy, gamma, beta, mean, inv_std, activation}, [&](const std::vector<double>&) { return means; },
+      dx, dresidual);
 }
 
 const bool registered =

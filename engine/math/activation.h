@@ -24,8 +24,7 @@ constexpr const char* name(Activation a) {
   return kNames[uint8_t(a)];
 }
 
-// What follows up to activate() takes a float, or on the host a vector of floats (GCC's vector extension),
-// lane by lane.
+// What follows takes a float, or on the host a vector of floats (GCC's vector extension), lane by lane.
 
 // Whole numbers as wide as the lanes.
 template <class T>
@@ -107,24 +106,26 @@ PLUME_HD inline T activate(Activation a, T x) {
 }
 
 // d act / dx from the input. At the corners as PyTorch: relu, hardsigmoid 0; hardswish the middle's slope.
-PLUME_HD inline float slope_from_input(Activation a, float x) {
+template <class T>
+PLUME_HD inline T slope_from_input(Activation a, T x) {
+  const T one = T{} + 1.0f;
   switch (a) {
     case Activation::relu:
-      return x <= 0.0f ? 0.0f : 1.0f;
+      return x <= 0.0f ? T{} : one;
     case Activation::sigmoid: {
-      const float s = sigmoid(x);
+      const T s = sigmoid(x);
       return s * (1.0f - s);
     }
     case Activation::hardsigmoid:
-      return x > -3.0f && x < 3.0f ? 1.0f / 6.0f : 0.0f;
+      return (x > -3.0f) & (x < 3.0f) ? T{} + 1.0f / 6.0f : T{};
     case Activation::silu: {
-      const float s = sigmoid(x);
+      const T s = sigmoid(x);
       return s * (1.0f + x * (1.0f - s));
     }
     case Activation::hardswish:
-      return x < -3.0f ? 0.0f : x <= 3.0f ? x * (1.0f / 3.0f) + 0.5f : 1.0f;
+      return x < -3.0f ? T{} : x <= 3.0f ? x * (1.0f / 3.0f) + 0.5f : one;
     default:
-      return 1.0f;
+      return one;
   }
 }
 
@@ -135,23 +136,26 @@ constexpr bool slope_needs_input(Activation a) {
 }
 
 // d act / dx from the output y = act(x), for the others: nothing but y need be kept for the gradient.
-PLUME_HD inline float slope_from_output(Activation a, float y) {
+template <class T>
+PLUME_HD inline T slope_from_output(Activation a, T y) {
+  const T one = T{} + 1.0f;
   switch (a) {
     case Activation::relu:
-      return y <= 0.0f ? 0.0f : 1.0f;
+      return y <= 0.0f ? T{} : one;
     case Activation::hardsigmoid:
-      return y > 0.0f && y < 1.0f ? 1.0f / 6.0f : 0.0f;
+      return (y > 0.0f) & (y < one) ? T{} + 1.0f / 6.0f : T{};
     default:
-      return 1.0f;
+      return one;
   }
 }
 
 // The gradient before the activation from the gradient dy after it: `y` is the output, `x` the input, of
 // which only the one that the slope needs is looked at. An infinite gradient does not pass a closed gate.
-PLUME_HD inline float through_slope(Activation a, float dy, float x, float y) {
+template <class T>
+PLUME_HD inline T through_slope(Activation a, T dy, T x, T y) {
   if (a == Activation::identity) return dy;
-  const float slope = slope_needs_input(a) ? slope_from_input(a, x) : slope_from_output(a, y);
-  return slope == 0.0f ? 0.0f : dy * slope;
+  const T slope = slope_needs_input(a) ? slope_from_input(a, x) : slope_from_output(a, y);
+  return slope == 0.0f ? T{} : dy * slope;
 }
 
 // Calls f with the activation as a compile-time constant, for loops that are to become vectors:

@@ -1,4 +1,4 @@
-// What the oneDNN variants share: the engine, plans kept per problem, widening of 16-bit tensors.
+// What the oneDNN variants share: the engine, plans kept per problem.
 //
 // oneDNN is used through its version 2 interface, in position_gemm.cpp and the files named onednn* only.
 #pragma once
@@ -10,6 +10,7 @@
 
 #include "engine/core/tensor.h"
 #include "engine/cpu/parallel.h"
+#include "engine/cpu/widened.h"
 
 namespace plume::cpu {
 
@@ -52,21 +53,6 @@ Plan& cached_plan(const std::array<int64_t, kSize>& key, const Make& make) {
   std::unique_ptr<Plan>& plan = plans[key];
   if (!plan) plan = make();
   return *plan;
-}
-
-// The f32 tensor with the same values: itself, or a widened copy. An undefined tensor stays undefined. oneDNN
-// has no fast 16-bit convolutions or products below AVX-512; widening keeps the products and sums in float.
-Tensor widened(const Tensor& tensor);
-// Rounds f32 values to the dtype of `to`.
-void narrow(const Tensor& from, Tensor& to);
-
-// Runs f on `out` when that is f32, otherwise on an f32 stand-in that is rounded into `out` afterwards.
-template <class F>
-void through_f32(Tensor& out, const F& f) {
-  if (out.dtype() == DType::f32) return f(out);
-  Tensor wide = Tensor::empty(out.shape(), DType::f32, out.device(), "workspace");
-  f(wide);
-  narrow(wide, out);
 }
 
 }  // namespace plume::cpu
