@@ -1,7 +1,8 @@
-// Loops over channels for AVX-512, which this file is compiled for: rows of depthwise convolutions and max
-// pools, Winograd tiles, dot products, batch norm's passes.
+// Loops over channels for AVX-512, which this file is compiled for: rows of depthwise convolutions, their
+// gradients and max pools, Winograd tiles, dot products, batch norm's passes.
 #include "engine/cpu/batch_norm_rows.h"
 #include "engine/cpu/conv/winograd_tile.h"
+#include "engine/cpu/depthwise_gradient_rows.h"
 #include "engine/cpu/depthwise_row.h"
 #include "engine/cpu/dot_tile.h"
 #include "engine/cpu/max_pool_row.h"
@@ -25,6 +26,7 @@ DepthwiseRowKernel* depthwise_row_avx512(int filter, int stride, int columns) {
 }
 
 const BatchNormKernels batch_norm_kernels_avx512 = batch_norm_kernels<Lanes16>();
+const DepthwiseGradientKernels depthwise_gradient_kernels_avx512 = depthwise_gradient_kernels<Lanes16>();
 const DotKernel dot_kernel_avx512{6, any_dot_tile<Lanes16, 6>};
 
 void max_pool_row_avx512(const MaxPoolRow& row) { max_pool_row<Lanes16>(row); }
