@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/cpu/parallel.h"
+#include "engine/ops/activation.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/mbconv.h"
@@ -50,23 +51,6 @@ void plane_sums(const Sizes& z, float* sums, const Term& term) {
   });
 }
 
-void activate_all(Activation activation, const Tensor& from, Tensor& to) {
-  const float* in = from.data<float>();
-  float* out = to.data<float>();
-  parallel_for(from.size(), kElementGrain, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) out[i] = activate(activation, in[i]);
-  });
-}
-
-// gradient *= slope of the activation at z
-void times_slope(Activation activation, const Tensor& z, Tensor& gradient) {
-  const float* at = z.data<float>();
-  float* g = gradient.data<float>();
-  parallel_for(z.size(), kElementGrain, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) g[i] *= slope_from_input(activation, at[i]);
-  });
-}
-
 void divide(Tensor& values, int64_t by) {
   float* v = values.data<float>();
   parallel_for(values.size(), kElementGrain, [=](int64_t begin, int64_t end) {
@@ -111,9 +95,9 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w1, const Tens
   divide(pooled, z.plane());
   Tensor hidden = empty_like(z1), gates = empty_like(z2);
   linear_forward(context, pooled, w1, {.shift = b1}, z1);
-  activate_all(params.inner, z1, hidden);
+  activation_forward(context, z1, params.inner, hidden);
   linear_forward(context, hidden, w2, {.shift = b2}, z2);
-  activate_all(params.gate, z2, gates);
+  activation_forward(context, z2, params.gate, gates);
   const float* gate = gates.data<float>();
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
@@ -137,18 +121,18 @@ void run_backward(Context& context, const Tensor& x, const Tensor& dy, const Ten
     const T *in = x.data<T>(), *gradient = dy.data<T>();
     plane_sums(z, dz2.data<float>(), [=](int64_t i) { return float(in[i]) * float(gradient[i]); });
   });
-  times_slope(params.gate, z2, dz2);
-  activate_all(params.inner, z1, hidden);
+  activation_backward(context, z2, dz2, params.gate, dz2);
+  activation_forward(context, z1, params.inner, hidden);
   linear_backward_weight(context, hidden, dz2, dw2);
   sum_rows_forward(context, dz2, db2);
   linear_backward_input(context, dz2, w2, dz1);
-  times_slope(params.inner, z1, dz1);
+  activation_backward(context, z1, dz1, params.inner, dz1);
   linear_backward_weight(context, pooled, dz1, dw1);
   sum_rows_forward(context, dz1, db1);
   Tensor& shift = dz2;  // dpooled / (H W); dz2 is not read any more
   linear_backward_input(context, dz1, w1, shift);
   divide(shift, z.plane());
-  activate_all(params.gate, z2, gates);
+  activation_forward(context, z2, params.gate, gates);
   const float *gate = gates.data<float>(), *more = shift.data<float>();
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
