@@ -9,11 +9,12 @@
 namespace plume::test::reference {
 
 // Written out, since the exponential overflows long before its reciprocal says anything. Close to zero, where
-// float's exponential ends, only the magnitude counts.
+// float's exponential ends, only the magnitude counts. A GPU's exponential is 2^(x log2 e), whose exponent is
+// rounded.
 inline Real sigmoid(Real x) {
   constexpr double kEndOfRange = 1e-37 * 0x1p24;
-  const double s = 1.0 / (1.0 + std::exp(-x.value));
-  return {s, s * (1 - s) * x.error + (kFunctionError + 2) * s + kEndOfRange};
+  const double s = 1.0 / (1.0 + std::exp(-x.value)), exponent = 1.5 * std::fabs(x.value);
+  return {s, s * (1 - s) * (x.error + exponent) + (kFunctionError + 2) * s + kEndOfRange};
 }
 inline Real hardsigmoid(Real x) {
   const Real line = x / 6.0 + 0.5;
