@@ -9,8 +9,8 @@
 
 namespace plume::test {
 
-// Writes the machine code of sources (default: all kernels, out of the build's objects where it has some for this
-// architecture) to a folder. False where a program is missing.
+// Writes the machine code of sources (default: all kernels, out of the build's objects where it has some for
+// this architecture) to a folder. False where a program is missing.
 inline bool write_machine_code(const std::string& folder, const std::vector<std::string>& sources = {}) {
   constexpr int kMissing = 77;
   std::vector<std::string> arguments{"--sass", folder};

@@ -231,7 +231,7 @@ TEST(ProfileGpu, ComparesPredictions) {
   // A variant that is made of other calls is given their time.
   arguments = {"--gpu",   "h100", "--model",   "squeezenet1_1",
                "--size",  "32",   "--batch",   "2",
-               "--dtype", "bf16", "--compare", "fire_expand.forward=in_place,separate"};
+               "--dtype", "bf16", "--compare", "fire_expand.forward=tensor_core,separate"};
   const ToolResult nested = run_tool("profile", arguments);
   ASSERT_EQ(nested.code, 0) << nested.err;
   const size_t total = nested.out.rfind("fire_expand");
@@ -259,10 +259,10 @@ TEST(ProfileGpu, ShowsAKernelLineByLine) {
   const ToolResult result = run_tool("profile", arguments);
   ASSERT_EQ(result.code, 0) << result.err;
   for (const char* part : {"depthwise_forward_stream<", "predicted for NVIDIA H100",
-                           "kernels/depthwise_stream.cu", "result.store(y + at)"}) {
+                           "kernels/depthwise_stream.cu", "narrow(sums[pixel]).store(to)"}) {
     EXPECT_THAT(result.out, HasSubstr(part));
   }
-  EXPECT_THAT(read_file(folder.file("k.html")), HasSubstr("result.store(y + at)"));
+  EXPECT_THAT(read_file(folder.file("k.html")), HasSubstr("narrow(sums[pixel]).store(to)"));
   const tools::Json call = tools::parse_json_or_null(read_file(folder.file("k.json")));
   EXPECT_EQ(call["launches"], 1);
   EXPECT_EQ(call["kernels"].size(), 1u);
