@@ -42,6 +42,17 @@ void list_variants() {
   std::printf("* is tried first; the others follow in order for arguments it does not take.\n");
 }
 
+// Has this variant ("slot/variant") called by the network wherever it fits: what is made of several other
+// calls is taken apart, unless it is asked for itself.
+void call_kernel(Device device, const std::string& kernel) {
+  const size_t slash = kernel.find('/');
+  const std::string asked = kernel.substr(0, slash);
+  for (KernelSlotBase* slot : all_slots())
+    for (int i = 0; slot->name() != asked && i < slot->variant_count(device); ++i)
+      if (slot->variant_name(device, i) == std::string_view("separate")) slot->prefer(device, "separate");
+  if (slash != std::string::npos) find_slot(asked).prefer(device, kernel.substr(slash + 1));
+}
+
 // "conv2d.forward=winograd,onednn"
 struct Comparison {
   KernelSlotBase* slot = nullptr;
@@ -229,11 +240,10 @@ int run(tools::Flags& flags) {
     if (!flags.given("--sass") && std::filesystem::exists(kMachineCode + std::string("/complete")))
       how.machine_code = kMachineCode;
     request.options.graph = false;  // host devices record nothing
-    if (const size_t slash = kernel.kernel.find('/'); slash != std::string::npos)
-      find_slot(kernel.kernel.substr(0, slash)).prefer(request.device, kernel.kernel.substr(slash + 1));
-    if (!kernel.kernel.empty())
+    if (!kernel.kernel.empty()) {
+      call_kernel(request.device, kernel.kernel);
       show_kernel(request, gpu, how, kernel, page, out.json);
-    else if (!comparison.empty())
+    } else if (!comparison.empty())
       compare_predictions(request, gpu, how, parse_comparison(comparison, request.device));
     else
       predict_one(request, gpu, how, out, all ? 0 : size_t(most));
