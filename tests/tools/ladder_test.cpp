@@ -87,9 +87,10 @@ TEST_F(Ladder, ShowsASlotsVariants) {
   const ToolResult fits =
       ladder("depthwise_conv2d.forward --mode training --size 64 --batch 8 --dtype bf16 --shape '8x8x88>'");
   ASSERT_EQ(fits.code, 0) << fits.err;
-  for (const char* word : {"variant", "% of limit", "direct", "tiled", "rows", "stream", "latency"})
+  for (const char* word :
+       {"variant", "% of limit", "direct", "tiled", "rows", "stream", "wide_stream", "latency"})
     EXPECT_THAT(fits.out, HasSubstr(word));
-  EXPECT_EQ(std::count(fits.out.begin(), fits.out.end(), '\n'), 5) << fits.out;
+  EXPECT_EQ(std::count(fits.out.begin(), fits.out.end(), '\n'), 6) << fits.out;
 }
 
 TEST_F(Ladder, MistakesAreNamed) {

@@ -226,7 +226,7 @@ TEST(ProfileGpu, ComparesPredictions) {
   }
   ASSERT_EQ(result.code, 0) << result.err;
   for (const char* part : {"predicted for NVIDIA H100", "never measured", "features.1.block.0.0", "direct",
-                           "stream", "bounds; ranges", "issue"})
+                           "stream", "bounds; ranges", "launch"})
     EXPECT_THAT(result.out, HasSubstr(part));
   // A variant that is made of other calls is given their time.
   arguments = {"--gpu",   "h100", "--model",   "squeezenet1_1",

@@ -46,8 +46,9 @@ void expect_a_sample_agrees(const char* model, bool training, int size, int64_t 
     EXPECT_NEAR(some.profile.rows[i].seconds, seconds, 0.25 * seconds + kEndOfReduction)
         << all.profile.rows[i].call.scope;
   }
-  EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.1 * sum_of_all.sectors);  // ends of reductions, too
-  EXPECT_NEAR(sum_of_some.wavefronts, sum_of_all.wavefronts, 0.05 * sum_of_all.wavefronts);
+  // Ends of reductions, too, and a launch of two products, of which one may have work for few of its blocks.
+  EXPECT_NEAR(sum_of_some.sectors, sum_of_all.sectors, 0.1 * sum_of_all.sectors);
+  EXPECT_NEAR(sum_of_some.wavefronts, sum_of_all.wavefronts, 0.1 * sum_of_all.wavefronts);
   EXPECT_NEAR(sum_of_some.mma, sum_of_all.mma, 0.05 * sum_of_all.mma);
   EXPECT_NEAR(sum_of_some.barriers, sum_of_all.barriers, 0.05 * sum_of_all.barriers);
 }
