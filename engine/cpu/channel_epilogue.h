@@ -16,16 +16,21 @@ struct ChannelEpilogue {
   bool adds_last = false;  // the residual, behind the activation
 };
 
-// out[at...] = epilogue(v) for the channels from c on.
+// out[at...] = epilogue(v) for the channels from c on, but for a residual behind the activation: a branch there
+// would keep the compiler from computing the activation without any.
 template <class Lanes, Activation kActivation>
 inline void finish_channels(typename Lanes::Vector v, const ChannelEpilogue& e, int64_t c, int64_t at,
                             float* out) {
   if (e.scale) v *= Lanes::load(e.scale + c);
   if (e.shift) v += Lanes::load(e.shift + c);
   if (e.residual && !e.adds_last) v += Lanes::load(e.residual + at);
-  v = activate(kActivation, v);
-  if (e.adds_last) v += Lanes::load(e.residual + at);
-  Lanes::store(out + at, v);
+  Lanes::store(out + at, activate(kActivation, v));
+}
+
+// What then is left to do where e.adds_last.
+template <class Lanes>
+inline void add_last(const ChannelEpilogue& e, int64_t at, float* out) {
+  Lanes::store(out + at, Lanes::load(out + at) + Lanes::load(e.residual + at));
 }
 
 }  // namespace plume::cpu

@@ -98,6 +98,9 @@ void depthwise_row(const DepthwiseRow& j) {
         const int64_t at = (q + column) * j.pitch + c;
         finish_channels<Lanes, kActivation>(sums[column], j.epilogue, c, at, j.out);
       }
+      if (j.epilogue.adds_last)
+        for (int column = 0; column < columns; ++column)
+          add_last<Lanes>(j.epilogue, (q + column) * j.pitch + c, j.out);
     }
   }
 }

@@ -25,8 +25,9 @@ constexpr bool is_cheap(Activation a) {
   return a == Activation::identity || a == Activation::relu || a == Activation::hardswish;
 }
 
+// By value: what a reference leads to would be loaded again after every store.
 template <Activation kActivation>
-void activate_rows(int rows, int columns, const TileOutput& o) {
+void activate_rows(int rows, int columns, TileOutput o) {
   using Vector16 = float __attribute__((vector_size(64)));
   for (int r = 0; r < rows; ++r)
     for (int p = 0; p * kLanes < columns; ++p) {

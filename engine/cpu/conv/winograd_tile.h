@@ -130,6 +130,10 @@ void winograd_output_filters(const WinogradOutput& t) {
         finish_channels<Lanes, kActivation>(out[j], t.epilogue, c, at, t.out);
       }
     }
+    if (t.epilogue.adds_last)
+      for (int i = 0; i < t.rows; ++i)
+        for (int j = 0; j < t.columns; ++j)
+          add_last<Lanes>(t.epilogue, i * t.row_pitch + j * t.pitch + c, t.out);
   }
 }
 
