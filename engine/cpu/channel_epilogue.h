@@ -16,8 +16,8 @@ struct ChannelEpilogue {
   bool adds_last = false;  // the residual, behind the activation
 };
 
-// out[at...] = epilogue(v) for the channels from c on, but for a residual behind the activation: a branch there
-// would keep the compiler from computing the activation without any.
+// out[at...] = epilogue(v) for the channels from c on, but for a residual behind the activation: a branch
+// there would keep the compiler from computing the activation without any.
 template <class Lanes, Activation kActivation>
 inline void finish_channels(typename Lanes::Vector v, const ChannelEpilogue& e, int64_t c, int64_t at,
                             float* out) {
