@@ -1,5 +1,5 @@
 // Loops for AVX-512, which this file is compiled for, of training above all: batch norm's passes, gradients
-// of depthwise convolutions, dot products. Apart from channel_loops_avx512.cpp: the more stands in a file, the
+// of depthwise convolutions, dot products. Apart from channel_loops_avx512.cpp: the more a file holds, the
 // less the compiler is willing to inline, and activations would leave their registers.
 #include "engine/cpu/batch_norm_rows.h"
 #include "engine/cpu/depthwise_gradient_rows.h"
