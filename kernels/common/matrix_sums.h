@@ -228,7 +228,7 @@ __device__ __forceinline__ void add_slices(const float* partial, const CorePlan&
 
 // Second launch where depth was cut: adds the slices in order. A thread takes eight neighbouring columns.
 template <class Store>
-__global__ void __launch_bounds__(kCoreThreads)
+__global__ void __launch_bounds__(kCoreThreads, 1)
     matrix_core_slices(const float* __restrict__ partial, const CorePlan plan, Store store) {
   const int chunks = plan.padded_columns() / kChunk;
   const int64_t at = int64_t(blockIdx.x) * kCoreThreads + threadIdx.x;
