@@ -219,4 +219,25 @@ void launch_input_gradient(Context& context, const GradientSource<T>& source, co
 }
 
 }  // namespace
+// The whole gradient by the threads of one block, which have all rows of their channels: dbeta, dgamma, then
+// dx (and dresidual, or null). `fixed`: the statistics were given, and dx does not pass through them.
+template <class T, int kWidth>
+__device__ __forceinline__ void gradient_of_block(const GradientSource<T>& source, bool fixed,
+                                                  const Columns& all, const RowWalk<kWidth>& walk,
+                                                  float* dbeta, float* dgamma, T* dx, T* dresidual) {
+  GradientSums mine[kWidth];
+  gradient_sums_of_block(source, source.activation, true, all, walk, mine);
+  if (threadIdx.y == 0 && walk.channel < all.columns) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      dbeta[walk.channel + i] = mine[i].beta;
+      dgamma[walk.channel + i] = mine[i].gamma;
+    }
+  }
+  __syncthreads();
+  input_gradient_rows<T, kWidth>(source, source.activation, true, fixed ? nullptr : dbeta,
+                                 fixed ? nullptr : dgamma, nullptr, float(all.rows), all, walk, dx,
+                                 dresidual);
+}
+
 }  // namespace plume::PLUME_KERNELS

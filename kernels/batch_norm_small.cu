@@ -21,20 +21,7 @@ template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     batch_norm_whole_backward(const GradientSource<T> source, bool fixed, const Columns all, float* dbeta,
                               float* dgamma, T* __restrict__ dx, T* __restrict__ dresidual) {
-  const RowWalk<kWidth> walk(all.rows, all.rows);
-  GradientSums mine[kWidth];
-  gradient_sums_of_block(source, source.activation, true, all, walk, mine);
-  if (threadIdx.y == 0 && walk.channel < all.columns) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      dbeta[walk.channel + i] = mine[i].beta;
-      dgamma[walk.channel + i] = mine[i].gamma;
-    }
-  }
-  __syncthreads();
-  input_gradient_rows<T, kWidth>(source, source.activation, true, fixed ? nullptr : dbeta,
-                                 fixed ? nullptr : dgamma, nullptr, float(all.rows), all, walk, dx,
-                                 dresidual);
+  gradient_of_block(source, fixed, all, RowWalk<kWidth>(all.rows, all.rows), dbeta, dgamma, dx, dresidual);
 }
 
 // One slice of rows.

@@ -157,18 +157,7 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
                                         const DepthwiseSizes s, int64_t pixels, float* dbeta, float* dgamma,
                                         T* dz, T* __restrict__ dx, float* __restrict__ dw) {
   const RowWalk<kWidth> walk(all.rows, all.rows);
-  GradientSums mine[kWidth];
-  gradient_sums_of_block(source, source.activation, true, all, walk, mine);
-  if (threadIdx.y == 0 && walk.channel < all.columns) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      dbeta[walk.channel + i] = mine[i].beta;
-      dgamma[walk.channel + i] = mine[i].gamma;
-    }
-  }
-  __syncthreads();
-  input_gradient_rows<T, kWidth>(source, source.activation, true, dbeta, dgamma, nullptr, float(all.rows),
-                                 all, walk, dz, nullptr);
+  gradient_of_block(source, false, all, walk, dbeta, dgamma, dz, static_cast<T*>(nullptr));
   __syncthreads();  // dz is complete
   for (int64_t pixel = threadIdx.y; walk.channel < all.columns && pixel < pixels; pixel += walk.step)
     depthwise_input_gradient<T, kWidth>(dz, w, s, Pixel(pixel, s.height, s.width), walk.channel)
