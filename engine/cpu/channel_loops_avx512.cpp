@@ -1,5 +1,6 @@
-// Loops over channels for AVX-512, which this file is compiled for: rows of depthwise convolutions and max
-// pools, Winograd tiles.
+// Loops over channels for AVX-512, which this file is compiled for: rows of depthwise convolutions, of first
+// layers and of max pools, Winograd tiles.
+#include "engine/cpu/conv/few_channels_row.h"
 #include "engine/cpu/conv/winograd_tile.h"
 #include "engine/cpu/depthwise_row.h"
 #include "engine/cpu/lanes16.h"
@@ -10,6 +11,8 @@ namespace plume::cpu {
 DepthwiseRowKernel* depthwise_row_avx512(int filter, int stride, int columns) {
   return depthwise_row_kernel<Lanes16>(filter, stride, columns);
 }
+
+FewChannelsRowKernel* few_channels_row_avx512(int64_t step) { return few_channels_row_kernel<Lanes16>(step); }
 
 void max_pool_row_avx512(const MaxPoolRow& row) { max_pool_row<Lanes16>(row); }
 
