@@ -2,13 +2,14 @@
 """plume against PyTorch, ONNX Runtime, OpenVINO, ncnn and LiteRT on this machine's CPU, interleaved.
 
     compare_cpu.py --build build/cpu [--rounds 5] [--seconds 3] [--workload inference:224:1 ...] [--model resnet18 ...]
-        [--add]
+        [--add] [--isa avx2]
 
 Every round runs each contender once, one process at a time and one after the other, so that a noisy minute touches all
 of them. A contender that took half as long again as its fastest rival in the first round is not run in the others, and
 peers whose packages are missing are left out and named (make_environment.sh installs today's). Reported is the median
 over rounds of each process's median, and the ratio of ours to the best peer: below 1 is faster. Writes
 bench/results/<machine>/cpu.json and cpu.md.
+--isa avx2: as if the processor had no AVX-512; with the peers alone that can be told so (PyTorch, OpenVINO).
 """
 import argparse
 import json
@@ -23,15 +24,18 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 PEERS_PYTHON = ROOT / "build" / "peers" / "bin" / "python"
-USUAL = ["inference:224:1", "inference:224:16", "training:32:64"]
+USUAL = ["inference:224:1", "inference:224:16", "training:32:64", "training:224:16"]
 MODELS = ["mobilenet_v3_small", "resnet18", "squeezenet1_1", "efficientnet_v2_s", "shufflenet_v2_x1_0"]
 PEERS = {"pytorch": "torch_cpu.py", "onnxruntime": "onnxruntime_cpu.py", "ncnn": "ncnn_cpu.py",
          "openvino": "openvino_cpu.py", "litert": "litert_cpu.py"}
+# What keeps a contender from wider vectors, and who obeys.
+ISAS = {"avx2": {"PLUME_CPU_ISA": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
+OBEDIENT = ["pytorch", "openvino"]
 HOPELESS = 1.5  # times the fastest rival
 
 
-def machine_name():
-    """The CPU's name, its widest vectors (virtual machines hide the model) and the number of threads."""
+def machine_name(isa=None):
+    """The CPU's name, its widest vectors that are used (virtual machines hide the model), the number of threads."""
     name, vectors = platform.processor() or platform.machine(), ""
     try:
         facts = dict(line.split(":", 1) for line in open("/proc/cpuinfo") if ":" in line)
@@ -40,7 +44,7 @@ def machine_name():
         vectors = next((v for v in ("avx512f", "avx2") if v in facts.get("flags", [])), "")
     except OSError:
         pass
-    name = re.sub(r"\((R|TM)\)|CPU|Processor|@.*", " ", name) + " " + vectors
+    name = re.sub(r"\((R|TM)\)|CPU|Processor|@.*", " ", name) + " " + (isa or vectors)
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") + f"-{os.cpu_count()}-threads"
 
 
@@ -59,7 +63,7 @@ def contenders_of(args, model, workload):
     common = ["--model", model, "--mode", mode, "--size", size, "--batch", batch, "--seconds", str(args.seconds),
               "--threads", str(args.threads)]
     commands = {"plume": [str(ROOT / args.build / "bin" / "time_model"), "--device", "cpu"] + common}
-    for peer in args.peer or PEERS:
+    for peer in args.peer or (OBEDIENT if args.isa else PEERS):
         script = [args.python, str(HERE / PEERS[peer])]
         variants = subprocess.run(script + ["--mode", mode, "--list-variants"], capture_output=True, text=True,
                                   check=True).stdout.split()
@@ -78,7 +82,7 @@ class Comparison:
         self.versions, self.left_out = {}, []
 
     def round(self):
-        environment = dict(os.environ, OMP_NUM_THREADS=str(self.args.threads))
+        environment = dict(os.environ, OMP_NUM_THREADS=str(self.args.threads), **ISAS.get(self.args.isa, {}))
         shown = []
         for name in list(self.commands):
             line, error = run(self.commands[name], environment)
@@ -127,7 +131,7 @@ def markdown(report):
 
 
 def report_to_add_to(args, out):
-    fresh = {"machine": machine_name(), "threads": args.threads, "rounds": args.rounds,
+    fresh = {"machine": machine_name(args.isa), "threads": args.threads, "rounds": args.rounds,
              "seconds": args.seconds, "versions": {}, "rows": [], "left_out": []}
     if not args.add or not (out / "cpu.json").exists():
         return fresh
@@ -164,18 +168,21 @@ def main():
     parser.add_argument("--peer", action="append", choices=list(PEERS), help="default: all of them; may be repeated")
     parser.add_argument("--model", action="append", help="network; may be repeated (default: the five)")
     parser.add_argument("--workload", action="append", help="mode:size:batch; may be repeated")
+    parser.add_argument("--isa", choices=list(ISAS), help="the widest vectors that are used")
     parser.add_argument("--add", action="store_true", help="keep the other rows of an earlier report")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="per contender and round")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", default=None, help="folder (default: bench/results/<machine>)")
     args = parser.parse_args()
+    if args.isa and set(args.peer or []) - set(OBEDIENT):
+        parser.error(f"--isa: of the peers only {' and '.join(OBEDIENT)} can be told")
 
     if not (ROOT / args.build / "bin" / "time_model").exists():
         print(f"compare_cpu: {args.build}/bin/time_model: not built (cmake --build {args.build} --target time_model)",
               file=sys.stderr)
         return 3
-    out = pathlib.Path(args.out) if args.out else ROOT / "bench" / "results" / machine_name()
+    out = pathlib.Path(args.out) if args.out else ROOT / "bench" / "results" / machine_name(args.isa)
     report = report_to_add_to(args, out)
     for model in args.model or MODELS:
         for workload in args.workload or USUAL:
