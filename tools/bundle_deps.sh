@@ -29,6 +29,8 @@ packages=(libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev nlohmann-json3
 [ "$onednn" = 0 ] || packages+=(libdnnl-dev)
 command -v dpkg-query >/dev/null || { echo "bundle_deps: this is not a Debian system" >&2; exit 4; }
 
+out=$(realpath -m -- "$out")  # apt takes relative paths from /
+
 # Only a folder made by this script is replaced.
 if [ -e "$out" ] && [ ! -e "$out/.bundle" ] && [ -n "$(ls -A "$out" 2>/dev/null)" ]; then
   echo "bundle_deps: $out exists and is not a bundle" >&2
