@@ -62,7 +62,9 @@ void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params,
          Tensor& y) {
   const int64_t height = y.dim(1), width = y.dim(2), filters = y.dim(3), depth = w.dim(2) * w.dim(3);
   const int filter_rows = int(w.dim(1));
-  const std::vector<float>& panels = pack_for_indirect_gemm(w, *params.packed);
+  std::vector<float> made;
+  if (!params.packed) made = pack_panels(w.data<float>(), filters, w.size() / filters);
+  const std::vector<float>& panels = params.packed ? pack_for_indirect_gemm(w, *params.packed) : made;
   FewChannelsRowKernel* const kernel = row_kernel(params.stride * x.dim(3));
   const float* const in = x.data<float>();
   float* const out = y.data<float>();
@@ -82,9 +84,8 @@ void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params,
 
 bool fits(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue& e,
           Tensor& y) {
-  return p.packed && x.dtype() == DType::f32 && x.dim(3) <= 3 && w.dim(0) % 8 == 0 &&
-         w.dim(1) <= kMostFilterRows && p.dilation == 1 && !e.residual.defined() && y.size() > 0 &&
-         row_kernel(p.stride * x.dim(3));
+  return x.dtype() == DType::f32 && x.dim(3) <= 3 && w.dim(0) % 8 == 0 && w.dim(1) <= kMostFilterRows &&
+         p.dilation == 1 && !e.residual.defined() && y.size() > 0 && row_kernel(p.stride * x.dim(3));
 }
 
 const bool registered =
