@@ -4,6 +4,7 @@
 //
 // FLOPs: 2 N P Q K R S C, the bound. Bytes: x and y once.
 #include <algorithm>
+#include <bit>
 
 #include "engine/cpu/conv/few_channels_row.h"
 #include "engine/cpu/conv/own_conv2d.h"
@@ -15,6 +16,8 @@ namespace plume::cpu {
 namespace {
 
 constexpr int kMostFilterRows = 16;
+// With more, there are sums enough in flight in any loop, and y is what takes the time.
+constexpr int64_t kMostFilters = 32;
 
 FewChannelsRowKernel* row_kernel(int64_t step) {
 #if defined(__x86_64__)
@@ -27,11 +30,15 @@ FewChannelsRowKernel* row_kernel(int64_t step) {
 class Lines {
  public:
   Lines(const Tensor& x, int filter_rows, int padding)
-      : height_(x.dim(1)), row_(x.dim(2) * x.dim(3)), padding_(padding * x.dim(3)), rows_(filter_rows) {
+      : height_(x.dim(1)),
+        row_(x.dim(2) * x.dim(3)),
+        padding_(padding * x.dim(3)),
+        rows_(filter_rows),
+        places_(int64_t(std::bit_ceil(unsigned(filter_rows)))) {
     static thread_local Scratch<float> scratch;
     length_ = row_ + 2 * padding_ + kFewChannelsSlack;
-    memory_ = scratch.get(rows_ * length_);
-    std::fill_n(memory_, rows_ * length_, 0.0f);
+    memory_ = scratch.get(places_ * length_);
+    std::fill_n(memory_, places_ * length_, 0.0f);
   }
   void begin(const float* image) {
     image_ = image;
@@ -51,10 +58,10 @@ class Lines {
   }
 
  private:
-  float* line(int64_t h) const { return memory_ + (h % rows_ + rows_) % rows_ * length_; }
+  float* line(int64_t h) const { return memory_ + (h & (places_ - 1)) * length_; }
 
   const float* image_ = nullptr;
-  int64_t height_, row_, padding_, rows_, length_ = 0, next_ = 0;
+  int64_t height_, row_, padding_, rows_, places_, length_ = 0, next_ = 0;
   float* memory_ = nullptr;
 };
 
@@ -84,8 +91,9 @@ void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params,
 
 bool fits(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue& e,
           Tensor& y) {
-  return x.dtype() == DType::f32 && x.dim(3) <= 3 && w.dim(0) % 8 == 0 && w.dim(1) <= kMostFilterRows &&
-         p.dilation == 1 && !e.residual.defined() && y.size() > 0 && row_kernel(p.stride * x.dim(3));
+  return x.dtype() == DType::f32 && x.dim(3) <= 3 && w.dim(0) % 8 == 0 && w.dim(0) <= kMostFilters &&
+         w.dim(1) <= kMostFilterRows && p.dilation == 1 && !e.residual.defined() && y.size() > 0 &&
+         row_kernel(p.stride * x.dim(3));
 }
 
 const bool registered =
