@@ -1,5 +1,5 @@
-// stochastic_depth: blockIdx.y is the image (a grid has 65535 rows; of more images every 65535th), whose scale
-// every thread works out for itself once; then one 16-byte vector per thread and step down the image.
+// stochastic_depth: blockIdx.y is the image (of more than a grid has rows every 65535th), whose scale every
+// thread works out for itself once; then one 16-byte vector per thread and step down the image.
 //
 // Bytes: reads x and the residual, writes y; without the residual (the gradient) a third less. The bound is
 // memory bandwidth. An image that is left out still reads x: a branch around it would save its bytes, at p =
