@@ -203,7 +203,8 @@ void choose_core(int tile, bool vector, bool matrix, F&& f) {
 
 // How operands get into shared memory: as a matrix in copies of eight values, four, or two; as patches in
 // chunks, or value by value; as windows (conv2d_windows.h); as strips (conv2d_strips.h); a matrix or windows
-// whose depth is no more than kShallowDepth in steps of that. Kernels have it as an int, for readable names.
+// whose depth is no more than kShallowDepth in steps of that; in tall tiles. Kernels have it as an int, for
+// readable names.
 enum class Reads {
   matrix,
   matrix_by_4,
@@ -213,7 +214,8 @@ enum class Reads {
   windows,
   strips,
   shallow_matrix,
-  shallow_windows
+  shallow_windows,
+  tall_strips
 };
 constexpr int unit_of(Reads reads) {
   return reads == Reads::matrix_by_4 ? 4 : reads == Reads::matrix_by_2 ? 2 : kChunk;
@@ -222,6 +224,9 @@ constexpr bool is_matrix(Reads reads) {
   return reads == Reads::matrix || reads == Reads::matrix_by_4 || reads == Reads::matrix_by_2 ||
          reads == Reads::shallow_matrix;
 }
+constexpr bool is_strips(Reads reads) { return reads == Reads::strips || reads == Reads::tall_strips; }
+// Of a tile.
+constexpr int rows_of(Reads reads) { return reads == Reads::tall_strips ? kTallestRows : kCoreRows; }
 constexpr bool is_windows(Reads reads) { return reads == Reads::windows || reads == Reads::shallow_windows; }
 // Layers of a step.
 constexpr int step_of(Reads reads) {
@@ -252,6 +257,7 @@ void choose_reads(int tile, Reads reads, F&& f) {
     constexpr integral_constant<Reads, Reads::windows> kWindows;
     return tile == 32 ? f(integral_constant<int, 32>{}, kWindows) : f(Columns64{}, kWindows);
   }
+  if (reads == Reads::tall_strips) return f(Columns64{}, integral_constant<Reads, Reads::tall_strips>{});
   if (reads == Reads::strips) {
     constexpr integral_constant<Reads, Reads::strips> kStrips;
     return tile == 64 ? f(Columns64{}, kStrips) : f(integral_constant<int, 128>{}, kStrips);

@@ -27,26 +27,40 @@ struct StripWalk {
   PLUME_HD int shift(int r, int t) const {
     return (walk.top + r * walk.down) * walk.width + walk.left + t * walk.right;
   }
-  PLUME_HD int pixels_of_strip() const { return kCoreRows + span; }
-  PLUME_HD int strip_bytes() const { return pixels_of_strip() * kCoreDepth * 2; }
-  int channel_blocks() const { return (walk.channels + kCoreDepth - 1) / kCoreDepth; }
+  template <int kRows>
+  PLUME_HD int pixels_of_strip() const {
+    return kRows + span;
+  }
+  template <int kRows>
+  PLUME_HD int strip_bytes() const {
+    return pixels_of_strip<kRows>() * kCoreDepth * 2;
+  }
+  // Of a strip that comes in so many parts, each of whole passes of the block's copies.
+  template <int kRows>
+  PLUME_HD int rows_of_part(int parts) const {
+    constexpr int kPass = core_threads(kRows) / (kCoreDepth / kChunk);
+    return (pixels_of_strip<kRows>() + parts * kPass - 1) / (parts * kPass) * kPass;
+  }
+  PLUME_HD int channel_blocks() const { return (walk.channels + kCoreDepth - 1) / kCoreDepth; }
   // As CorePlan counts it.
   int64_t depth() const { return int64_t(channel_blocks()) * walk.taps() * kCoreDepth; }
 };
 
-template <int kColumns>
+template <int kColumns, int kRows = kCoreRows>
 struct StripMemory {
   static constexpr int kStage = kColumns * kCoreDepth * 2;
-  static constexpr int kSums = kCoreStages * kStage, kZeros = kSums + CoreShape<kColumns>::kBufferBytes;
+  static constexpr int kSums = kCoreStages * kStage,
+                       kZeros = kSums + CoreShape<kColumns, kRows>::kBufferBytes;
   static constexpr int kStrips = kZeros + 2 * kCoreDepth;
-  static int bytes(const StripWalk& strips) { return kStrips + 2 * strips.strip_bytes(); }
+  static int bytes(const StripWalk& strips) { return kStrips + 2 * strips.strip_bytes<kRows>(); }
 };
 
 // For sums [pixels, columns] in tiles of so many columns? Few channels leave most of a step empty. A strip
-// must last two steps, which it does where depth is not cut; two blocks must fit on a multiprocessor.
+// comes in parts while the one before is multiplied, of which the first two taps are too early, and depth is
+// not cut; two blocks must fit on a multiprocessor.
 inline bool fits_strips(const PatchWalk& walk, int64_t columns, int tile) {
-  if (walk.taps() < 2 || walk.scale != 1 || walk.rows != walk.height || walk.columns != walk.width ||
-      walk.channels % kChunk != 0 || walk.channels < 32 || tile <= 32)
+  if (walk.taps() < kCoreStages || walk.scale != 1 || walk.rows != walk.height ||
+      walk.columns != walk.width || walk.channels % kChunk != 0 || walk.channels < 32 || tile <= 32)
     return false;
   const StripWalk strips(walk);
   const int bytes = tile == 64 ? StripMemory<64>::bytes(strips) : StripMemory<128>::bytes(strips);
@@ -54,20 +68,35 @@ inline bool fits_strips(const PatchWalk& walk, int64_t columns, int tile) {
          CorePlan(walk.pixels(), columns, strips.depth(), tile, 64).slices == 1;
 }
 
+// The strips of sums in tiles of so many columns, or chunks where they do not fit. Tall ones have 64 columns:
+// a warp reads 64 of each operand from shared memory for 64 x 64 sums, and filters come from the L2 for 512
+// pixels at once. They take a multiprocessor for themselves, so that the last of few rounds must pay.
+inline Reads choose_strips(const PatchWalk& walk, int64_t columns, int tile) {
+  if (!fits_strips(walk, columns, tile)) return Reads::chunks;
+  if (StripMemory<64, kTallestRows>::bytes(StripWalk(walk)) > simt::most_shared_bytes()) return Reads::strips;
+  // Of a multiprocessor, in sums: blocks side by side share its time.
+  const int64_t multiprocessors = simt::multiprocessors();
+  const auto work = [&](int64_t rows, int64_t columns_of_tile, int64_t blocks) {
+    const int64_t tiles = ceil_div(walk.pixels(), rows) * ceil_div(columns, columns_of_tile);
+    return std::min(ceil_div(tiles, multiprocessors), blocks * ceil_div(tiles, blocks * multiprocessors)) *
+           rows * columns_of_tile;
+  };
+  return 7 * work(kTallestRows, 64, 1) <= 8 * work(kCoreRows, tile, 2) ? Reads::tall_strips : Reads::strips;
+}
+
 // Of shared memory.
-template <int kColumns>
-size_t core_bytes(Reads reads, const StripWalk& strips) {
-  return reads == Reads::strips
-             ? size_t(StripMemory<kColumns>::bytes(strips))
-             : size_t(step_of(reads) == kShallowDepth ? CoreMemory<kColumns, kShallowDepth>::kBytes
-                                                      : CoreMemory<kColumns>::kBytes);
+template <int kColumns, Reads kReads>
+size_t core_bytes(const StripWalk& strips) {
+  constexpr int kRows = rows_of(kReads);
+  return is_strips(kReads) ? size_t(StripMemory<kColumns, kRows>::bytes(strips))
+                           : size_t(CoreMemory<kColumns, step_of(kReads), kRows>::kBytes);
 }
 
 // Rows: filters k of w [k, tap, channels].
-template <class T, int kRows>
+template <class T, int kRows, int kThreads = kCoreThreads>
 struct StripFilterRows {
   static constexpr bool kDepthMajor = true;
-  using Plan = CopyPlan<kRows, true>;
+  using Plan = CopyPlan<kRows, true, kChunk, kCoreDepth, kThreads>;
   const T* w;
   int filters, taps, channels;
   int filter = 0;
@@ -87,10 +116,10 @@ struct StripFilterRows {
 };
 
 // Rows: channels of w [k, tap, channels]; depth: filters k.
-template <class T, int kRows>
+template <class T, int kRows, int kThreads = kCoreThreads>
 struct StripFilterLayers {
   static constexpr bool kDepthMajor = false;
-  using Plan = CopyPlan<kRows, false>;
+  using Plan = CopyPlan<kRows, false, kChunk, kCoreDepth, kThreads>;
   const T* w;
   int filters, taps, channels;
   int channel = 0;
@@ -109,88 +138,77 @@ struct StripFilterLayers {
   }
 };
 
-// Starts the thread's copies of a strip: 64 channels of the pixels from `first` on.
-template <class T>
+// Starts the thread's copies of `count` rows of a strip, from row `begin` on; the strip is 64 channels of the
+// pixels from `first` on.
+template <int kRows, class T>
 __device__ __forceinline__ void copy_strip(char* strip, const T* x, const StripWalk& strips, int first,
-                                           int block) {
-  constexpr int kChunks = kCoreDepth / kChunk, kStep = kCoreThreads / kChunks;
+                                           int block, int begin, int count) {
+  constexpr int kChunks = kCoreDepth / kChunk, kStep = core_threads(kRows) / kChunks;
+  static_assert(kStep % 8 == 0, "rows of all passes are permuted alike");
   const int me = computed_here(int(threadIdx.x)), channel = block * kCoreDepth + me % kChunks * kChunk;
   const int channels = strips.walk.channels, pixels = int(strips.walk.pixels());
-  const T* const from = x + channel;
-#pragma unroll 4
-  for (int row = me / kChunks; row < strips.pixels_of_strip(); row += kStep)
-    if (unsigned(first + row) < unsigned(pixels))
-      copy_unit<kChunk, false>(strip + swizzled<kChunks>(row, me % kChunks), from + (first + row) * channels,
-                               channel < channels);
-}
-
-// sums += the product over 16 layers; rows: where the lane's row of each 16 lies at depth 0.
-template <class T, int kColumns, class Right>
-__device__ __forceinline__ void multiply_strip_16(const char* memory,
-                                                  const int (&rows)[CoreSums<kColumns>::kRowTiles],
-                                                  const char* stage, int b, int d, CoreSums<kColumns>& sums) {
-  constexpr int kRowTiles = CoreSums<kColumns>::kRowTiles;
-  uint32_t left[kRowTiles][4];
-#pragma unroll
-  for (int m = 0; m < kRowTiles; ++m) ldmatrix_x4(left[m], memory + (rows[m] ^ 2 * d));
-#pragma unroll
-  for (int n = 0; n < CoreSums<kColumns>::kTiles / 2; ++n) {
-    uint32_t right[4];
-    Right::load(right, stage + Right::at(b, n, d));
-#pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const uint32_t fragment[2] = {right[2 * i], right[2 * i + 1]};
-        mma_m16n8k16(T{}, sums.values[m][2 * n + i], left[m], fragment);
-      }
-  }
+  const int end = min(begin + count, strips.pixels_of_strip<kRows>());
+  int row = begin + me / kChunks, from = (first + row) * channels + channel;
+  char* to = strip + swizzled<kChunks>(row, me % kChunks);
+#pragma unroll 1
+  for (; row < end; row += kStep, from += kStep * channels, to += kStep * kChunks * 16)
+    if (unsigned(first + row) < unsigned(pixels)) copy_unit<kChunk, false>(to, x + from, channel < channels);
 }
 
 // The block's tiles, as matrix_core() has them; x [images, height, width, channels] of the walk.
-template <class T, int kColumns, class B, class Store>
+template <class T, int kColumns, int kRows = kCoreRows, class B, class Store>
 __device__ __forceinline__ void strip_core(const T* x, const StripWalk& strips, B b, const CorePlan& plan,
                                            const Store& store) {
-  using Memory = StripMemory<kColumns>;
-  using Shape = CoreShape<kColumns>;
-  constexpr int kRowTiles = CoreSums<kColumns>::kRowTiles;
+  using Memory = StripMemory<kColumns, kRows>;
+  using Shape = CoreShape<kColumns, kRows>;
+  constexpr int kRowTiles = CoreSums<kColumns, kRows>::kRowTiles, kRowBytes = 2 * kCoreDepth;
   char* const memory = simt::dyn_smem<char>();
   const PatchWalk& walk = strips.walk;
-  const int tiles = plan.row_tiles * plan.column_tiles * plan.slices, taps = walk.taps();
+  const int tiles = plan.row_tiles * plan.column_tiles, taps = walk.taps();
   if (threadIdx.x < kCoreDepth / kChunk)
     Pack<T, kChunk>::filled(T(0.0f)).store(reinterpret_cast<T*>(memory + Memory::kZeros) +
                                            threadIdx.x * kChunk);
 
-  // What comes next into shared memory.
-  int next = int(blockIdx.x), steps_left = 0, block = 0, tap = 0, row = 0, strip_to = 0;
+  // What comes next into shared memory: a tap's stage, and a part of the strip that follows the tap's own.
+  // The strip before that one, whose place it takes, is read until the stages on their way are multiplied.
+  constexpr int kParted = kCoreStages - 1;
+  const int part = strips.template rows_of_part<kRows>(taps - kParted);
+  int next = int(blockIdx.x), block = 0, tap = 0;
+  int strip_next = next, strip_block = 0, strip_to = 0;
+  const auto fetch_strip = [&](int from, int rows) {
+    if (strip_next >= tiles) return;
+    const int row = plan.tile(strip_next).row * kRows + strips.first;
+    copy_strip<kRows>(memory + Memory::kStrips + strip_to * strips.template strip_bytes<kRows>(), x, strips,
+                      row, strip_block, from, rows);
+  };
+  const auto next_strip = [&] {
+    strip_to ^= 1;
+    if (++strip_block < strips.channel_blocks()) return;
+    strip_block = 0;
+    strip_next += int(gridDim.x);
+  };
   const auto begin = [&] {
-    if (next >= tiles) return;
-    const CorePlan::Tile tile = plan.tile(next);
-    block = tap = 0;
-    row = tile.row * kCoreRows;
-    b.begin(tile.column * kColumns);
-    steps_left = plan.steps;
+    if (next < tiles) b.begin(plan.tile(next).column * kColumns);
   };
   const auto fetch = [&](char* stage) {
-    if (steps_left > 0) {
-      if (tap == 0) {
-        copy_strip(memory + Memory::kStrips + strip_to * strips.strip_bytes(), x, strips, row + strips.first,
-                   block);
-        strip_to ^= 1;
-      }
+    if (next < tiles) {
       b.fetch(stage, block, tap);
+      if (tap >= kParted) fetch_strip((tap - kParted) * part, part);
       if (++tap == taps) {
         tap = 0;
-        ++block;
-      }
-      if (--steps_left == 0) {
-        next += int(gridDim.x);
-        begin();
+        next_strip();
+        if (++block == strips.channel_blocks()) {
+          block = 0;
+          next += int(gridDim.x);
+          begin();
+        }
       }
     }
     simt::async_commit();
   };
   begin();
+  fetch_strip(0, strips.template pixels_of_strip<kRows>());
+  next_strip();
 #pragma unroll 1
   for (int i = 0; i < kCoreStages - 1; ++i) fetch(memory + i * Memory::kStage);
 
@@ -200,13 +218,12 @@ __device__ __forceinline__ void strip_core(const T* x, const StripWalk& strips, 
   int read = 0, strip_read = 1;
   for (int number = int(blockIdx.x); number < tiles; number += int(gridDim.x)) {
     const CorePlan::Tile tile = plan.tile(number);
-    const bool mine = tile.row * kCoreRows + Shape::warp_row() < plan.rows &&
+    const bool mine = tile.row * kRows + Shape::warp_row() < plan.rows &&
                       tile.column * kColumns + Shape::warp_column() < plan.columns;
     unsigned inside[kRowTiles];
 #pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
-      inside[m] = walk.taps_inside(tile.row * kCoreRows + lane_row + 16 * m);
-    CoreSums<kColumns> sums;
+    for (int m = 0; m < kRowTiles; ++m) inside[m] = walk.taps_inside(tile.row * kRows + lane_row + 16 * m);
+    CoreSums<kColumns, kRows> sums;
     sums.clear();
     int tap_read = 0, layers = walk.channels;  // from this strip on
     for (int steps = plan.steps; steps > 0; --steps) {
@@ -222,24 +239,29 @@ __device__ __forceinline__ void strip_core(const T* x, const StripWalk& strips, 
         layers -= kCoreDepth;
       }
       if (!mine) continue;
+      // A row of zeros is read where the pixel's own chunk would have been, from the same banks.
       const int first = computed_here(lane_row) + strips.shift(r, t) - strips.first;
+      const int from = swizzled<kCoreDepth / kChunk>(first, depth_half);
+      const int from_strip = Memory::kStrips + strip_read * strips.template strip_bytes<kRows>() + from;
+      const unsigned bits = 1u << r | 1u << (16 + t);
       int rows[kRowTiles];
 #pragma unroll
-      for (int m = 0; m < kRowTiles; ++m) {
-        const bool in = inside[m] >> r & inside[m] >> (16 + t) & 1;
-        rows[m] = in ? Memory::kStrips + strip_read * strips.strip_bytes() +
-                           swizzled<kCoreDepth / kChunk>(first + 16 * m, depth_half)
-                     : Memory::kZeros + depth_half * 16;
-      }
+      for (int m = 0; m < kRowTiles; ++m)
+        rows[m] =
+            (inside[m] & bits) == bits ? from_strip + 16 * kRowBytes * m : Memory::kZeros + from % kRowBytes;
       const int from_b = computed_here(right);
+      const auto multiply = [&](int d) {
+        uint32_t pixels[kRowTiles][4];
+#pragma unroll
+        for (int m = 0; m < kRowTiles; ++m) ldmatrix_x4(pixels[m], memory + (rows[m] ^ 2 * d));
+        core::multiply_rows<T, Right>(pixels, stage, from_b, d, sums);
+      };
       if (left > kCoreDepth - 16) {
 #pragma unroll
-        for (int d = 0; d < kCoreDepth; d += 16)
-          multiply_strip_16<T, kColumns, Right>(memory, rows, stage, from_b, d, sums);
+        for (int d = 0; d < kCoreDepth; d += 16) multiply(d);
       } else {
 #pragma unroll 1
-        for (int d = 0; d < left; d += 16)
-          multiply_strip_16<T, kColumns, Right>(memory, rows, stage, from_b, d, sums);
+        for (int d = 0; d < left; d += 16) multiply(d);
       }
     }
     if (!mine) continue;

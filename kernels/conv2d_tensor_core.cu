@@ -48,18 +48,21 @@ struct PaddedFilterRows {
 };
 
 template <class T, int kColumns, int kReads>
-__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns, step_of(Reads(kReads))))
+__global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
+                                  core_blocks(kColumns, step_of(Reads(kReads)), rows_of(Reads(kReads))))
     conv2d_forward_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
                         const WindowWalk windows, const StripWalk strips, const CorePlan plan,
                         float* __restrict__ partial, const FinishStore<T> store) {
   const InSlices<FinishStore<T>> put{partial, plan, store};
-  constexpr int kUnit = unit_of(Reads(kReads)), kDepth = step_of(Reads(kReads));
+  constexpr int kUnit = unit_of(Reads(kReads)), kDepth = step_of(Reads(kReads)),
+                kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows);
   const MatrixRows<T, kColumns, kUnit, kDepth> filters(w, plan.columns, plan.depth);
   if constexpr (is_windows(Reads(kReads)))
     matrix_core<T, kColumns, kDepth>(WindowRows<T, kDepth>(x, windows),
                                      WindowFilters<T, kColumns, kDepth>(w, windows, plan.columns), plan, put);
-  else if constexpr (Reads(kReads) == Reads::strips)
-    strip_core<T, kColumns>(x, strips, StripFilterRows<T, kColumns>(w, plan.columns, walk), plan, put);
+  else if constexpr (is_strips(Reads(kReads)))
+    strip_core<T, kColumns, kRows>(x, strips, StripFilterRows<T, kColumns, kThreads>(w, plan.columns, walk),
+                                   plan, put);
   else if constexpr (Reads(kReads) == Reads::chunks)
     matrix_core<T, kColumns>(PatchRows<T, true>(x, walk), filters, plan, put);
   else if constexpr (Reads(kReads) == Reads::values)
@@ -82,21 +85,23 @@ void launch_forward(const Context& context, const Tensor& x, const Tensor& w, co
   const int tile = reads == Reads::matrix || reads == Reads::shallow_matrix
                        ? core_columns_by_32(walk.pixels(), s.filters, s.channels)
                        : core_columns(walk.pixels(), s.filters);
-  if (reads == Reads::chunks && fits_strips(walk, s.filters, tile)) reads = Reads::strips;
+  if (reads == Reads::chunks) reads = choose_strips(walk, s.filters, tile);
   const StripWalk strips(walk);
-  const int64_t depth = is_windows(reads)        ? windows.depth()
-                        : reads == Reads::strips ? strips.depth()
-                        : is_matrix(reads)       ? s.channels
-                                                 : walk.depth();
+  const int64_t depth = is_windows(reads)  ? windows.depth()
+                        : is_strips(reads) ? strips.depth()
+                        : is_matrix(reads) ? s.channels
+                                           : walk.depth();
   const EpilogueView<T> finish(epilogue);
   const FinishStore<T> store{finish, y.data<T>(), s.filters};
   choose_forward_reads(tile, reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
-    const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, 64, step_of(kind()));
+    constexpr int kRows = rows_of(kind());
+    const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, kRows == kTallestRows ? 1 : 64,
+                        step_of(kind()), kRows);
     Tensor partial = plan.partial_sums(y.device());
     float* sums = partial.defined() ? partial.data<float>() : nullptr;
     simt::launch<conv2d_forward_core<T, kColumns, int(kind())>>(
-        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), core_bytes<kColumns>(kind(), strips),
+        {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows)), core_bytes<kColumns, kind()>(strips),
          stream_of(context)},
         x.data<T>(), w.data<T>(), walk, windows, strips, plan, sums, store);
     if (sums) launch_core_slices(context, sums, plan, store);

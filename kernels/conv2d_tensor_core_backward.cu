@@ -13,19 +13,22 @@
 #include "kernels/common/row_tiling.h"
 #include "kernels/conv2d_gradients.h"
 #include "kernels/conv2d_strips.h"
+#include "kernels/conv2d_taps.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
 
 template <class T, int kColumns, int kReads>
-__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
+__global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
+                                  core_blocks(kColumns, kCoreDepth, rows_of(Reads(kReads))))
     conv2d_backward_input_core(const T* __restrict__ dy, const T* __restrict__ w, const StripWalk strips,
                                const CorePlan plan, float* __restrict__ partial,
                                const InputGradientStore<T> store) {
   const InSlices<InputGradientStore<T>> put{partial, plan, store};
-  if constexpr (Reads(kReads) == Reads::strips) {
-    strip_core<T, kColumns>(dy, strips, StripFilterLayers<T, kColumns>(w, plan.columns, store.at.walk), plan,
-                            put);
+  constexpr int kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows);
+  if constexpr (is_strips(Reads(kReads))) {
+    strip_core<T, kColumns, kRows>(
+        dy, strips, StripFilterLayers<T, kColumns, kThreads>(w, plan.columns, store.at.walk), plan, put);
   } else if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values) {
     constexpr bool kVector = Reads(kReads) == Reads::chunks;
     matrix_core<T, kColumns>(PatchRows<T, kVector>(dy, store.at.walk),
@@ -56,6 +59,13 @@ __global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
 }
 
 template <class T>
+__global__ void __launch_bounds__(core_threads(TapWalk::kRows), 1)
+    conv2d_backward_weight_taps(const T* __restrict__ x, const T* __restrict__ dy, const CorePlan plan,
+                                const FilterGradientStore<TapWalk> store) {
+  tap_core(x, dy, store.walk, plan, store);
+}
+
+template <class T>
 void launch_backward_input(const Context& context, const Tensor& dy, const Tensor& w, const ConvSizes& s,
                            int number, Tensor& dx) {
   const InputGradientStore<T> store{dx.data<T>(), s, InputClass(s, number)};
@@ -65,19 +75,45 @@ void launch_backward_input(const Context& context, const Tensor& dy, const Tenso
   const int unit = unit_of_copies({s.channels, s.filters}, {dy.data<T>(), w.data<T>(), dx.data<T>()});
   const int tile = core_columns(walk.pixels(), s.channels);
   Reads reads = reads_of(unit, matrix);
-  if (reads == Reads::chunks && s.stride == 1 && fits_strips(walk, s.channels, tile)) reads = Reads::strips;
+  if (reads == Reads::chunks && s.stride == 1) reads = choose_strips(walk, s.channels, tile);
   const StripWalk strips(walk);
-  const int64_t depth = reads == Reads::strips ? strips.depth() : is_matrix(reads) ? s.filters : walk.depth();
+  const int64_t depth = is_strips(reads) ? strips.depth() : is_matrix(reads) ? s.filters : walk.depth();
   choose_reads(tile, reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
-    const CorePlan plan(walk.pixels(), s.channels, depth, kColumns, 64);
+    constexpr int kRows = rows_of(kind());
+    const CorePlan plan(walk.pixels(), s.channels, depth, kColumns, kRows == kTallestRows ? 1 : 64,
+                        kCoreDepth, kRows);
     Tensor partial = plan.partial_sums(dx.device());
     float* sums = partial.defined() ? partial.data<float>() : nullptr;
     simt::launch<conv2d_backward_input_core<T, kColumns, int(kind())>>(
-        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), core_bytes<kColumns>(kind(), strips),
+        {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows)), core_bytes<kColumns, kind()>(strips),
          stream_of(context)},
         dy.data<T>(), w.data<T>(), strips, plan, sums, store);
     if (sums) launch_core_slices(context, sums, plan, store);
+  });
+}
+
+// `launch`es the slices of a plan, and puts them off to be added, where they are not dw itself.
+template <class T, class Launch>
+void in_slices_of_gradient(Context& context, const CorePlan& plan, Tensor& dw, const Launch& launch) {
+  const bool whole = plan.slices == 1 && dw.dtype() == DType::f32;
+  Tensor partial = whole ? dw : Tensor::empty({plan.slices, dw.size()}, DType::f32, dw.device(), "workspace");
+  launch(partial.data<float>());
+  if (!whole) finish_gradient<T>(context, partial, plan.slices, dw);
+}
+
+template <class T>
+void launch_tap_gradients(Context& context, const Tensor& x, const Tensor& dy, const PatchWalk& walk,
+                          const ConvSizes& s, Tensor& dw) {
+  const TapWalk taps(walk);
+  const CorePlan plan(taps.rows(), s.filters, walk.pixels(), TapWalk::kSide, 1 << 16, kCoreDepth,
+                      TapWalk::kRows);
+  in_slices_of_gradient<T>(context, plan, dw, [&](float* to) {
+    const FilterGradientStore<TapWalk> store{taps, to, s.filters, s.patch(), dw.size()};
+    simt::launch<conv2d_backward_weight_taps<T>>(
+        {dim3(unsigned(plan.blocks())), dim3(core_threads(TapWalk::kRows)), TapWalk::kBytes,
+         stream_of(context)},
+        x.data<T>(), dy.data<T>(), plan, store);
   });
 }
 
@@ -91,21 +127,22 @@ void launch_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
   if (reads == Reads::values && WindowWalk::fits(s, x.data<T>()) &&
       unit_of_copies({s.filters}, {dy.data<T>()}) == kChunk)
     reads = Reads::windows;
+  if (reads == Reads::chunks && TapWalk::fits(walk, s.filters))
+    return launch_tap_gradients<T>(context, x, dy, walk, s, dw);
   const int64_t rows = reads == Reads::windows ? windows.depth()
                        : is_matrix(reads)      ? s.channels
                                                : walk.depth();
   choose_reads(core_columns(s.filters), reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
     const CorePlan plan(rows, s.filters, walk.pixels(), kColumns, 1 << 16);
-    const bool whole = plan.slices == 1 && dw.dtype() == DType::f32;
-    Tensor partial =
-        whole ? dw : Tensor::empty({plan.slices, dw.size()}, DType::f32, dw.device(), "workspace");
-    const FilterGradientStore<FilterWalk<kind()>> store{
-        filter_walk<kind()>(walk, windows), partial.data<float>(), s.filters, s.patch(), dw.size()};
-    simt::launch<conv2d_backward_weight_core<T, kColumns, int(kind())>>(
-        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
-        x.data<T>(), dy.data<T>(), plan, store);
-    if (!whole) finish_gradient<T>(context, partial, plan.slices, dw);
+    in_slices_of_gradient<T>(context, plan, dw, [&](float* to) {
+      const FilterGradientStore<FilterWalk<kind()>> store{filter_walk<kind()>(walk, windows), to, s.filters,
+                                                          s.patch(), dw.size()};
+      simt::launch<conv2d_backward_weight_core<T, kColumns, int(kind())>>(
+          {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes,
+           stream_of(context)},
+          x.data<T>(), dy.data<T>(), plan, store);
+    });
   });
 }
 

@@ -44,11 +44,12 @@ __device__ __forceinline__ int swizzled(int row, int chunk) {
 }
 
 // The units of a tile that a thread copies, of kUnit values each: one column of units, every kStep-th row.
-template <int kRows, bool kDepthMajor, int kUnit = kChunk, int kDepth = kCoreDepth>
+template <int kRows, bool kDepthMajor, int kUnit = kChunk, int kDepth = kCoreDepth,
+          int kThreads = kCoreThreads>
 struct CopyPlan {
   static constexpr int kChunks = kDepthMajor ? kDepth / kChunk : kRows / kChunk;  // in a row
   static constexpr int kUnits = kChunks * (kChunk / kUnit);
-  static constexpr int kStep = kCoreThreads / kUnits;
+  static constexpr int kStep = kThreads / kUnits;
   static constexpr int kPasses = (kDepthMajor ? kRows : kDepth) / kStep;
   static constexpr int kPassBytes = kStep * kChunks * 16;
   static_assert(kStep % 8 == 0 || (8 % kStep == 0 && kChunks >= 8),
@@ -68,10 +69,10 @@ struct CopyPlan {
   }
 };
 
-template <int kColumns, int kDepth = kCoreDepth>
+template <int kColumns, int kDepth = kCoreDepth, int kRows = kCoreRows>
 struct CoreMemory {
-  static constexpr int kA = kCoreRows * kDepth * 2, kB = kColumns * kDepth * 2, kStage = kA + kB;
-  static constexpr int kBytes = kCoreStages * kStage + CoreShape<kColumns>::kBufferBytes;
+  static constexpr int kA = kRows * kDepth * 2, kB = kColumns * kDepth * 2, kStage = kA + kB;
+  static constexpr int kBytes = kCoreStages * kStage + CoreShape<kColumns, kRows>::kBufferBytes;
 };
 
 namespace core {
@@ -101,20 +102,17 @@ struct Fragments {
   }
 };
 
-// sums += the product over 16 layers, of tiles at `a` and `b`.
-template <class T, int kColumns, class Left, class Right>
-__device__ __forceinline__ void multiply_16(const char* tile_a, int a, const char* tile_b, int b, int d,
-                                            CoreSums<kColumns>& sums) {
-  constexpr int kRowTiles = CoreSums<kColumns>::kRowTiles;
-  uint32_t left[kRowTiles][4];
+// sums += the product over 16 layers, of A's fragments and the tile at `tile_b`.
+template <class T, class Right, int kColumns, int kRows>
+__device__ __forceinline__ void multiply_rows(const uint32_t (&left)[CoreSums<kColumns, kRows>::kRowTiles][4],
+                                              const char* tile_b, int b, int d,
+                                              CoreSums<kColumns, kRows>& sums) {
 #pragma unroll
-  for (int m = 0; m < kRowTiles; ++m) Left::load(left[m], tile_a + Left::at(a, m, d));
-#pragma unroll
-  for (int n = 0; n < CoreSums<kColumns>::kTiles / 2; ++n) {
+  for (int n = 0; n < CoreSums<kColumns, kRows>::kTiles / 2; ++n) {
     uint32_t right[4];
     Right::load(right, tile_b + Right::at(b, n, d));
 #pragma unroll
-    for (int m = 0; m < kRowTiles; ++m)
+    for (int m = 0; m < CoreSums<kColumns, kRows>::kRowTiles; ++m)
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const uint32_t fragment[2] = {right[2 * i], right[2 * i + 1]};
@@ -126,9 +124,11 @@ __device__ __forceinline__ void multiply_16(const char* tile_a, int a, const cha
 }  // namespace core
 
 // The block's tiles, each to `store` (matrix_sums.h).
-template <class T, int kColumns, int kDepth = kCoreDepth, class A, class B, class Plan, class Store>
+template <class T, int kColumns, int kDepth = kCoreDepth, int kRows = kCoreRows, class A, class B, class Plan,
+          class Store>
 __device__ __forceinline__ void matrix_core(A a, B b, const Plan& plan, const Store& store) {
-  using Memory = CoreMemory<kColumns, kDepth>;
+  using Memory = CoreMemory<kColumns, kDepth, kRows>;
+  using Shape = CoreShape<kColumns, kRows>;
   char* const stages = simt::dyn_smem<char>();
   const int tiles = plan.row_tiles * plan.column_tiles * plan.slices;
   int next = int(blockIdx.x), steps_left = 0;
@@ -137,7 +137,7 @@ __device__ __forceinline__ void matrix_core(A a, B b, const Plan& plan, const St
     if (next >= tiles) return;
     const CorePlan::Tile tile = plan.tile(next);
     const int first_layer = plan.first_layer(tile);
-    a.begin(tile.row * kCoreRows, first_layer);
+    a.begin(tile.row * kRows, first_layer);
     b.begin(tile.column * kColumns, first_layer);
     steps_left = plan.steps_of(tile);
   };
@@ -156,18 +156,17 @@ __device__ __forceinline__ void matrix_core(A a, B b, const Plan& plan, const St
 #pragma unroll 1
   for (int i = 0; i < kCoreStages - 1; ++i) fetch(stages + i * Memory::kStage);
 
-  using Left = core::Fragments<kCoreRows, A::kDepthMajor, true, kDepth>;
+  using Left = core::Fragments<kRows, A::kDepthMajor, true, kDepth>;
   using Right = core::Fragments<kColumns, B::kDepthMajor, false, kDepth>;
-  const int left = Left::begin(CoreShape<kColumns>::warp_row()),
-            right = Right::begin(CoreShape<kColumns>::warp_column());
+  const int left = Left::begin(Shape::warp_row()), right = Right::begin(Shape::warp_column());
   int read = 0;  // the stage that is multiplied; the copies go to the one before
   for (int number = int(blockIdx.x); number < tiles; number += int(gridDim.x)) {
     const CorePlan::Tile tile = plan.tile(number);
-    const bool mine = tile.row * kCoreRows + CoreShape<kColumns>::warp_row() < plan.rows &&
-                      tile.column * kColumns + CoreShape<kColumns>::warp_column() < plan.columns;
-    CoreSums<kColumns> sums;
+    const bool mine = tile.row * kRows + Shape::warp_row() < plan.rows &&
+                      tile.column * kColumns + Shape::warp_column() < plan.columns;
+    CoreSums<kColumns, kRows> sums;
     sums.clear();
-    if constexpr (requires { a.follow(0, 0); }) a.follow(tile.row * kCoreRows, plan.first_layer(tile));
+    if constexpr (requires { a.follow(0, 0); }) a.follow(tile.row * kRows, plan.first_layer(tile));
     int layers = plan.layers_of(tile);
     for (int steps = plan.steps_of(tile); steps > 0; --steps, layers -= kDepth) {
       simt::async_wait<kCoreStages - 2>();
@@ -179,7 +178,11 @@ __device__ __forceinline__ void matrix_core(A a, B b, const Plan& plan, const St
       if (!mine) continue;
       const int from_a = computed_here(left), from_b = computed_here(right);
       const auto multiply = [&](int d) {
-        core::multiply_16<T, kColumns, Left, Right>(stage, from_a, stage + Memory::kA, from_b, d, sums);
+        uint32_t rows[CoreSums<kColumns, kRows>::kRowTiles][4];
+#pragma unroll
+        for (int m = 0; m < CoreSums<kColumns, kRows>::kRowTiles; ++m)
+          Left::load(rows[m], stage + Left::at(from_a, m, d));
+        core::multiply_rows<T, Right>(rows, stage + Memory::kA, from_b, d, sums);
       };
       if ((!A::kDepthMajor && !B::kDepthMajor) || layers > kDepth - 16) {
 #pragma unroll

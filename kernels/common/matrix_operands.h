@@ -43,10 +43,10 @@ inline int unit_of_copies(std::initializer_list<int64_t> lengths, std::initializ
 
 // [rows, depth], row-major: depth is a multiple of kUnit. Rows past the last are left as they are: nobody
 // stores their sums; and so are layers past the last 16 that are multiplied.
-template <class T, int kRows, int kUnit = kChunk, int kDepth = kCoreDepth>
+template <class T, int kRows, int kUnit = kChunk, int kDepth = kCoreDepth, int kThreads = kCoreThreads>
 struct MatrixRows {
   static constexpr bool kDepthMajor = true;
-  using Plan = CopyPlan<kRows, true, kUnit, kDepth>;
+  using Plan = CopyPlan<kRows, true, kUnit, kDepth, kThreads>;
   const T* data;
   int rows, depth;
   int next = 0, rows_left = 0, depth_left = 0;  // from this thread's place
@@ -72,10 +72,10 @@ struct MatrixRows {
 
 // [depth, rows], row-major: rows is a multiple of kUnit, unless kVector is false. Likewise for rows past the
 // last.
-template <class T, int kRows, bool kVector, int kUnit = kChunk>
+template <class T, int kRows, bool kVector, int kUnit = kChunk, int kThreads = kCoreThreads>
 struct MatrixLayers {
   static constexpr bool kDepthMajor = false;
-  using Plan = CopyPlan<kRows, false, kUnit>;
+  using Plan = CopyPlan<kRows, false, kUnit, kCoreDepth, kThreads>;
   const T* data;
   int rows, depth;
   bool even;

@@ -10,9 +10,18 @@ namespace plume::PLUME_KERNELS {
 inline constexpr int kCoreThreads = 128, kCoreRows = 128, kCoreDepth = 64, kCoreStages = 3;
 inline constexpr int kShallowDepth = 32;  // of a step, where that is all
 inline constexpr int kChunk = 8;          // values in 16 bytes
+// Tall tiles, of 128 columns and of 64, read the other operand less often: warps of 64 x 64 sums each.
+inline constexpr int kTallRows = 256, kTallestRows = 512;
+// All taps of 64 channels (conv2d_taps.h): twelve warps, three for each scheduler, of 48 x 64 sums.
+inline constexpr int kTapRows = 576;
 
-// On a multiprocessor, of tiles with so many columns: as registers and shared memory allow.
-constexpr int core_blocks(int columns, int step = kCoreDepth) {
+constexpr int core_threads(int rows) {
+  return rows == kTapRows ? kTapRows / 48 * 32 : rows < kTallestRows ? rows : rows / 2;
+}
+
+// On a multiprocessor, of tiles with so many columns and rows: as registers and shared memory allow.
+constexpr int core_blocks(int columns, int step = kCoreDepth, int rows = kCoreRows) {
+  if (rows > kCoreRows) return 1;
   if (step == kShallowDepth) return columns == 32 ? 4 : columns == 64 ? 3 : 2;
   return columns == 32 ? 3 : 2;
 }
@@ -38,15 +47,15 @@ struct CorePlan {
 
   // `most_slices`: 1 where partial sums have nowhere to go. A slice has at least two steps, of `step` layers.
   CorePlan(int64_t rows_, int64_t columns_, int64_t depth_, int columns_of_tile, int64_t most_slices,
-           int step_ = kCoreDepth)
+           int step_ = kCoreDepth, int rows_of_tile = kCoreRows)
       : rows(int(rows_)),
         columns(int(columns_)),
         depth(int(depth_)),
-        row_tiles(int(ceil_div(rows_, kCoreRows))),
+        row_tiles(int(ceil_div(rows_, rows_of_tile))),
         column_tiles(int(ceil_div(columns_, columns_of_tile))),
         step(step_),
         steps(int(ceil_div(depth_, step_))),
-        places(core_blocks(columns_of_tile, step_) * simt::multiprocessors()),
+        places(core_blocks(columns_of_tile, step_, rows_of_tile) * simt::multiprocessors()),
         by_row_tiles(row_tiles),
         by_column_tiles(column_tiles) {
     const int64_t wanted = places / std::max<int64_t>(int64_t(row_tiles) * column_tiles, 1);

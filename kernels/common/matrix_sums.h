@@ -26,26 +26,30 @@ __device__ __forceinline__ int computed_here(int x) {
 }
 
 // How the warps share a tile: kWarpRows x kWarpColumns sums each. A warp reads its rows and its columns for
-// every layer, so that square parts are best; whole rows make longer stores. Two blocks of 128 threads leave
-// a thread 255 registers, of which 64 x 64 sums of a warp take 128.
-template <int kColumns>
+// every layer, so that square parts are best; whole rows make longer stores. 256 threads on a multiprocessor
+// leave a thread 255 registers, of which 64 x 64 sums of a warp take 128.
+template <int kColumns, int kRows = kCoreRows>
 struct CoreShape {
   static_assert(kColumns == 32 || kColumns == 64 || kColumns == 96 || kColumns == 128);
-  static constexpr int kWarpRows = kColumns == 128 ? 64 : 32, kWarpColumns = kColumns == 128 ? 64 : kColumns;
-  static constexpr int kWarpsDown = kCoreRows / kWarpRows;
-  static_assert(kWarpsDown * (kColumns / kWarpColumns) * 32 == kCoreThreads);
+  static constexpr int kWarpRows = kRows == kTapRows                      ? 48
+                                   : kColumns == 128 || kRows > kCoreRows ? 64
+                                                                          : 32,
+                       kWarpColumns = kColumns == 128 ? 64 : kColumns;
+  static constexpr int kWarpsDown = kRows / kWarpRows;
+  static constexpr int kThreads = core_threads(kRows);
+  static_assert(kWarpsDown * (kColumns / kWarpColumns) * 32 == kThreads);
   static constexpr int kSpan = kWarpColumns % 64 == 0 ? 64 : 32;  // columns stored at once
-  static constexpr int kBufferBytes = kCoreThreads / 32 * 16 * kSpan * int(sizeof(float));
+  static constexpr int kBufferBytes = kThreads / 32 * 16 * kSpan * int(sizeof(float));
 
   __device__ static int warp_row() { return int(threadIdx.x) / 32 % kWarpsDown * kWarpRows; }
   __device__ static int warp_column() { return int(threadIdx.x) / (32 * kWarpsDown) * kWarpColumns; }
 };
 
 // A warp's sums.
-template <int kColumns>
+template <int kColumns, int kRows = kCoreRows>
 struct CoreSums {
-  static constexpr int kRowTiles = CoreShape<kColumns>::kWarpRows / 16;  // of 16 rows
-  static constexpr int kTiles = CoreShape<kColumns>::kWarpColumns / 8;   // of 8 columns
+  static constexpr int kRowTiles = CoreShape<kColumns, kRows>::kWarpRows / 16;  // of 16 rows
+  static constexpr int kTiles = CoreShape<kColumns, kRows>::kWarpColumns / 8;   // of 8 columns
   float values[kRowTiles][kTiles][4];
 
   __device__ void clear() {
@@ -91,18 +95,18 @@ struct StoreLanes {
 };
 
 // `buffers`: 16 x kSpan floats for each warp.
-template <int kColumns, class Plan, class Store>
-__device__ __forceinline__ void store_sums(const CoreSums<kColumns>& sums, char* buffers, const Plan& plan,
-                                           const CorePlan::Tile& tile, const Store& store) {
-  using Shape = CoreShape<kColumns>;
-  constexpr int kSpan = Shape::kSpan, kRowTiles = CoreSums<kColumns>::kRowTiles;
+template <int kColumns, int kRows, class Plan, class Store>
+__device__ __forceinline__ void store_sums(const CoreSums<kColumns, kRows>& sums, char* buffers,
+                                           const Plan& plan, const CorePlan::Tile& tile, const Store& store) {
+  using Shape = CoreShape<kColumns, kRows>;
+  constexpr int kSpan = Shape::kSpan, kRowTiles = CoreSums<kColumns, kRows>::kRowTiles;
   constexpr int kParts = Shape::kWarpColumns / kSpan;
   constexpr bool kAlongRows = kStoresAlongRows<Store>;
   using Lanes = StoreLanes<kSpan, kAlongRows>;
   const int thread = computed_here(int(threadIdx.x)), me = thread % 32, group = me / 4, pair = me % 4;
   const Lanes lanes{me};
   float* const buffer = reinterpret_cast<float*>(buffers) + thread / 32 * 16 * kSpan;
-  const int first_row = tile.row * kCoreRows + Shape::warp_row();
+  const int first_row = tile.row * kRows + Shape::warp_row();
 #pragma unroll 1
   for (int part = 0; part < kParts; ++part) {
     const int first_column = tile.column * kColumns + Shape::warp_column() + part * kSpan;

@@ -36,6 +36,14 @@ inline int multiprocessors() {
   return count > 0 ? count : 1;
 }
 
+// That a block may ask for, of the current device.
+inline int most_shared_bytes() {
+  int device = 0, bytes = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return bytes;
+}
+
 // See async_copy.h for these three.
 template <int kBytes, bool kCached = kBytes != 16>
 __device__ __forceinline__ void async_copy(void* shared, const void* global, unsigned valid = kBytes) {

@@ -304,6 +304,7 @@ void run_threads(void* packed) {
 
 // A launch is cut up as for an H100.
 constexpr int multiprocessors() { return 132; }
+constexpr int most_shared_bytes() { return int(emu::kMaxShared); }
 
 template <class T>
 T* dyn_smem() {

@@ -122,10 +122,12 @@ TEST_P(Race, ProductsOnTheMatrixCoreAreSilentAndExact) {
 // More tiles than blocks, pixels of several images in a strip, a second strip that is not full. An input
 // gradient reads its taps backwards.
 TEST_P(Race, StripsAreSilentAndExact) {
-  constexpr int kImages = 4, kHeight = 9, kWidth = 8, kColumns = 72, kTaps = 9;
+  constexpr int kHeight = 9, kWidth = 8, kColumns = 72, kTaps = 9;
   const auto value = [](int a, int b, int c) { return float((a * 7 + b * 3 + c) % 5 - 2); };
-  const auto check = [&]<int kTile, bool kInput>(int channels) {
-    PatchWalk walk(kImages, kHeight, kWidth, channels, kHeight, kWidth);
+  const auto check = [&]<int kTile, bool kInput, Reads kReads = Reads::strips>(int channels) {
+    constexpr int kRows = rows_of(kReads);
+    const int images = kRows == kCoreRows ? 4 : 24;
+    PatchWalk walk(images, kHeight, kWidth, channels, kHeight, kWidth);
     walk.set_taps(3, 3);
     walk.top = walk.left = kInput ? 1 : -1;
     walk.down = walk.right = kInput ? -1 : 1;
@@ -139,10 +141,10 @@ TEST_P(Race, StripsAreSilentAndExact) {
     for (int column = 0; column < kColumns; ++column)
       for (int tap = 0; tap < kTaps; ++tap)
         for (int c = 0; c < channels; ++c) w[filter(column, tap, c)] = bf16(value(column, tap, c));
-    const CorePlan plan(pixels, kColumns, strips.depth(), kTile, 1);
+    const CorePlan plan(pixels, kColumns, strips.depth(), kTile, 1, kCoreDepth, kRows);
     std::vector<float> sums(size_t(plan.partial_count()), -1.0f);
-    simt::launch<strip_product<kTile, kInput>>(
-        {2, kCoreThreads, core_bytes<kTile>(Reads::strips, strips), {}}, static_cast<const bf16*>(x.data()),
+    simt::launch<strip_product<kTile, kRows, kInput>>(
+        {2, core_threads(kRows), core_bytes<kTile, kReads>(strips), {}}, static_cast<const bf16*>(x.data()),
         static_cast<const bf16*>(w.data()), strips, plan, sums.data());
     for (int pixel = 0; pixel < pixels; ++pixel)
       for (int column = 0; column < kColumns; ++column) {
@@ -161,6 +163,53 @@ TEST_P(Race, StripsAreSilentAndExact) {
   check.operator()<64, true>(72);
   check.operator()<128, false>(136);
   check.operator()<128, true>(40);
+  check.operator()<64, false, Reads::tall_strips>(40);
+  check.operator()<64, true, Reads::tall_strips>(136);
+}
+
+// All taps of a filter's gradient at once: more tiles than blocks, slices of unlike length, pixels that end
+// within a step, channels and filters that do not fill a tile, a ring that goes round.
+TEST_P(Race, GradientsOfAllTapsAreSilentAndExact) {
+  const auto value = [](int a, int b, int c) { return float((a * 7 + b * 3 + c) % 5 - 2); };
+  const auto check = [&](int images, int height, int width, int dilation, int channels, int filters,
+                         int slices) {
+    constexpr int kTaps = 9;
+    PatchWalk walk(images, height, width, channels, height, width);
+    walk.set_taps(3, 3);
+    walk.top = walk.left = -dilation;
+    walk.down = walk.right = dilation;
+    EXPECT_TRUE(TapWalk::fits(walk, filters));
+    const int pixels = int(walk.pixels());
+    std::vector<bf16> x(size_t(pixels * channels)), dy(size_t(pixels * filters));
+    for (int i = 0; i < pixels * channels; ++i) x[size_t(i)] = bf16(value(i / channels, i % channels, 1));
+    for (int i = 0; i < pixels * filters; ++i) dy[size_t(i)] = bf16(value(i / filters, i % filters, 2));
+    const TapWalk taps(walk);
+    const CorePlan plan(taps.rows(), filters, pixels, TapWalk::kSide, slices, kCoreDepth, TapWalk::kRows);
+    EXPECT_EQ(plan.slices, slices);
+    const int size = filters * kTaps * channels;
+    std::vector<float> sums(size_t(size * slices), -1.0f);
+    simt::launch<tap_product>(
+        {3, core_threads(TapWalk::kRows), TapWalk::kBytes, {}}, static_cast<const bf16*>(x.data()),
+        static_cast<const bf16*>(dy.data()), plan,
+        FilterGradientStore<TapWalk>{taps, sums.data(), filters, kTaps * channels, size});
+    for (int k = 0; k < filters; ++k)
+      for (int tap = 0; tap < kTaps; ++tap)
+        for (int c = 0; c < channels; ++c) {
+          float sum = 0.0f, stored = 0.0f;
+          for (int pixel = 0; pixel < pixels; ++pixel) {
+            const int h = pixel / width % height + walk.top + tap / 3 * dilation;
+            const int v = pixel % width + walk.left + tap % 3 * dilation;
+            if (h < 0 || h >= height || v < 0 || v >= width) continue;
+            sum += value((pixel / (width * height) * height + h) * width + v, c, 1) * value(pixel, k, 2);
+          }
+          for (int slice = 0; slice < slices; ++slice)
+            stored += sums[size_t(slice * size + (k * kTaps + tap) * channels + c)];
+          ASSERT_EQ(stored, sum) << k << ' ' << tap << ' ' << c;
+        }
+  };
+  check(5, 9, 8, 1, 72, 64, 2);
+  check(2, 13, 60, 1, 48, 120, 5);
+  check(3, 7, 5, 2, 48, 48, 1);
 }
 
 TEST_P(Race, CorrectKernelsAreSilent) {

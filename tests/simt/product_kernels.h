@@ -1,7 +1,7 @@
 // Products on the matrix core without an operation around them.
 #pragma once
 #include "kernels/common/matrix_operands.h"
-#include "kernels/conv2d_strips.h"
+#include "kernels/conv2d_taps.h"
 
 namespace plume::PLUME_KERNELS {
 
@@ -27,16 +27,23 @@ __global__ void core_product(const bf16* a, const bf16* b, const CorePlan plan, 
 
 // sums[pixel, column] of a filter on x [images, height, width, channels]; w is [column, tap, channel] or, for
 // an input gradient, [channel, tap, column].
-template <int kColumns, bool kInput>
+template <int kColumns, int kRows, bool kInput>
 __global__ void strip_product(const bf16* x, const bf16* w, const StripWalk strips, const CorePlan plan,
                               float* sums) {
+  constexpr int kThreads = core_threads(kRows);
   const InSlices<FinishStore<float>> put{sums, plan, {}};
   if constexpr (kInput)
-    strip_core<bf16, kColumns>(x, strips, StripFilterLayers<bf16, kColumns>(w, plan.columns, strips.walk),
-                               plan, put);
+    strip_core<bf16, kColumns, kRows>(
+        x, strips, StripFilterLayers<bf16, kColumns, kThreads>(w, plan.columns, strips.walk), plan, put);
   else
-    strip_core<bf16, kColumns>(x, strips, StripFilterRows<bf16, kColumns>(w, plan.columns, strips.walk), plan,
-                               put);
+    strip_core<bf16, kColumns, kRows>(
+        x, strips, StripFilterRows<bf16, kColumns, kThreads>(w, plan.columns, strips.walk), plan, put);
+}
+
+// slices[slice, filter, tap, channel] of a filter's gradient.
+inline __global__ void tap_product(const bf16* x, const bf16* dy, const CorePlan plan,
+                                   const FilterGradientStore<TapWalk> store) {
+  tap_core(x, dy, store.walk, plan, store);
 }
 
 }  // namespace plume::PLUME_KERNELS
