@@ -226,7 +226,7 @@ constexpr bool is_matrix(Reads reads) {
 }
 constexpr bool is_strips(Reads reads) { return reads == Reads::strips || reads == Reads::tall_strips; }
 // Of a tile.
-constexpr int rows_of(Reads reads) { return reads == Reads::tall_strips ? kTallestRows : kCoreRows; }
+constexpr int rows_of(Reads reads) { return reads == Reads::tall_strips ? kTallRows : kCoreRows; }
 constexpr bool is_windows(Reads reads) { return reads == Reads::windows || reads == Reads::shallow_windows; }
 // Layers of a step.
 constexpr int step_of(Reads reads) {
@@ -257,16 +257,27 @@ void choose_reads(int tile, Reads reads, F&& f) {
     constexpr integral_constant<Reads, Reads::windows> kWindows;
     return tile == 32 ? f(integral_constant<int, 32>{}, kWindows) : f(Columns64{}, kWindows);
   }
-  if (reads == Reads::tall_strips) return f(Columns64{}, integral_constant<Reads, Reads::tall_strips>{});
-  if (reads == Reads::strips) {
-    constexpr integral_constant<Reads, Reads::strips> kStrips;
-    return tile == 64 ? f(Columns64{}, kStrips) : f(integral_constant<int, 128>{}, kStrips);
-  }
   choose_core(tile, reads != Reads::values, reads == Reads::matrix,
               [&](auto columns, auto vector, auto matrix) {
                 constexpr Reads kReads = matrix() ? Reads::matrix : vector() ? Reads::chunks : Reads::values;
                 f(columns, integral_constant<Reads, kReads>{});
               });
+}
+
+// The same where pixels may come as strips.
+template <class F>
+void choose_strip_reads(int tile, Reads reads, F&& f) {
+  using std::integral_constant;
+  constexpr integral_constant<int, 64> kColumns64;
+  if (reads == Reads::tall_strips) {
+    constexpr integral_constant<Reads, Reads::tall_strips> kTall;
+    return tile == 32 ? f(integral_constant<int, 32>{}, kTall) : f(kColumns64, kTall);
+  }
+  if (reads == Reads::strips) {
+    constexpr integral_constant<Reads, Reads::strips> kStrips;
+    return tile == 64 ? f(kColumns64, kStrips) : f(integral_constant<int, 128>{}, kStrips);
+  }
+  choose_reads(tile, reads, f);
 }
 
 // The same for forward products, of which matrices have tiles of 96 columns and shallow steps, too.
@@ -285,7 +296,7 @@ void choose_forward_reads(int tile, Reads reads, F&& f) {
     constexpr integral_constant<Reads, Reads::shallow_windows> kWindows;
     return tile == 32 ? f(integral_constant<int, 32>{}, kWindows) : f(integral_constant<int, 64>{}, kWindows);
   }
-  choose_reads(tile, reads, f);
+  choose_strip_reads(tile, reads, f);
 }
 
 // Nothing may be empty, and places are counted in an int.

@@ -4,8 +4,13 @@
 // once per tap. Pixels outside of their image are read from a row of zeros instead. Depth is (64 channels,
 // tap), the step of one tap as deep as there are channels.
 //
-// Everything else is as in matrix_core.h; two strips and three stages of the other operand, which is an
-// object with
+// Everything else is as in matrix_core.h; two strips and three stages of the other operand. Tiles of 128 rows
+// have two blocks on a multiprocessor, tall ones of 512 rows and up to 64 columns one of eight warps. For 64
+// columns and a step, in wavefronts and copied lines: of 128 rows 384 for ldmatrix, 128 for filters, 54 for
+// pixels; of 512 rows 1024, 128 and 140, 323 for each 128, beside 413 clocks of mma.sync. From the L2 come 8
+// KB of filters for 128 rows, or for 512.
+//
+// The other operand is an object with
 //   static constexpr bool kDepthMajor;
 //   void begin(int row);                         // of a tile
 //   void fetch(char* tile, int block, int tap);  // starts the thread's copies of a tap's layers 64 block ...
@@ -55,25 +60,21 @@ struct StripMemory {
   static int bytes(const StripWalk& strips) { return kStrips + 2 * strips.strip_bytes<kRows>(); }
 };
 
-// For sums [pixels, columns] in tiles of so many columns? Few channels leave most of a step empty. A strip
-// comes in parts while the one before is multiplied, of which the first two taps are too early, and depth is
-// not cut; two blocks must fit on a multiprocessor.
-inline bool fits_strips(const PatchWalk& walk, int64_t columns, int tile) {
+// How sums [pixels, columns] in tiles of so many columns read pixels: as chunks, strips, or tall strips. A
+// strip comes in parts while the one before is multiplied, of which the first two taps are too early, and
+// depth is not cut. Of 128 pixels two blocks must fit on a multiprocessor; few channels leave most of a step
+// empty. Tall ones have up to 64 columns: a warp reads 64 of each operand from shared memory for 64 x 64 sums,
+// and filters come from the L2 for 512 pixels at once. A sum takes two thirds of the time then, but tall tiles
+// have a multiprocessor for themselves, so that the last of few rounds must pay.
+inline Reads choose_strips(const PatchWalk& walk, int64_t columns, int tile) {
   if (walk.taps() < kCoreStages || walk.scale != 1 || walk.rows != walk.height ||
-      walk.columns != walk.width || walk.channels % kChunk != 0 || walk.channels < 32 || tile <= 32)
-    return false;
+      walk.columns != walk.width || walk.channels % kChunk != 0 || walk.channels < 16)
+    return Reads::chunks;
   const StripWalk strips(walk);
   const int bytes = tile == 64 ? StripMemory<64>::bytes(strips) : StripMemory<128>::bytes(strips);
-  return bytes <= (227 / 2 - 1) * 1024 &&
-         CorePlan(walk.pixels(), columns, strips.depth(), tile, 64).slices == 1;
-}
-
-// The strips of sums in tiles of so many columns, or chunks where they do not fit. Tall ones have 64 columns:
-// a warp reads 64 of each operand from shared memory for 64 x 64 sums, and filters come from the L2 for 512
-// pixels at once. They take a multiprocessor for themselves, so that the last of few rounds must pay.
-inline Reads choose_strips(const PatchWalk& walk, int64_t columns, int tile) {
-  if (!fits_strips(walk, columns, tile)) return Reads::chunks;
-  if (StripMemory<64, kTallestRows>::bytes(StripWalk(walk)) > simt::most_shared_bytes()) return Reads::strips;
+  const bool fit = tile > 32 && walk.channels >= 32 && bytes <= (227 / 2 - 1) * 1024 &&
+                   CorePlan(walk.pixels(), columns, strips.depth(), tile, 64).slices == 1;
+  if (tile > 32 && !fit) return Reads::chunks;
   // Of a multiprocessor, in sums: blocks side by side share its time.
   const int64_t multiprocessors = simt::multiprocessors();
   const auto work = [&](int64_t rows, int64_t columns_of_tile, int64_t blocks) {
@@ -81,7 +82,11 @@ inline Reads choose_strips(const PatchWalk& walk, int64_t columns, int tile) {
     return std::min(ceil_div(tiles, multiprocessors), blocks * ceil_div(tiles, blocks * multiprocessors)) *
            rows * columns_of_tile;
   };
-  return 7 * work(kTallestRows, 64, 1) <= 8 * work(kCoreRows, tile, 2) ? Reads::tall_strips : Reads::strips;
+  const bool tall =
+      (tile == 32 ? StripMemory<32, kTallRows>::bytes(strips) : StripMemory<64, kTallRows>::bytes(strips)) <=
+          simt::most_shared_bytes() &&
+      3 * work(kTallRows, std::min(tile, 64), 1) <= 4 * work(kCoreRows, tile, core_blocks(tile));
+  return tall ? Reads::tall_strips : fit ? Reads::strips : Reads::chunks;
 }
 
 // Of shared memory.

@@ -109,7 +109,8 @@ __device__ __forceinline__ void tap_core(const T* x, const T* dy, const TapWalk&
     sums.clear();
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
-      // Does the tap lie in the image? Two pixels a lane; it keeps a bit for each of those that it reads.
+      // Does the tap lie in the image? Two pixels a lane; it keeps a bit for each of those that it reads, of
+      // the second 16 of 32 pixels in the upper half.
       unsigned inside = 0;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -119,8 +120,7 @@ __device__ __forceinline__ void tap_core(const T* x, const T* dy, const TapWalk&
         for (int m = 0; m < Sums::kRowTiles; ++m) {
           const int by = computed_here(from_pixel[m]);
           const bool in = pixel < plan.depth && walk.inside(at.h + int16_t(by), at.w + (by >> 16));
-          const unsigned all = __ballot_sync(~0u, in) >> lane_pixel;
-          inside |= (all & 1u) << (4 * m + 2 * half) | (all >> 16 & 1u) << (4 * m + 2 * half + 1);
+          inside |= (__ballot_sync(~0u, in) >> lane_pixel & 0x10001u) << (2 * m + half);
         }
       }
       simt::async_wait<kCoreStages - 2>();
@@ -135,7 +135,7 @@ __device__ __forceinline__ void tap_core(const T* x, const T* dy, const TapWalk&
         for (int m = 0; m < Sums::kRowTiles; ++m) {
           const int here = computed_here(place[m]),
                     from = (here + (step * kSide + d) * kRowBytes) & (TapWalk::kRing * kRowBytes - 1);
-          const bool in = inside >> (4 * m + d / 16) & 1;
+          const bool in = inside >> (2 * m + d / 32 + d % 32) & 1;
           ldmatrix_x4_trans(
               left[m], memory + (in ? TapWalk::kPixels + from : TapWalk::kZeros + (here & (kRowBytes - 1))));
         }

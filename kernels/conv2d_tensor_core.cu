@@ -96,7 +96,7 @@ void launch_forward(const Context& context, const Tensor& x, const Tensor& w, co
   choose_forward_reads(tile, reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
     constexpr int kRows = rows_of(kind());
-    const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, kRows == kTallestRows ? 1 : 64,
+    const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, kRows == kTallRows ? 1 : 64,
                         step_of(kind()), kRows);
     Tensor partial = plan.partial_sums(y.device());
     float* sums = partial.defined() ? partial.data<float>() : nullptr;

@@ -78,11 +78,11 @@ void launch_backward_input(const Context& context, const Tensor& dy, const Tenso
   if (reads == Reads::chunks && s.stride == 1) reads = choose_strips(walk, s.channels, tile);
   const StripWalk strips(walk);
   const int64_t depth = is_strips(reads) ? strips.depth() : is_matrix(reads) ? s.filters : walk.depth();
-  choose_reads(tile, reads, [&](auto columns, auto kind) {
+  choose_strip_reads(tile, reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
     constexpr int kRows = rows_of(kind());
-    const CorePlan plan(walk.pixels(), s.channels, depth, kColumns, kRows == kTallestRows ? 1 : 64,
-                        kCoreDepth, kRows);
+    const CorePlan plan(walk.pixels(), s.channels, depth, kColumns, kRows == kTallRows ? 1 : 64, kCoreDepth,
+                        kRows);
     Tensor partial = plan.partial_sums(dx.device());
     float* sums = partial.defined() ? partial.data<float>() : nullptr;
     simt::launch<conv2d_backward_input_core<T, kColumns, int(kind())>>(

@@ -2,8 +2,8 @@
 // A[row, depth] * B[column, depth]. Whose matrices these are is the caller's business: convolutions bring
 // pixels and filters (conv2d_patches.h).
 //
-// A tile of the result is 128 rows x kColumns (32, 64, 96 or 128); 128 threads, 4 warps (CoreShape). How
-// their sums get into memory: matrix_sums.h.
+// A tile of the result is 128 rows x kColumns (32, 64, 96 or 128); 128 threads, 4 warps (CoreShape; taller
+// ones, of more warps, are conv2d_strips.h's). How their sums get into memory: matrix_sums.h.
 // Depth passes through shared memory in layers of 64, 128 bytes of a row (kDepth; 32 where that is all):
 // three stages, two of them on their way by cp.async while the third is multiplied; one barrier per step.
 // Rows of shared memory have no padding, their 16-byte chunks are permuted (swizzle), so that eight rows'

@@ -10,13 +10,12 @@ namespace plume::PLUME_KERNELS {
 inline constexpr int kCoreThreads = 128, kCoreRows = 128, kCoreDepth = 64, kCoreStages = 3;
 inline constexpr int kShallowDepth = 32;  // of a step, where that is all
 inline constexpr int kChunk = 8;          // values in 16 bytes
-// Tall tiles, of 128 columns and of 64, read the other operand less often: warps of 64 x 64 sums each.
-inline constexpr int kTallRows = 256, kTallestRows = 512;
+inline constexpr int kTallRows = 512;     // eight warps of 64 x 64 sums, or 64 x 32
 // All taps of 64 channels (conv2d_taps.h): twelve warps, three for each scheduler, of 48 x 64 sums.
 inline constexpr int kTapRows = 576;
 
 constexpr int core_threads(int rows) {
-  return rows == kTapRows ? kTapRows / 48 * 32 : rows < kTallestRows ? rows : rows / 2;
+  return rows == kTapRows ? kTapRows / 48 * 32 : rows == kTallRows ? kTallRows / 64 * 32 : kCoreThreads;
 }
 
 // On a multiprocessor, of tiles with so many columns and rows: as registers and shared memory allow.

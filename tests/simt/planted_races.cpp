@@ -165,6 +165,8 @@ TEST_P(Race, StripsAreSilentAndExact) {
   check.operator()<128, true>(40);
   check.operator()<64, false, Reads::tall_strips>(40);
   check.operator()<64, true, Reads::tall_strips>(136);
+  check.operator()<32, false, Reads::tall_strips>(24);
+  check.operator()<32, true, Reads::tall_strips>(16);
 }
 
 // All taps of a filter's gradient at once: more tiles than blocks, slices of unlike length, pixels that end
