@@ -63,7 +63,11 @@ struct CorePlan {
     if (steps > 0) slices = int(ceil_div(steps, steps_per_slice));
   }
   PLUME_HD int tiles() const { return row_tiles * column_tiles * slices; }
-  int blocks() const { return std::min(tiles(), places); }
+  // A multiple of the tiles side by side where a block that always has the same columns copies these once.
+  int blocks() const {
+    const bool kept = slices == 1 && (steps == 1 || steps == kCoreStages) && column_tiles <= places / 8;
+    return std::min(tiles(), kept ? places - places % column_tiles : places);
+  }
   int64_t partial_count() const { return int64_t(slices) * rows * padded_columns(); }
   // Undefined where depth is not cut.
   Tensor partial_sums(Device device) const {
@@ -87,7 +91,7 @@ struct CorePlan {
   }
   // Do all tiles of a block multiply the same columns, and each step's in the same stage?
   __device__ __forceinline__ bool keeps_columns() const {
-    return column_tiles == 1 && slices == 1 && (steps == 1 || steps == kCoreStages);
+    return int(gridDim.x) % column_tiles == 0 && slices == 1 && (steps == 1 || steps == kCoreStages);
   }
   PLUME_HD int padded_columns() const { return (columns + kChunk - 1) / kChunk * kChunk; }
 };

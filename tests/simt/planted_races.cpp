@@ -74,8 +74,8 @@ TEST_P(Race, CopiesOverWhatOthersReadAreFound) {
                "copy_over_what_is_read.*: data race .* on shared memory");
 }
 
-// More tiles than blocks, depth in slices or not, and no dimension that fills its tiles. Where one tile has
-// all columns, and the depth one or three steps (not two), these are copied once.
+// More tiles than blocks, depth in slices or not, and no dimension that fills its tiles. Where all tiles
+// of a block have the same columns, and the depth is one or three steps (not two), these are copied once.
 TEST_P(Race, ProductsOnTheMatrixCoreAreSilentAndExact) {
   constexpr int kRows = 648;
   const auto value = [](int row, int depth, int seed) { return float((row * 7 + depth * 3 + seed) % 5 - 2); };
@@ -113,6 +113,8 @@ TEST_P(Race, ProductsOnTheMatrixCoreAreSilentAndExact) {
   check.operator()<128, false, false>(72, 264, 2);
   check.operator()<96, true, true>(88, 40, 1);
   check.operator()<64, true, true>(40, 184, 1);
+  check.operator()<64, true, true>(72, 184, 1);
+  check.operator()<32, true, false>(88, 184, 1);
   check.operator()<64, true, true>(40, 120, 1);
   check.operator()<32, true, false>(24, 184, 1);
   check.operator()<32, true, true, kShallowDepth>(24, 24, 1);
