@@ -18,8 +18,12 @@
 // In flight per thread: the words of the next row, 24 to 44 bytes, at 3x3 and stride 2 of the next two, 72.
 // Two rows ahead at stride 1 would have to be moved up, which waits for them, or the code doubled.
 //
+// depthwise_pool, "stream": the same, and a thread adds what it stores. Its mean is one of the parts that
+// squeeze_gate adds, 8 bytes for a strip of a plane. Per value an addition, and its widening, of 19 to 26.
+//
 // Stride 1's input gradient is the same with the filter turned by 180 degrees. Stride 2's is its counterpart:
 // a row of dy takes part in R rows of dx, two of which are complete after it.
+#include "engine/ops/depthwise_pool.h"
 #include "kernels/common/finish.h"
 #include "kernels/depthwise_stream.h"
 
@@ -37,10 +41,11 @@ struct StreamedFinish {
     if (finish.scale) Pack<float, kStreamWidth>::load(finish.scale + channel).widen(scale);
     if (finish.shift) Pack<float, kStreamWidth>::load(finish.shift + channel).widen(shift);
   }
-  // Stores a row of sums in y[at], of which `valid` exist, pixels `channels` apart.
-  template <class T, int kPixels>
+  // Stores a row of sums in y[at], of which `valid` exist, pixels `channels` apart, and calls stored(pair).
+  template <class T, int kPixels, class Stored>
   __device__ __forceinline__ void store(const EpilogueView<T>& finish, float (&sums)[kPixels][kStreamWidth],
-                                        int valid, unsigned channels, int64_t at, T* y) const {
+                                        int valid, unsigned channels, int64_t at, T* y,
+                                        Stored&& stored) const {
     using Vector = Pack<T, kStreamWidth>;
     if (any) {
       float values[kPixels * kStreamWidth];
@@ -66,7 +71,11 @@ struct StreamedFinish {
     T* to = y + at;
 #pragma unroll
     for (int pixel = 0; pixel < kPixels; ++pixel) {
-      if (pixel < valid) Vector::narrow(sums[pixel]).store(to);
+      if (pixel < valid) {
+        const Vector pair = Vector::narrow(sums[pixel]);
+        pair.store(to);
+        stored(pair);
+      }
       go_on(to, channels);
     }
   }
@@ -80,10 +89,17 @@ constexpr int stream_blocks(int filter, int stride, int width = kStrip) {
   return sizeof(T) == 2 && stride == 1 && width == kStrip ? 6 : 4;
 }
 
-template <class T, int kFilter, int kStride, int kWidth>
+// Sums of what a thread stores, on their way to means [images, strips, channels]: as threads are numbered.
+struct StreamedMeans {
+  float* pooled;
+  float factor;  // 1 / pixels of a plane
+};
+
+template <class T, int kFilter, int kStride, int kWidth, bool kPools>
 __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStride, kWidth))
     depthwise_forward_stream(const T* __restrict__ x, const T* __restrict__ w, DepthwiseSizes s,
-                             StreamStrips strips, EpilogueView<T> finish, T* __restrict__ y, bool turned) {
+                             StreamStrips strips, EpilogueView<T> finish, T* __restrict__ y, bool turned,
+                             StreamedMeans means) {
   using Filter = StreamedFilter<kFilter, kStride, kWidth>;
   constexpr int kLive = Filter::kLive;                // rows of outputs in progress
   constexpr int kAhead = kFilter == 3 ? kStride : 1;  // rows of x on their way
@@ -109,11 +125,18 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStr
 
   // Of the outputs in row p0 + step - j. What lies above and below the strip is not stored: to ask before
   // adding would cost more than to add. They move one place on with the first product of their row.
-  float sums[kLive][kWidth][kStreamWidth] = {};
+  float sums[kLive][kWidth][kStreamWidth] = {}, total[kStreamWidth] = {};
   int64_t out = ((int64_t(at.image) * s.out_height + p0) * s.out_width + q) * s.channels + channel;
   const auto store_last = [&](int step) {
     if (step < kLive - 1) return;
-    finished.store(finish, sums[kLive - 1], s.out_width - q, unsigned(s.channels), out, y);
+    finished.store(finish, sums[kLive - 1], s.out_width - q, unsigned(s.channels), out, y,
+                   [&](const Pack<T, kStreamWidth>& pair) {
+                     if constexpr (!kPools) return;
+                     float stored[kStreamWidth];
+                     pair.widen(stored);
+#pragma unroll
+                     for (int c = 0; c < kStreamWidth; ++c) total[c] += stored[c];
+                   });
     out += int64_t(s.out_width) * s.channels;
   };
   int step = begin;
@@ -136,6 +159,12 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, kStr
   for (; step < steps; ++step) {
     move_down(sums);
     store_last(step);
+  }
+  if constexpr (kPools) {
+    Pack<float, kStreamWidth> mean;
+#pragma unroll
+    for (int c = 0; c < kStreamWidth; ++c) mean[c] = total[c] * means.factor;
+    mean.store(means.pooled + item * kStreamWidth);
   }
 }
 
@@ -202,29 +231,38 @@ __global__ void __launch_bounds__(kStreamThreads, stream_blocks<T>(kFilter, 1))
 }
 
 template <int kWidth>
-StreamStrips forward_strips(const Tensor& y, const Tensor& w, const Conv2dParams& params) {
-  return {y.dim(0), y.dim(1), y.dim(2), y.dim(3), kWidth, int(w.dim(0) - 1) / params.stride};
+StreamStrips forward_strips(const Tensor& y, const Tensor& w, const Conv2dParams& params,
+                            int64_t most_down = INT64_MAX) {
+  const int before = int(w.dim(0) - 1) / params.stride;
+  return {y.dim(0), y.dim(1), y.dim(2), y.dim(3), kWidth, before, 1, most_down};
 }
 
-template <class T, int kFilter, int kStride, int kWidth>
-void launch_strips(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
-                   const Epilogue& epilogue, bool turned, Tensor& y) {
+// A forward call, or an input gradient as one (`turned`).
+struct StreamCall {
+  const Tensor &x, &w;
+  const Conv2dParams& params;
+  const Epilogue& epilogue;
+  bool turned;
+  StreamStrips strips;
+  StreamedMeans means = {};
+};
+
+template <class T, int kFilter, int kStride, int kWidth, bool kPools>
+void launch_strips(const Context& context, const StreamCall& c, Tensor& y) {
   if constexpr (kWidth == kStrip || (sizeof(T) == 2 && kStride == 1)) {
-    const StreamStrips strips = forward_strips<kWidth>(y, w, params);
-    simt::launch<depthwise_forward_stream<T, kFilter, kStride, kWidth>>(
-        strips.launch(context), x.data<T>(), w.data<T>(), DepthwiseSizes(x, w, y, params), strips,
-        EpilogueView<T>(epilogue), y.data<T>(), turned);
+    simt::launch<depthwise_forward_stream<T, kFilter, kStride, kWidth, kPools>>(
+        c.strips.launch(context), c.x.data<T>(), c.w.data<T>(), DepthwiseSizes(c.x, c.w, y, c.params),
+        c.strips, EpilogueView<T>(c.epilogue), y.data<T>(), c.turned, c.means);
   }
 }
 
-template <int kWidth>
-void launch_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
-                    const Epilogue& epilogue, bool turned, Tensor& y) {
+template <int kWidth, bool kPools>
+void launch_forward(const Context& context, const StreamCall& call, Tensor& y) {
   if (y.size() == 0) return;
-  dispatch_floating(x.dtype(), [&](auto zero) {
+  dispatch_floating(y.dtype(), [&](auto zero) {
     using T = decltype(zero);
-    dispatch_depthwise_filter(w.dim(0), params.stride, [&](auto filter, auto stride) {
-      launch_strips<T, filter, stride, kWidth>(context, x, w, params, epilogue, turned, y);
+    dispatch_depthwise_filter(call.w.dim(0), call.params.stride, [&](auto filter, auto stride) {
+      launch_strips<T, filter, stride, kWidth, kPools>(context, call, y);
     });
   });
 }
@@ -232,7 +270,26 @@ void launch_forward(Context& context, const Tensor& x, const Tensor& w, const Co
 template <int kWidth>
 void run_stream(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
                 const Epilogue& epilogue, Tensor& y) {
-  launch_forward<kWidth>(context, x, w, params, epilogue, false, y);
+  const StreamStrips strips = forward_strips<kWidth>(y, w, params);
+  launch_forward<kWidth, false>(context, {x, w, params, epilogue, false, strips}, y);
+}
+
+// Of a plane: every block of squeeze_gate reads the parts of up to 16 images, 64 KB at most.
+template <int kWidth>
+StreamStrips pool_strips(const Tensor& y, const Tensor& w, const Conv2dParams& params) {
+  constexpr int64_t kMostValues = 16384, kImages = 16;
+  const int64_t of_a_row = std::min(y.dim(0), kImages) * y.dim(3) * ceil_div(y.dim(2), kWidth);
+  return forward_strips<kWidth>(y, w, params,
+                                std::max<int64_t>(1, kMostValues / std::max<int64_t>(1, of_a_row)));
+}
+
+template <int kWidth>
+void run_pool(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+              const Epilogue& epilogue, Tensor& y, Tensor& pooled) {
+  const StreamStrips strips = pool_strips<kWidth>(y, w, params);
+  if (const int parts = strips.down * strips.across; parts > 1) pooled = plane_means(y, parts);
+  const StreamedMeans means{pooled.data<float>(), 1.0f / float(y.dim(1) * y.dim(2))};
+  launch_forward<kWidth, true>(context, {x, w, params, epilogue, false, strips, means}, y);
 }
 
 // Of stride 1: that of a convolution with these.
@@ -242,7 +299,9 @@ Conv2dParams turned_around(const Tensor& w, const Conv2dParams& params) {
 template <int kWidth>
 void run_input_as_forward(Context& context, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
                           Tensor& dx) {
-  launch_forward<kWidth>(context, dy, w, turned_around(w, params), {}, true, dx);
+  const Conv2dParams turned = turned_around(w, params);
+  launch_forward<kWidth, false>(context, {dy, w, turned, {}, true, forward_strips<kWidth>(dx, w, turned)},
+                                dx);
 }
 
 void run_input_stream(Context& context, const Tensor& dy, const Tensor& w, const Conv2dParams& params,
@@ -278,6 +337,18 @@ bool fits_input_wide(const Context&, const Tensor& dy, const Tensor& w, const Co
 bool wide_pays(const Tensor& w, const Conv2dParams& p, const Tensor& y) {
   return forward_strips<kWideStrip>(y, w, p).cost < forward_strips<kStrip>(y, w, p).cost;
 }
+bool fits_pool_stream(const Context&, const Tensor&, const Tensor& w, const Conv2dParams& p, const Epilogue&,
+                      Tensor& y, Tensor&) {
+  return fits_stream(w.shape(), p) && y.size() > 0;
+}
+bool fits_pool_wide(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&,
+                    Tensor& y, Tensor&) {
+  return fits_stream(w.shape(), p) && p.stride == 1 && x.dtype() != DType::f32 && y.size() > 0;
+}
+bool pool_wide_pays(const Context&, const Tensor&, const Tensor& w, const Conv2dParams& p, const Epilogue&,
+                    Tensor& y, Tensor&) {
+  return pool_strips<kWideStrip>(y, w, p).cost < pool_strips<kStrip>(y, w, p).cost;
+}
 bool forward_wide_pays(const Context&, const Tensor&, const Tensor& w, const Conv2dParams& p, const Epilogue&,
                        Tensor& y) {
   return wide_pays(w, p, y);
@@ -307,6 +378,9 @@ const bool depthwise_stream_registered =
         {{"wide_stream", fits_forward_wide, run_stream<kWideStrip>, forward_wide_pays},
          {"stream", fits_forward_stream, run_stream<kStrip>, forward_stream_pays}},
         kFirst) &&
+    depthwise_pool_forward.add(kThisDevice,
+                               {{"wide_stream", fits_pool_wide, run_pool<kWideStrip>, pool_wide_pays},
+                                {"stream", fits_pool_stream, run_pool<kStrip>}}) &&
     depthwise_conv2d_backward_input.add(
         kThisDevice,
         {{"wide_stream", fits_input_wide, run_input_as_forward<kWideStrip>, input_wide_pays},

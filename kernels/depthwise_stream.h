@@ -24,14 +24,14 @@ struct StreamStrips {
   int64_t items;  // threads
   int64_t cost;   // about how long it takes, to compare widths by
 
-  // `before`: rows that a strip marches through beside its own; strips begin at a `multiple` of rows. Few
-  // blocks leave multiprocessors idle, many short strips spend their time on rows that their neighbours see
-  // as well.
+  // `before`: rows that a strip marches through beside its own; strips begin at a `multiple` of rows, at most
+  // `most_down` of them in an image. Few blocks leave multiprocessors idle, many short strips spend their
+  // time on rows that their neighbours see as well.
   StreamStrips(int64_t images, int64_t rows, int64_t columns, int64_t channels, int width, int before,
-               int multiple = 1)
+               int multiple = 1, int64_t most_down = INT64_MAX)
       : across(int(ceil_div(columns, width))), pairs(int(channels / kStreamWidth)), cost(INT64_MAX) {
     constexpr int64_t kMultiprocessors = 132, kBlocksOfOne = 8;  // of a large GPU; that keep it busy
-    for (int64_t strips = 1; strips <= ceil_div(rows, multiple); ++strips) {
+    for (int64_t strips = 1; strips <= std::min(ceil_div(rows, multiple), most_down); ++strips) {
       const int64_t length = ceil_div(ceil_div(rows, strips), multiple) * multiple;
       const int64_t threads = images * ceil_div(rows, length) * across * pairs;
       const int64_t blocks = ceil_div(ceil_div(threads, kStreamThreads), kMultiprocessors);

@@ -6,7 +6,7 @@
 //   included (81 for 3x3 filters, 121 for 5x5), are the rows of a matrix product with the expansion's filters
 //   (block_gemm.h); activated, the 128 x 64 results lie in shared memory, and the depthwise filter passes
 //   over them, a thread holding 16 bytes of channels. The outputs' sums for the squeeze-excitation are added
-//   in the block, then (a second launch, in order) over the blocks of an image. Bytes: x about halo / outputs
+//   in the block; its mean is a part of those that squeeze_gate adds. Bytes: x about halo / outputs
 //   = 1.7 times (3x3) or 2.5 times (5x5) per 64 expanded channels, from L2 after the first; d once. Unfused:
 //   x once, the expanded image written and read, d once and again for pooling: with E = 6 C 14 or 20 bytes
 //   per input byte against 6 and the reads from L2. FLOPs: the expansion's 2 C E grow by halo / outputs, the
@@ -20,8 +20,8 @@
 #define PLUME_EXACT_ACTIVATIONS  // the fast ones, many at once, would spill
 #include "engine/ops/mbconv.h"
 
+#include "engine/ops/depthwise_pool.h"
 #include "kernels/common/block_gemm.h"
-#include "kernels/common/row_tiling.h"
 #include "kernels/conv2d_sizes.h"
 
 namespace plume::PLUME_KERNELS {
@@ -30,7 +30,7 @@ namespace {
 // ---- expand_depthwise ----
 
 struct ExpandSizes {
-  int images, height, width, channels;  // x
+  int height, width, channels;          // x
   int expanded, out_height, out_width;  // d
   int padding, tiles_across, tiles_down;
   Activation activation1, activation2;
@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kGemmThreads, 1)
   if (column >= kGemmColumns || first_channel + column >= s.expanded) return;
   float sum = 0.0f;
   for (int g = 0; g < kGroups; ++g) sum += shared.pooled[g * kGemmColumns + column];
-  pooled[(int64_t(tile) * s.images + image) * s.expanded + first_channel + column] =
+  pooled[(int64_t(image) * s.tiles_across * s.tiles_down + tile) * s.expanded + first_channel + column] =
       sum / float(s.out_height * s.out_width);
 }
 
@@ -153,20 +153,15 @@ void run_expand(Context& context, const Tensor& x, const Tensor& w1, const Tenso
     using T = decltype(zero);
     dispatch_expand(w2.dim(0), params.stride, [&](auto filter, auto stride) {
       const auto [across, down, blocks] = expand_grid(d, stride);
-      const ExpandSizes s{int(x.dim(0)),  int(x.dim(1)), int(x.dim(2)),   int(x.dim(3)),
-                          int(w1.dim(0)), int(d.dim(1)), int(d.dim(2)),   params.padding,
-                          across,         down,          params.expanded, params.out};
+      const ExpandSizes s{int(x.dim(1)), int(x.dim(2)),   int(x.dim(3)),  int(w1.dim(0)),
+                          int(d.dim(1)), int(d.dim(2)),   params.padding, across,
+                          down,          params.expanded, params.out};
       const simt::Launch launch{blocks, dim3(kGemmThreads), sizeof(ExpandShared<T, filter, stride>),
                                 stream_of(context)};
-      const bool one_tile = across * down == 1;
-      Tensor partial = pooled;
-      if (pooled.defined() && !one_tile)
-        partial = Tensor::empty({across * down, s.images, s.expanded}, DType::f32, x.device(), "workspace");
+      if (pooled.defined() && across * down > 1) pooled = plane_means(d, across * down);
       simt::launch<expand_depthwise_tiled<T, filter, stride>>(
           launch, x.data<T>(), w1.data<T>(), b1.data<float>(), w2.data<T>(), b2.data<float>(), s, d.data<T>(),
-          pooled.defined() ? partial.data<float>() : nullptr);
-      if (pooled.defined() && !one_tile)
-        launch_sum_slices(context, partial.data<float>(), across * down, pooled.size(), pooled.data<float>());
+          pooled.defined() ? pooled.data<float>() : nullptr);
     });
   });
 }
@@ -176,15 +171,6 @@ bool fits_expand(const Context&, const Tensor& x, const Tensor& w1, const Tensor
   const int64_t filter = w2.dim(0), width = x.dtype() == DType::f32 ? kVectorWidth<float> : kVectorWidth<f16>;
   return filter == w2.dim(1) && (filter == 3 || filter == 5) && (p.stride == 1 || p.stride == 2) &&
          x.dim(3) % width == 0 && w1.dim(0) % width == 0 && d.size() > 0 && x.dim(0) < 65536;
-}
-
-// The halo's arithmetic costs more than the bytes that it saves (bench/NOTES.md), so that what is won are
-// launches: as long as all blocks run at once, two on each multiprocessor of a large GPU.
-bool expand_pays(const Context&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                 const ExpandDepthwiseParams& p, Tensor& d, Tensor&) {
-  constexpr int64_t kBlocksAtOnce = 264;
-  const dim3 blocks = expand_grid(d, p.stride).blocks;
-  return int64_t(blocks.x) * blocks.y * blocks.z <= kBlocksAtOnce;
 }
 
 // ---- fused_mbconv ----
@@ -263,11 +249,12 @@ bool fits_fused(const Context&, const Tensor& x, const Tensor& w1, const Tensor&
   return x.dim(3) % width == 0 && w1.dim(0) % width == 0 && w2.dim(0) <= kGemmColumns && y.size() > 0;
 }
 
-// Behind `separate`: two convolutions on the matrix core take less than this product of older kind, even at a
-// batch of one (bench/NOTES.md).
+// Behind `separate`: two convolutions on the matrix core, or one and a depthwise one that pools, take less
+// than these products of older kind, even at a batch of one (bench/NOTES.md).
+constexpr int kBehind = KernelSlotBase::kOwn - 2;
 const bool mbconv_registered =
-    expand_depthwise_forward.add(kThisDevice, {{"tiled", fits_expand, run_expand, expand_pays}}) &&
-    fused_mbconv_forward.add(kThisDevice, {{"tiled", fits_fused, run_fused}}, KernelSlotBase::kOwn - 2);
+    expand_depthwise_forward.add(kThisDevice, {{"tiled", fits_expand, run_expand}}, kBehind) &&
+    fused_mbconv_forward.add(kThisDevice, {{"tiled", fits_fused, run_fused}}, kBehind);
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

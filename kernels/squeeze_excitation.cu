@@ -96,12 +96,16 @@ struct ExciteForward {
   SqueezeExcitationParams params;
   float *z1, *z2;
   bool gates;
+  int parts = 1;  // of a mean, in `pooled`
 
   __device__ void operator()(int64_t image) const {
     float* mean = simt::dyn_smem<float>();  // [channels]
     float* hidden = mean + s.channels;      // [hidden]
     const int thread = thread_of_block();
-    for (int c = thread; c < s.channels; c += kExciteThreads) mean[c] = pooled[image * s.channels + c];
+    for (int c = thread; c < s.channels; c += kExciteThreads) {
+      mean[c] = 0.0f;
+      for (int part = 0; part < parts; ++part) mean[c] += pooled[(image * parts + part) * s.channels + c];
+    }
     __syncthreads();
     matrix_vector(w1, b1, mean, s.hidden, s.channels, hidden);
     __syncthreads();
@@ -368,7 +372,7 @@ void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Te
     simt::launch<squeeze_excite<W>>(
         {dim3(unsigned(pooled.dim(0))), dim3(kExciteThreads), excite_bytes(s), stream_of(context)},
         ExciteForward<W>{pooled.data<float>(), w1.data<W>(), b1.data<float>(), w2.data<W>(), b2.data<float>(),
-                         s, params, nullptr, gate.data<float>(), true});
+                         s, params, nullptr, gate.data<float>(), true, int(pooled.dim(1))});
   });
 }
 

@@ -8,6 +8,8 @@
 //   gate    Tiles of 8 columns, shared out among the warps of blockIdx.y's blocks, each of which has made all
 //           of hidden for itself.
 //
+// What arrives are means in parts [N, parts, C] (depthwise_pool.h), which a thread adds in order.
+//
 // Bytes: the weights once per block instead of once per image, from the L2. FLOPs: 4 N C S. A multiprocessor
 // reads some 64 bytes per clock: C = 576 and S = 144 are 0.3 MB, 3 microseconds.
 #include <algorithm>
@@ -31,8 +33,18 @@ PLUME_HD constexpr int gate_pitch(int layers) {
 }
 
 struct GateSizes {
-  int images, channels, hidden;
+  int images, channels, hidden, mean_parts;
+  int row_shift;  // 2^this threads make a row
 
+  GateSizes(int64_t images_, int64_t mean_parts_, int64_t channels_, int64_t hidden_)
+      : images(int(images_)),
+        channels(int(channels_)),
+        hidden(int(hidden_)),
+        mean_parts(int(mean_parts_)),
+        row_shift(5) {
+    static_assert(kGateThreads >> 5 == kGateImages);
+    while (images << (row_shift + 1) <= kGateThreads) ++row_shift;
+  }
   PLUME_HD int hidden_tiles() const { return hidden / 8; }
   // Of the first product's layers.
   PLUME_HD int parts() const {
@@ -53,7 +65,7 @@ __device__ __forceinline__ void gate_product(const T* rows, int pitch, const T* 
   const int lane = int(threadIdx.x) % 32, group = lane / 4, place = lane % 4 * 8;
   const T* const column = w + (int64_t(group) * layers + place);
   const T *const top = rows + (group * pitch + place), *const bottom = top + 8 * pitch;
-#pragma unroll 4
+#pragma unroll 8
   for (int k = first; k < last; k += kLayers) {
     uint4 right{};
     if (k + place < layers) right = Chunk::load(column + k).word();
@@ -77,15 +89,24 @@ __global__ void __launch_bounds__(kGateThreads, 1)
   const int thread = int(threadIdx.x), warp = thread / 32, group = thread % 32 / 4, pair = thread % 4 * 2;
   const int first_image = int(blockIdx.x) * kGateImages;
 
-  for (int i = thread; i < kGateImages * mean_pitch / 4; i += kGateThreads) {
-    const int row = i / (mean_pitch / 4), c = i % (mean_pitch / 4) * 4;
-    auto values = Pack<float, 4>::filled(0.0f);
-    if (first_image + row < s.images && c < s.channels)
-      values = Pack<float, 4>::load(pooled + int64_t(first_image + row) * s.channels + c);
-    Pack<T, 4> rounded;
+  // Rows of the memory, shared out among the threads. What no image's row holds goes nowhere.
+  const int row = thread >> s.row_shift, place = thread & ((1 << s.row_shift) - 1);
+  const bool has_row = row < kGateImages && first_image + row < s.images;
+  if (has_row) {
+    const float* const means = pooled + int64_t(first_image + row) * s.mean_parts * s.channels;
+    for (int c = place * 4; c < mean_pitch; c += 4 << s.row_shift) {
+      auto values = Pack<float, 4>::filled(0.0f);
+      if (c < s.channels) {
+        const float* from = means + c;
+#pragma unroll 8
+        for (int part = 0; part < s.mean_parts; ++part, from += s.channels) {
+          const auto more = Pack<float, 4>::load(from);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) rounded[j] = T(values[j]);
-    rounded.store(mean + row * mean_pitch + c);
+          for (int j = 0; j < 4; ++j) values[j] += more[j];
+        }
+      }
+      Pack<T, 4>::narrow(values.values).store(mean + row * mean_pitch + c);
+    }
   }
   __syncthreads();
 
@@ -101,14 +122,15 @@ __global__ void __launch_bounds__(kGateThreads, 1)
       partial[(part * kGateImages + group + i / 2 * 8) * s.hidden + column + pair + i % 2] = sums[i];
   }
   __syncthreads();
-  for (int i = thread; i < kGateImages * hidden_pitch; i += kGateThreads) {
-    const int row = i / hidden_pitch, q = i % hidden_pitch;
-    float sum = 0.0f;
-    if (q < s.hidden) {
-      for (int part = 0; part < parts; ++part) sum += partial[(part * kGateImages + row) * s.hidden + q];
-      sum = activate(params.inner, sum + b1[q]);
+  if (has_row) {
+    for (int q = place; q < hidden_pitch; q += 1 << s.row_shift) {
+      float sum = 0.0f;
+      if (q < s.hidden) {
+        for (int part = 0; part < parts; ++part) sum += partial[(part * kGateImages + row) * s.hidden + q];
+        sum = activate(params.inner, sum + b1[q]);
+      }
+      hidden[row * hidden_pitch + q] = T(sum);
     }
-    hidden[i] = T(sum);
   }
   __syncthreads();
 
@@ -132,7 +154,7 @@ __global__ void __launch_bounds__(kGateThreads, 1)
 
 void run_gate_core(Context& context, const Tensor& pooled, const Tensor& w1, const Tensor& b1,
                    const Tensor& w2, const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
-  const GateSizes s{int(pooled.dim(0)), int(pooled.dim(1)), int(w1.dim(0))};
+  const GateSizes s(pooled.dim(0), pooled.dim(1), pooled.dim(2), w1.dim(0));
   const int64_t groups = ceil_div(s.images, kGateImages);
   // Blocks that share images share out the second product's columns: at most as many as multiprocessors.
   const int64_t most = ceil_div(s.channels / 8, kGateWarps), sharing = simt::multiprocessors() / groups;
@@ -149,10 +171,10 @@ void run_gate_core(Context& context, const Tensor& pooled, const Tensor& w1, con
 bool fits_gate_core(const Context&, const Tensor& pooled, const Tensor& w1, const Tensor&, const Tensor&,
                     const Tensor&, const SqueezeExcitationParams&, Tensor&) {
   constexpr int64_t kMostBytes = 96 << 10;
-  const int64_t channels = pooled.dim(1), hidden = w1.dim(0);
+  const int64_t channels = pooled.dim(2), hidden = w1.dim(0);
   return w1.dtype() != DType::f32 && pooled.size() > 0 && channels % 8 == 0 && hidden % 8 == 0 &&
          channels < kMostBytes && hidden < kMostBytes &&
-         int64_t(GateSizes{1, int(channels), int(hidden)}.bytes()) <= kMostBytes;
+         int64_t(GateSizes(1, 1, channels, hidden).bytes()) <= kMostBytes;
 }
 
 const bool squeeze_gate_registered = squeeze_gate_forward.add(

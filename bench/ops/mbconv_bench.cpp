@@ -1,6 +1,7 @@
 #include "engine/ops/mbconv.h"
 
 #include "bench/support/slot_bench.h"
+#include "engine/ops/depthwise_pool.h"
 
 namespace plume {
 
@@ -24,6 +25,7 @@ namespace bench {
 namespace {
 
 const bool mbconv_registered = bench_slot<expand_depthwise_forward>() &&
+                               bench_slot<depthwise_pool_forward>() &&
                                bench_slot<gated_pointwise_forward>() && bench_slot<fused_mbconv_forward>();
 
 }  // namespace

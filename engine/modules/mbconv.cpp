@@ -1,6 +1,7 @@
 #include "engine/modules/mbconv.h"
 
 #include "engine/ops/add.h"
+#include "engine/ops/depthwise_pool.h"
 #include "engine/ops/mbconv.h"
 
 namespace plume {
@@ -44,7 +45,7 @@ MbConv::MbConv(const Options& o)
 }
 
 Variable MbConv::forward(const Variable& x) {
-  if (expand_ && expand_->pair().fused()) return forward_fused(x.value());
+  if ((expand_ || squeeze_) && depthwise_.pair().fused()) return forward_fused(x.value());
   Variable y = expand_ ? (*expand_)(x) : x;
   y = depthwise_(y);
   if (squeeze_) y = (*squeeze_)(y);
@@ -52,20 +53,31 @@ Variable MbConv::forward(const Variable& x) {
 }
 
 Tensor MbConv::forward_fused(const Tensor& x) {
-  const ConvBn &expand = expand_->pair(), &depthwise = depthwise_.pair(), &project = project_.pair();
-  const Tensor &w1 = expand.filter().in(x.dtype()), &w2 = depthwise.filter().in(x.dtype()),
-               &w3 = project.filter().in(x.dtype());
-  const ExpandDepthwiseParams params{expand.activation(), depthwise.activation(), depthwise.params().stride,
-                                     depthwise.params().padding, &expand.filter().packed};
-  const Epilogue end = ending(project, residual_ ? x : Tensor());
+  const ConvBn& project = project_.pair();
   Tensor pooled;
-  const Tensor y =
-      expand_depthwise(x, w1, expand.shift(), w2, depthwise.shift(), params, squeeze_ ? &pooled : nullptr);
-  PackedFilter* packed = &project.filter().packed;
+  const Tensor y = expand_ ? expand_fused(x, pooled) : depthwise_fused(x, pooled);
   const Tensor gate = squeeze_ ? squeeze_->gate(pooled, x.dtype()) : Tensor();
   const Scope scope(project_);
-  if (squeeze_) return gated_pointwise(y, gate, w3, end, packed);
-  return conv2d_fused(y, w3, {.packed = packed}, end);
+  const Tensor& filter = project.filter().in(x.dtype());
+  const Epilogue end = ending(project, residual_ ? x : Tensor());
+  PackedFilter* packed = &project.filter().packed;
+  if (squeeze_) return gated_pointwise(y, gate, filter, end, packed);
+  return conv2d_fused(y, filter, {.packed = packed}, end);
+}
+
+Tensor MbConv::expand_fused(const Tensor& x, Tensor& pooled) {
+  const ConvBn &expand = expand_->pair(), &depthwise = depthwise_.pair();
+  const Tensor &w1 = expand.filter().in(x.dtype()), &w2 = depthwise.filter().in(x.dtype());
+  const ExpandDepthwiseParams params{expand.activation(), depthwise.activation(), depthwise.params().stride,
+                                     depthwise.params().padding, &expand.filter().packed};
+  return expand_depthwise(x, w1, expand.shift(), w2, depthwise.shift(), params, squeeze_ ? &pooled : nullptr);
+}
+
+Tensor MbConv::depthwise_fused(const Tensor& x, Tensor& pooled) {
+  const Scope scope(depthwise_);
+  const ConvBn& depthwise = depthwise_.pair();
+  return depthwise_pool(x, depthwise.filter().in(x.dtype()), depthwise.params(),
+                        {.shift = depthwise.shift(), .activation = depthwise.activation()}, pooled);
 }
 
 bool MbConv::zero_residual_branch_own() {

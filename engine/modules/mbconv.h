@@ -24,6 +24,9 @@ class MbConv : public Module {
 
  private:
   Tensor forward_fused(const Tensor& x);
+  // What the projection reads; with a squeeze-excitation its planes' means, too (depthwise_pool.h).
+  Tensor expand_fused(const Tensor& x, Tensor& pooled);
+  Tensor depthwise_fused(const Tensor& x, Tensor& pooled);
   bool zero_residual_branch_own() override;
 
   bool residual_;

@@ -1,7 +1,7 @@
 #include "engine/ops/mbconv.h"
 
 #include "engine/ops/depthwise_conv2d.h"
-#include "engine/ops/global_avg_pool.h"
+#include "engine/ops/depthwise_pool.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
@@ -45,8 +45,11 @@ void run_expand_depthwise(Context& context, const Tensor& x, const Tensor& w1, c
                           Tensor& pooled) {
   Tensor expanded = empty(x.shape().with(-1, w1.dim(0)), x);
   conv2d_forward(context, x, w1, {.packed = p.packed}, {.shift = b1, .activation = p.expanded}, expanded);
-  depthwise_conv2d_forward(context, expanded, w2, depthwise_params(p), {.shift = b2, .activation = p.out}, d);
-  if (pooled.defined()) global_avg_pool_forward(context, d, pooled);
+  const Epilogue end{.shift = b2, .activation = p.out};
+  if (pooled.defined())
+    depthwise_pool_forward(context, expanded, w2, depthwise_params(p), end, d, pooled);
+  else
+    depthwise_conv2d_forward(context, expanded, w2, depthwise_params(p), end, d);
 }
 
 void run_fused_mbconv(Context& context, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
@@ -67,8 +70,6 @@ bool register_everywhere() {
 }
 const bool registered = register_everywhere();
 
-Tensor floats(const Shape& shape, Device device) { return Tensor::empty(shape, DType::f32, device); }
-
 }  // namespace
 
 Tensor expand_depthwise(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
@@ -76,7 +77,7 @@ Tensor expand_depthwise(const Tensor& x, const Tensor& w1, const Tensor& b1, con
   const Shape expanded = conv2d_shape(x.shape(), w1.shape(), {});
   PLUME_CHECK(w1.dim(1) == 1 && w1.dim(2) == 1, "expand_depthwise: filter {} must be 1x1", w1.shape());
   Tensor d = empty(depthwise_conv2d_shape(expanded, w2.shape(), depthwise_params(p)), x), nothing;
-  if (pooled) *pooled = floats({d.dim(0), d.dim(3)}, x.device());
+  if (pooled) *pooled = plane_means(d, 1);
   count_macs(Work::pointwise, conv2d_macs(x.shape(), w1.shape(), {}));
   count_macs(Work::depthwise, depthwise_conv2d_macs(expanded, w2.shape(), depthwise_params(p)));
   expand_depthwise_forward(context(x.device()), x, w1, b1, w2, b2, p, d, pooled ? *pooled : nothing);
@@ -85,14 +86,15 @@ Tensor expand_depthwise(const Tensor& x, const Tensor& w1, const Tensor& b1, con
 
 Tensor squeeze_gate(const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
                     const Tensor& b2, const SqueezeExcitationParams& params) {
-  const int64_t channels = pooled.dim(1), hidden = w1.dim(0);
+  PLUME_CHECK(pooled.rank() == 3, "squeeze_gate: pooled {} must have rank 3", pooled.shape());
+  const int64_t images = pooled.dim(0), channels = pooled.dim(2), hidden = w1.dim(0);
   PLUME_CHECK(w1.size() == hidden * channels && w2.dim(0) == channels && w2.size() == hidden * channels,
               "squeeze_gate: pooled {} does not fit weights {} and {}", pooled.shape(), w1.shape(),
               w2.shape());
   PLUME_CHECK(w1.dtype() == w2.dtype(), "squeeze_gate: weights of types {} and {}, expected one", w1.dtype(),
               w2.dtype());
-  Tensor gate = empty_like(pooled);
-  count_macs(Work::squeeze_excitation, pooled.dim(0) * 2 * hidden * channels);
+  Tensor gate = empty({images, channels}, pooled);
+  count_macs(Work::squeeze_excitation, images * 2 * hidden * channels);
   squeeze_gate_forward(context(pooled.device()), pooled, w1.reshape({hidden, channels}), b1,
                        w2.reshape({channels, hidden}), b2, params, gate);
   return gate;

@@ -1,14 +1,15 @@
 // The blocks of MobileNetV3 and EfficientNetV2 in evaluation, batch norms folded, as few passes as the
 // squeeze-excitation allows: its gate needs the whole image, so it parts a block in two.
 //
-//   MBConv        d = act2(depthwise(act1(x W1 + b1), w2) + b2), pooled = mean of d     expand_depthwise
-//                 gate = gate(inner(pooled S1 + s1) S2 + s2)                            squeeze_gate
+//   MBConv        d = act2(depthwise(act1(x W1 + b1), w2) + b2), pooled: means of d     expand_depthwise
+//                 gate = gate(inner((sum of pooled) S1 + s1) S2 + s2)                   squeeze_gate
 //                 y = epilogue((d * gate) W3)                                           gated_pointwise
 //   FusedMBConv   y = epilogue(act(conv(x, w1) + b1) W2)                                fused_mbconv
 //
 //   x [N, H, W, C], W1 [E, 1, 1, C], w2 [R, R, E], d [N, P, Q, E], W3 [K, 1, 1, E], y [N, P, Q, K];
-//   w1 [E, R, R, C], W2 [K, 1, 1, E]; biases, pooled and gate [N, E] are f32. S1 [S, E] and S2 [E, S] are of
-//   one type, f32 or 16 bits, which a variant may then round pooled and what lies between to.
+//   w1 [E, R, R, C], W2 [K, 1, 1, E]; biases and gate [N, E] are f32, as is pooled [N, parts, E], whose parts
+//   make a mean together (depthwise_pool.h). S1 [S, E] and S2 [E, S] are of one type, f32 or 16 bits, which a
+//   variant may then round the means and what lies between to.
 //
 // The E channels between, four to six times as many as outside, are what an unfused block spends its memory
 // traffic on: expand_depthwise never stores act1(...), gated_pointwise never stores d * gate, fused_mbconv
@@ -44,7 +45,7 @@ Tensor gated_pointwise(const Tensor& x, const Tensor& gate, const Tensor& w, con
 Tensor fused_mbconv(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
                     const Epilogue& epilogue, const FusedMbconvParams& params);
 
-// `pooled` is undefined when it is not wanted.
+// `pooled` is undefined when it is not wanted; otherwise as depthwise_pool.h has it.
 using ExpandDepthwise = void(Context&, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
                              const Tensor& b2, const ExpandDepthwiseParams&, Tensor& d, Tensor& pooled);
 using SqueezeGate = void(Context&, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,

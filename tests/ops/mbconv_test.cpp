@@ -5,6 +5,7 @@
 #include <array>
 
 #include "engine/ops/depthwise_conv2d.h"
+#include "engine/ops/depthwise_pool.h"
 #include "tests/ops/reference/convolution.h"
 #include "tests/support/check_op.h"
 
@@ -24,6 +25,78 @@ constexpr DType kDTypes[] = {DType::f32, DType::bf16, DType::f16};
 // Of values that cuDNN may convert to the images' type.
 Operand f32(const char* name, const Shape& shape) {
   return {name, shape, short_values(positive(-1, 1)), DType::f32};
+}
+
+// Of planes that are stored in the dtype.
+void reference_means(Array planes, DType dtype, Array& pooled) {
+  store(planes, dtype);
+  const int64_t plane = planes.dim(1) * planes.dim(2);
+  for (int64_t i = 0; i < pooled.size(); ++i) {
+    const int64_t n = i / pooled.dim(1), e = i % pooled.dim(1);
+    Sum sum;
+    for (int64_t pixel = 0; pixel < plane; ++pixel) sum += planes.at(n * plane + pixel, e);
+    pooled[i] = Real(sum) / double(plane);
+  }
+}
+// Means [N, C] as an operation takes them: with room for one part.
+Tensor one_part(const Tensor& means) {
+  return means.defined() ? means.reshape({means.dim(0), 1, means.dim(1)}) : Tensor();
+}
+// What squeeze_gate does, where the operation left more.
+void add_parts(const Tensor& parts, Tensor& means) {
+  if (!parts.defined() || parts.dim(1) == 1) return;
+  const std::vector<float> values = parts.to_vector<float>();
+  const int64_t channels = parts.dim(2), plane = parts.dim(1) * channels;
+  std::vector<float> sums(size_t(means.size()));
+  for (int64_t i = 0; i < parts.size(); ++i)
+    sums[size_t(i / plane * channels + i % channels)] += values[size_t(i)];
+  means.copy_from(Tensor::from(sums, means.shape(), means.device()));
+}
+
+// ---- depthwise_pool ----
+
+TEST(DepthwisePoolTest, Forward) {
+  struct Case {
+    Shape x;
+    int filter;
+    Conv2dParams params;
+    Activation activation;
+  };
+  // Strips of four and of seven columns, whole and not, one and many of a plane; channels that no pair
+  // divides; a filter for the general variant.
+  for (const Case& c : {Case{{2, 14, 14, 24}, 5, {1, 2, 1}, Activation::hardswish},
+                        Case{{3, 7, 7, 40}, 3, {1, 1, 1}, Activation::silu},
+                        Case{{1, 12, 10, 6}, 3, {1, 1, 1}, Activation::identity},
+                        Case{{2, 31, 15, 16}, 3, {2, 1, 1}, Activation::relu},
+                        Case{{1, 13, 16, 58}, 5, {2, 2, 1}, Activation::hardswish},
+                        Case{{18, 14, 14, 80}, 3, {1, 1, 1}, Activation::silu},
+                        Case{{1, 1, 1, 8}, 5, {1, 2, 1}, Activation::relu},
+                        Case{{2, 5, 9, 17}, 3, {1, 1, 1}, Activation::silu},
+                        Case{{1, 9, 9, 8}, 7, {1, 3, 1}, Activation::relu}})
+    for (const DType dtype : kDTypes) {
+      const Shape w{c.filter, c.filter, c.x[3]}, y = depthwise_conv2d_shape(c.x, w, c.params);
+      check_op({.slot = depthwise_pool_forward,
+                .label = message("{}, stride {}", name(c.activation), c.params.stride),
+                .inputs = {{"x", c.x, values(dtype)},
+                           {"w", w, values(dtype)},
+                           f32("scale", {c.x[3]}),
+                           f32("shift", {c.x[3]})},
+                .outputs = {{"y", y}, f32("pooled", {y[0], y[3]})},
+                .run =
+                    [c](Context& context, Tensors& t) {
+                      const Epilogue epilogue{t["scale"], t["shift"], {}, c.activation};
+                      Tensor parts = one_part(t["pooled"]);
+                      depthwise_pool_forward(context, t["x"], t["w"], c.params, epilogue, t["y"], parts);
+                      add_parts(parts, t["pooled"]);
+                    },
+                .reference =
+                    [c, dtype](Arrays& a) {
+                      reference::depthwise_conv2d(a["x"], a["w"], c.params,
+                                                  {a["scale"], a["shift"], Array(), c.activation}, a["y"]);
+                      reference_means(a["y"], dtype, a["pooled"]);
+                    },
+                .dtypes = {dtype}});
+    }
 }
 
 // ---- expand_depthwise ----
@@ -51,16 +124,7 @@ void reference_expand(const ExpandDepthwiseParams& p, DType dtype, Arrays& a) {
   reference::conv2d(x, a["w1"], {}, {none, a["b1"], none, p.expanded}, between);
   store(between, dtype);
   reference::depthwise_conv2d(between, a["w2"], {p.stride, p.padding}, {none, a["b2"], none, p.out}, a["d"]);
-  Array& pooled = a["pooled"];
-  Array d = a["d"];
-  store(d, dtype);
-  const int64_t plane = d.dim(1) * d.dim(2);
-  for (int64_t i = 0; i < pooled.size(); ++i) {
-    const int64_t n = i / pooled.dim(1), e = i % pooled.dim(1);
-    Sum sum;
-    for (int64_t pixel = 0; pixel < plane; ++pixel) sum += d.at(n * plane + pixel, e);
-    pooled[i] = Real(sum) / double(plane);
-  }
+  reference_means(a["d"], dtype, a["pooled"]);
 }
 
 TEST(ExpandDepthwiseTest, Forward) {
@@ -84,9 +148,11 @@ TEST(ExpandDepthwiseTest, Forward) {
                   .run =
                       [p = c.params, packed = packed](Context& context, Tensors& t) mutable {
                         PackedFilter filter;
+                        Tensor parts = one_part(t["pooled"]);
                         if (packed) p.packed = &filter;
                         expand_depthwise_forward(context, t["x"], t["w1"], t["b1"], t["w2"], t["b2"], p,
-                                                 t["d"], t["pooled"]);
+                                                 t["d"], parts);
+                        add_parts(parts, t["pooled"]);
                       },
                   .reference = [p = c.params, dtype](Arrays& a) { reference_expand(p, dtype, a); },
                   .dtypes = {dtype}});
@@ -105,12 +171,18 @@ TEST(SqueezeGateTest, Forward) {
   for (const SqueezeExcitationParams params :
        {SqueezeExcitationParams{Activation::relu, Activation::hardsigmoid},
         SqueezeExcitationParams{Activation::silu, Activation::sigmoid}})
-    for (const auto& [images, channels, hidden] : std::vector<std::array<int64_t, 3>>{
-             {3, 1, 1}, {1, 17, 8}, {3, 300, 40}, {1, 8, 8}, {19, 40, 8}, {3, 296, 40}, {16, 96, 136}})
+    for (const auto& [images, parts, channels, hidden] :
+         std::vector<std::array<int64_t, 4>>{{3, 1, 1, 1},
+                                             {1, 3, 17, 8},
+                                             {3, 2, 300, 40},
+                                             {1, 1, 8, 8},
+                                             {19, 5, 40, 8},
+                                             {3, 1, 296, 40},
+                                             {16, 4, 96, 136}})
       for (const DType dtype : kDTypes)
         check_op({.slot = squeeze_gate_forward,
                   .label = name(params.gate),
-                  .inputs = {f32("pooled", {images, channels}),
+                  .inputs = {f32("pooled", {images, parts, channels}),
                              {"w1", {hidden, channels}, positive(-1, 1)},
                              f32("b1", {hidden}),
                              {"w2", {channels, hidden}, positive(-1, 1)},
@@ -123,8 +195,16 @@ TEST(SqueezeGateTest, Forward) {
                       },
                   .reference =
                       [params, dtype](Arrays& a) {
-                        Array between({a["pooled"].dim(0), a["w1"].dim(0)});
-                        reference_product(a["pooled"], a["w1"], a["b1"], params.inner, between);
+                        const Array& pooled = a["pooled"];
+                        Array means({pooled.dim(0), pooled.dim(2)}), between({pooled.dim(0), a["w1"].dim(0)});
+                        for (int64_t i = 0; i < means.size(); ++i) {
+                          Sum sum;
+                          for (int64_t part = 0; part < pooled.dim(1); ++part)
+                            sum += pooled.at(i / means.dim(1) * pooled.dim(1) + part, i % means.dim(1));
+                          means[i] = Real(sum);
+                        }
+                        if (pooled.dim(1) > 1) store(means, dtype);
+                        reference_product(means, a["w1"], a["b1"], params.inner, between);
                         store(between, dtype);
                         reference_product(between, a["w2"], a["b2"], params.gate, a["gate"]);
                       },
@@ -141,10 +221,17 @@ TEST(GatedPointwiseTest, Forward) {
     bool residual;
   };
   // One pixel, several images in a block, several blocks, channels in whole packs and not.
-  for (const Case& c : {Case{{1, 1, 1, 1}, 1, Activation::identity, false},
-                        Case{{3, 7, 7, 72}, 24, Activation::identity, true},
-                        Case{{2, 14, 14, 96}, 130, Activation::silu, true},
-                        Case{{1, 7, 31, 17}, 65, Activation::relu, false}})
+  for (const Case& c :
+       {Case{{1, 1, 1, 1}, 1, Activation::identity, false},
+        Case{{3, 7, 7, 72}, 24, Activation::identity, true},
+        Case{{2, 14, 14, 96}, 130, Activation::silu, true},
+        // images of a few pixels, of one, and shallow ones; several ends of images in a block
+        Case{{70, 1, 2, 72}, 8, Activation::identity, false},
+        Case{{5, 3, 7, 136}, 72, Activation::relu, true}, Case{{3, 5, 9, 16}, 16, Activation::identity, true},
+        Case{{9, 1, 3, 32}, 24, Activation::silu, false}, Case{{1, 7, 31, 17}, 65, Activation::relu, false},
+        // depth in slices, few and many
+        Case{{3, 9, 6, 520}, 80, Activation::silu, true},
+        Case{{1, 9, 15, 1032}, 8, Activation::identity, false}})
     for (const auto& [dtype, constant] :
          {std::pair{DType::f32, false}, {DType::f32, true}, {DType::bf16, false}, {DType::f16, false}}) {
       const Shape y = c.x.with(-1, c.filters);
@@ -239,7 +326,9 @@ TEST(MbconvTest, RefusesWhatDoesNotFit) {
   EXPECT_THROW(expand({16, 3, 3, 8}, {3, 3, 16}), Error);
   EXPECT_THROW(expand({16, 1, 1, 8}, {3, 3, 8}), Error);
   EXPECT_THROW(gated_pointwise(x, zeros({1, 4}), zeros({4, 1, 1, 8}), {}, nullptr), Error);
-  EXPECT_THROW(squeeze_gate(zeros({1, 8}), zeros({2, 8}), zeros({2}), zeros({7, 2}), zeros({7}), {}), Error);
+  EXPECT_THROW(squeeze_gate(zeros({1, 1, 8}), zeros({2, 8}), zeros({2}), zeros({7, 2}), zeros({7}), {}),
+               Error);
+  EXPECT_THROW(squeeze_gate(zeros({1, 8}), zeros({2, 8}), zeros({2}), zeros({8, 2}), zeros({8}), {}), Error);
   EXPECT_THROW(fused_mbconv(x, zeros({16, 3, 3, 8}), zeros({16}), zeros({4, 3, 3, 16}), {}, {}), Error);
 }
 
