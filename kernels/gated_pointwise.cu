@@ -54,27 +54,35 @@ struct Gates {
 };
 
 // [pixels, channels], row-major, each pixel times its image's gates: channels are a multiple of 8. A thread
-// copies one chunk of neighbouring pixels, which mostly belong to one image.
-template <class T>
+// copies one chunk of neighbouring pixels, which mostly belong to one image: that image's gates are fetched
+// while the step before is multiplied. Those of further images are waited for.
+template <class T, int kDepth>
 struct GatedRows {
   static constexpr bool kDepthMajor = true;
-  using Plan = CopyPlan<kCoreRows, true>;
+  using Plan = CopyPlan<kCoreRows, true, kChunk, kDepth>;
   static constexpr int kPixels = Plan::kPasses;
   static_assert(8 % kPixels == 0, "a thread's pixels differ in the low bits of the swizzle");
   const T* x;
   Gates gates;
   int pixels, channels;
   int next = 0, pixels_left = 0, depth_left = 0;  // of the copies
-  int pixel = 0, of_first = 0, channel = 0;       // of what is multiplied: pixels of the first one's image
+  int valid = 0, of_first = 0, channel = 0;       // of what is multiplied: pixels, of the first one's image
   int of_image = 0;                               // where that image's gates begin
+  Pack<float, 4>::Word ahead[kChunk / 4] = {};    // its gates of the next step
 
   __device__ GatedRows(const T* x_, const Gates& gates_, int pixels_, int channels_)
       : x(x_), gates(gates_), pixels(pixels_), channels(channels_) {}
 
   __device__ static int row() { return int(threadIdx.x) / Plan::kChunks * kPixels; }
-  // Of the i-th pixel's chunk in the tile.
+  // Which of them is i-th. Of two rows of four chunks, which a quarter warp reads at once, one is even and
+  // one odd.
+  __device__ static int turn(int i) {
+    return Plan::kChunks >= 8 ? i : i ^ (int(threadIdx.x) / Plan::kChunks & 1);
+  }
+  // Of a pixel's chunk in the tile.
   __device__ static int place(int i) {
-    return (swizzled<Plan::kChunks>(row(), Plan::chunk()) ^ i * 16) + i * Plan::kChunks * 16;
+    const int flips = Plan::kChunks >= 8 ? i : i / 2;
+    return (swizzled<Plan::kChunks>(row(), Plan::chunk()) ^ flips * 16) + i * Plan::kChunks * 16;
   }
   __device__ void begin(int first, int depth) {
     const int lane = depth + Plan::chunk() * kChunk;
@@ -84,43 +92,59 @@ struct GatedRows {
   }
   __device__ void fetch(char* tile) {
 #pragma unroll
-    for (int i = 0; i < kPixels; ++i)
+    for (int k = 0; k < kPixels; ++k) {
+      const int i = turn(k);
       copy_chunk<true, false>(tile + place(i), x + (next + i * channels), pixels_left > i ? depth_left : 0,
                               true);
-    next += kCoreDepth;
-    depth_left -= kCoreDepth;
+    }
+    next += kDepth;
+    depth_left -= kDepth;
   }
   __device__ void follow(int first, int depth) {
-    pixel = first + row();
+    const int pixel = first + row(), image = gates.by_plane(min(pixel, pixels - 1));
+    valid = min(pixels - pixel, kPixels);
+    of_first = (image + 1) * int(gates.by_plane.divisor) - pixel;
     channel = depth + Plan::chunk() * kChunk;
-    const int image = gates.by_plane(min(pixel, pixels - 1));
-    of_first = pixel < pixels ? (image + 1) * int(gates.by_plane.divisor) - pixel : kPixels;
     of_image = image * channels;
+    fetch_gates(of_image, ahead);
   }
   __device__ void arrived(char* tile) {
-    scale(0, min(of_first, kPixels), of_image, tile);
-    if (of_first < kPixels) {  // images follow each other within the thread's pixels
+    scale(0, of_first, ahead, tile);
+    int image = of_image;
 #pragma unroll 1
-      for (int i = of_first; i < kPixels && pixel + i < pixels; ++i)
-        scale(i, i + 1, gates.by_plane(pixel + i) * channels, tile);
+    for (int end = of_first; end < valid;) {
+      const int begin = end;
+      end += int(gates.by_plane.divisor);
+      image += channels;
+      typename Pack<float, 4>::Word more[kChunk / 4] = {};
+      fetch_gates(image, more);
+      scale(begin, end, more, tile);
     }
-    channel += kCoreDepth;
+    channel += kDepth;
+    fetch_gates(of_image, ahead);
   }
 
  private:
-  // Multiplies the pixels' chunks by gates.
-  __device__ void scale(int begin, int end, int image, char* tile) const {
+  __device__ void fetch_gates(int image, Pack<float, 4>::Word (&to)[kChunk / 4]) const {
+    if (channel >= channels) return;
+#pragma unroll
+    for (int part = 0; part < kChunk / 4; ++part)
+      to[part] = Pack<float, 4>::load(gates.values + (image + channel + 4 * part)).word();
+  }
+  // Multiplies the chunks of pixels `begin` to `end` - 1 by gates.
+  __device__ static void scale(int begin, int end, const Pack<float, 4>::Word (&by)[kChunk / 4], char* tile) {
     using Chunk = Pack<T, kChunk>;
-    uint32_t factors[kChunk / 2] = {};
+    uint32_t factors[kChunk / 2];
 #pragma unroll
-    for (int part = 0; part < kChunk / 2; part += 2)
-      if (channel < channels) {
-        const auto quad = Pack<float, 4>::load(gates.values + (image + channel + 2 * part));
-        factors[part] = gate_pair<T>(quad[0], quad[1]);
-        factors[part + 1] = gate_pair<T>(quad[2], quad[3]);
-      }
+    for (int part = 0; part < kChunk / 4; ++part) {
+      float four[4];
+      Pack<float, 4>::widen(by[part], four);
+      factors[2 * part] = gate_pair<T>(four[0], four[1]);
+      factors[2 * part + 1] = gate_pair<T>(four[2], four[3]);
+    }
 #pragma unroll
-    for (int i = 0; i < kPixels; ++i) {
+    for (int k = 0; k < kPixels; ++k) {
+      const int i = turn(k);
       if (i < begin || i >= end) continue;
       T* const at = reinterpret_cast<T*>(tile + place(i));
       uint4 words = Chunk::load(at).word();
@@ -133,13 +157,13 @@ struct GatedRows {
   }
 };
 
-template <class T, int kColumns>
-__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
+template <class T, int kColumns, int kDepth>
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns, kDepth))
     gated_pointwise_core(const T* __restrict__ x, const Gates gates, const T* __restrict__ w,
                          const CorePlan plan, float* __restrict__ partial, const FinishStore<T> store) {
-  matrix_core<T, kColumns>(GatedRows<T>(x, gates, plan.rows, plan.depth),
-                           MatrixRows<T, kColumns>(w, plan.columns, plan.depth), plan,
-                           InSlices<FinishStore<T>>{partial, plan, store});
+  matrix_core<T, kColumns, kDepth>(GatedRows<T, kDepth>(x, gates, plan.rows, plan.depth),
+                                   MatrixRows<T, kColumns, kChunk, kDepth>(w, plan.columns, plan.depth), plan,
+                                   InSlices<FinishStore<T>>{partial, plan, store});
 }
 
 // Wide tiles, even where some of their columns are wasted: every tile multiplies its pixels by their gates.
@@ -154,16 +178,22 @@ void launch_core(const Context& context, const Tensor& x, const Tensor& gate, co
   const int64_t pixels = x.dim(0) * x.dim(1) * x.dim(2), channels = x.dim(3), filters = w.dim(0);
   const Gates gates{gate.data<float>(), FastDivide(int(x.dim(1) * x.dim(2)))};
   const FinishStore<T> store{EpilogueView<T>(epilogue), y.data<T>(), int(filters)};
-  choose_core(gated_columns(pixels, filters), true, true, [&](auto columns, auto, auto) {
-    constexpr int kColumns = columns();
-    const CorePlan plan(pixels, filters, channels, kColumns, 64);
+  const auto launch = [&](auto columns, auto step) {
+    constexpr int kColumns = columns(), kDepth = step();
+    const CorePlan plan(pixels, filters, channels, kColumns, 64, kDepth);
     Tensor partial = plan.partial_sums(y.device());
     float* sums = partial.defined() ? partial.data<float>() : nullptr;
-    simt::launch<gated_pointwise_core<T, kColumns>>(
-        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
+    simt::launch<gated_pointwise_core<T, kColumns, kDepth>>(
+        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns, kDepth>::kBytes,
+         stream_of(context)},
         x.data<T>(), gates, w.data<T>(), plan, sums, store);
     if (sums) launch_core_slices(context, sums, plan, store);
-  });
+  };
+  using std::integral_constant;
+  if (channels <= kShallowDepth && filters <= 32)
+    return launch(integral_constant<int, 32>{}, integral_constant<int, kShallowDepth>{});
+  choose_core(gated_columns(pixels, filters), true, true,
+              [&](auto columns, auto, auto) { launch(columns, integral_constant<int, kCoreDepth>{}); });
 }
 
 void run_core(Context& context, const Tensor& x, const Tensor& gate, const Tensor& w, PackedFilter*,
