@@ -9,7 +9,6 @@
 // is the last makes no difference: results repeat bit for bit.
 #include "kernels/conv2d_gradients.h"
 
-#include "kernels/common/last_block.h"
 #include "kernels/common/row_tiling.h"
 
 namespace plume::PLUME_KERNELS {
@@ -21,9 +20,8 @@ constexpr int64_t kMostGradientPixels = 4096;
 template <class T, int kReads>
 __global__ void __launch_bounds__(kCoreThreads, core_blocks(kGradientColumns))
     conv2d_gradients_core(const T* __restrict__ x, const T* __restrict__ dy, const T* __restrict__ w,
-                          const CorePlan of_x, float* partial, unsigned* tickets,
-                          const InputGradientStore<T> store_x, const CorePlan of_w,
-                          const FilterGradientStore<PatchWalk> store_w) {
+                          const CorePlan of_x, const SliceSums sums, const InputGradientStore<T> store_x,
+                          const CorePlan of_w, const FilterGradientStore<PatchWalk> store_w) {
   constexpr int kColumns = kGradientColumns, kUnit = unit_of(Reads(kReads));
   if (blockIdx.y == 1) {
     const MatrixLayers<T, kColumns, true, kUnit> gradients(dy, of_w.columns, of_w.depth, true);
@@ -34,7 +32,7 @@ __global__ void __launch_bounds__(kCoreThreads, core_blocks(kGradientColumns))
       matrix_core<T, kColumns>(PatchLayers<T, true>(x, store_w.walk), gradients, of_w, store_w);
     return;
   }
-  const InSlices<InputGradientStore<T>> put{partial, of_x, store_x};
+  const InSlices<InputGradientStore<T>> put{sums.partial, of_x, store_x};
   if constexpr (is_matrix(Reads(kReads)))
     matrix_core<T, kColumns>(MatrixRows<T, kCoreRows, kUnit>(dy, of_x.rows, of_x.depth),
                              MatrixLayers<T, kColumns, true, kUnit>(w, of_x.columns, of_x.depth, true), of_x,
@@ -42,20 +40,7 @@ __global__ void __launch_bounds__(kCoreThreads, core_blocks(kGradientColumns))
   else
     matrix_core<T, kColumns>(PatchRows<T, true>(dy, store_x.at.walk),
                              FilterLayers<T, kColumns, true>(w, store_x.at, store_x.s), of_x, put);
-  if (!partial) return;
-  for (int number = int(blockIdx.x); number < of_x.tiles(); number += int(gridDim.x)) {
-    const CorePlan::Tile tile = of_x.tile(number);
-    if (!is_last_block(tickets + tile.row * of_x.column_tiles + tile.column, unsigned(of_x.slices))) continue;
-    constexpr int kChunks = kColumns / kChunk;
-    for (int place = int(threadIdx.x); place < kCoreRows * kChunks; place += kCoreThreads) {
-      const int row = tile.row * kCoreRows + place / kChunks;
-      const int column = tile.column * kColumns + place % kChunks * kChunk;
-      if (row >= of_x.rows || column >= of_x.columns) continue;
-      float sums[kChunk];
-      add_slices(partial, of_x, row, column, sums);
-      store_x.columns(column)(row, sums, {});
-    }
-  }
+  finish_slices<kColumns>(sums, of_x, store_x);
 }
 
 template <class T>
@@ -72,6 +57,7 @@ void launch_conv2d_gradients(Context& context, const Tensor& x, const Tensor& w,
   const CorePlan of_w(matrix ? s.channels : walk.depth(), s.filters, walk.pixels(), kGradientColumns,
                       1 << 16);
   Tensor partial = of_x.partial_sums(dx.device());
+  const SliceSums sums(of_x, partial, kMostPartialRows);
   const bool whole = of_w.slices == 1 && dw.dtype() == DType::f32;
   Tensor slices = whole ? dw : Tensor::empty({of_w.slices, dw.size()}, DType::f32, dw.device(), "workspace");
   const FilterGradientStore<PatchWalk> store_w{walk, slices.data<float>(), s.filters, s.patch(), dw.size()};
@@ -79,8 +65,7 @@ void launch_conv2d_gradients(Context& context, const Tensor& x, const Tensor& w,
     simt::launch<conv2d_gradients_core<T, int(kind())>>(
         {dim3(unsigned(std::max(of_x.blocks(), of_w.blocks())), 2), dim3(kCoreThreads),
          CoreMemory<kGradientColumns>::kBytes, stream_of(context)},
-        x.data<T>(), dy.data<T>(), w.data<T>(), of_x, partial.defined() ? partial.data<float>() : nullptr,
-        tickets(), store_x, of_w, store_w);
+        x.data<T>(), dy.data<T>(), w.data<T>(), of_x, sums, store_x, of_w, store_w);
   };
   using std::integral_constant;
   switch (reads) {

@@ -47,13 +47,16 @@ struct PaddedFilterRows {
   }
 };
 
+// May its depth be cut? One step cannot be, and strips want as many tiles as there are places for blocks.
+constexpr bool is_cut(Reads reads) { return !is_strips(reads) && step_of(reads) == kCoreDepth; }
+
 template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
                                   core_blocks(kColumns, step_of(Reads(kReads)), rows_of(Reads(kReads))))
     conv2d_forward_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
                         const WindowWalk windows, const StripWalk strips, const CorePlan plan,
-                        float* __restrict__ partial, const FinishStore<T> store) {
-  const InSlices<FinishStore<T>> put{partial, plan, store};
+                        const SliceSums sums, const FinishStore<T> store) {
+  const InSlices<FinishStore<T>> put{sums.partial, plan, store};
   constexpr int kUnit = unit_of(Reads(kReads)), kDepth = step_of(Reads(kReads)),
                 kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows);
   const MatrixRows<T, kColumns, kUnit, kDepth> filters(w, plan.columns, plan.depth);
@@ -71,6 +74,7 @@ __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
   else
     matrix_core<T, kColumns, kDepth>(MatrixRows<T, kCoreRows, kUnit, kDepth>(x, plan.rows, plan.depth),
                                      filters, plan, put);
+  if constexpr (is_cut(Reads(kReads))) finish_slices<kColumns>(sums, plan, store);
 }
 
 template <class T>
@@ -99,12 +103,12 @@ void launch_forward(const Context& context, const Tensor& x, const Tensor& w, co
     const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, kRows == kTallRows ? 1 : 64,
                         step_of(kind()), kRows);
     Tensor partial = plan.partial_sums(y.device());
-    float* sums = partial.defined() ? partial.data<float>() : nullptr;
+    const SliceSums sums(plan, partial, is_cut(kind()) ? SliceSums::kMostRows : 0);
     simt::launch<conv2d_forward_core<T, kColumns, int(kind())>>(
         {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows)), core_bytes<kColumns, kind()>(strips),
          stream_of(context)},
         x.data<T>(), w.data<T>(), walk, windows, strips, plan, sums, store);
-    if (sums) launch_core_slices(context, sums, plan, store);
+    launch_core_slices(context, sums, plan, store);
   });
 }
 

@@ -22,9 +22,8 @@ template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
                                   core_blocks(kColumns, kCoreDepth, rows_of(Reads(kReads))))
     conv2d_backward_input_core(const T* __restrict__ dy, const T* __restrict__ w, const StripWalk strips,
-                               const CorePlan plan, float* __restrict__ partial,
-                               const InputGradientStore<T> store) {
-  const InSlices<InputGradientStore<T>> put{partial, plan, store};
+                               const CorePlan plan, const SliceSums sums, const InputGradientStore<T> store) {
+  const InSlices<InputGradientStore<T>> put{sums.partial, plan, store};
   constexpr int kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows);
   if constexpr (is_strips(Reads(kReads))) {
     strip_core<T, kColumns, kRows>(
@@ -39,6 +38,7 @@ __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
                              MatrixLayers<T, kColumns, true, kUnit>(w, plan.columns, plan.depth, true), plan,
                              put);
   }
+  if constexpr (!is_strips(Reads(kReads))) finish_slices<kColumns>(sums, plan, store);  // else not cut
 }
 
 template <class T, int kColumns, int kReads>
@@ -84,12 +84,12 @@ void launch_backward_input(const Context& context, const Tensor& dy, const Tenso
     const CorePlan plan(walk.pixels(), s.channels, depth, kColumns, kRows == kTallRows ? 1 : 64, kCoreDepth,
                         kRows);
     Tensor partial = plan.partial_sums(dx.device());
-    float* sums = partial.defined() ? partial.data<float>() : nullptr;
+    const SliceSums sums(plan, partial);
     simt::launch<conv2d_backward_input_core<T, kColumns, int(kind())>>(
         {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows)), core_bytes<kColumns, kind()>(strips),
          stream_of(context)},
         dy.data<T>(), w.data<T>(), strips, plan, sums, store);
-    if (sums) launch_core_slices(context, sums, plan, store);
+    launch_core_slices(context, sums, plan, store);
   });
 }
 

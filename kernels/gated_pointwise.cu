@@ -160,10 +160,11 @@ struct GatedRows {
 template <class T, int kColumns, int kDepth>
 __global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns, kDepth))
     gated_pointwise_core(const T* __restrict__ x, const Gates gates, const T* __restrict__ w,
-                         const CorePlan plan, float* __restrict__ partial, const FinishStore<T> store) {
+                         const CorePlan plan, const SliceSums sums, const FinishStore<T> store) {
   matrix_core<T, kColumns, kDepth>(GatedRows<T, kDepth>(x, gates, plan.rows, plan.depth),
                                    MatrixRows<T, kColumns, kChunk, kDepth>(w, plan.columns, plan.depth), plan,
-                                   InSlices<FinishStore<T>>{partial, plan, store});
+                                   InSlices<FinishStore<T>>{sums.partial, plan, store});
+  finish_slices<kColumns>(sums, plan, store);
 }
 
 // Wide tiles, even where some of their columns are wasted: every tile multiplies its pixels by their gates.
@@ -182,12 +183,12 @@ void launch_core(const Context& context, const Tensor& x, const Tensor& gate, co
     constexpr int kColumns = columns(), kDepth = step();
     const CorePlan plan(pixels, filters, channels, kColumns, 64, kDepth);
     Tensor partial = plan.partial_sums(y.device());
-    float* sums = partial.defined() ? partial.data<float>() : nullptr;
+    const SliceSums sums(plan, partial);
     simt::launch<gated_pointwise_core<T, kColumns, kDepth>>(
         {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns, kDepth>::kBytes,
          stream_of(context)},
         x.data<T>(), gates, w.data<T>(), plan, sums, store);
-    if (sums) launch_core_slices(context, sums, plan, store);
+    launch_core_slices(context, sums, plan, store);
   };
   using std::integral_constant;
   if (channels <= kShallowDepth && filters <= 32)

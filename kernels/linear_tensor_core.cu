@@ -20,8 +20,8 @@ namespace {
 // A is [rows, depth] (kDepthA) or [depth, rows], B [columns, depth] (kDepthB) or [depth, columns].
 template <class T, bool kDepthA, bool kDepthB, int kColumns, class Out>
 __global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
-    linear_core(const T* __restrict__ a, const T* __restrict__ b, const CorePlan plan,
-                float* __restrict__ partial, const FinishStore<Out> store) {
+    linear_core(const T* __restrict__ a, const T* __restrict__ b, const CorePlan plan, const SliceSums sums,
+                const FinishStore<Out> store) {
   const auto operand = [&]<bool kDepth, int kRows>(const T* data, int rows) {
     if constexpr (kDepth)
       return MatrixRows<T, kRows>(data, rows, plan.depth);
@@ -30,7 +30,8 @@ __global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
   };
   matrix_core<T, kColumns>(operand.template operator()<kDepthA, kCoreRows>(a, plan.rows),
                            operand.template operator()<kDepthB, kColumns>(b, plan.columns), plan,
-                           InSlices<FinishStore<Out>>{partial, plan, store});
+                           InSlices<FinishStore<Out>>{sums.partial, plan, store});
+  finish_slices<kColumns>(sums, plan, store);
 }
 
 // out [rows, columns]. kLate: a parameter's gradient.
@@ -44,15 +45,14 @@ void launch_product(Context& context, const T* a, const T* b, int64_t depth, con
     constexpr int kColumns = tile();
     const CorePlan plan(rows, columns, depth, kColumns, kLate || depth > kDeep ? 64 : 1);
     Tensor partial = plan.partial_sums(out.device());
-    float* sums = partial.defined() ? partial.data<float>() : nullptr;
+    const SliceSums sums = kLate ? SliceSums(plan, partial, 0) : SliceSums(plan, partial);
     simt::launch<linear_core<T, kDepthA, kDepthB, kColumns, Out>>(
         {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
         a, b, plan, sums, store);
-    if (!sums) return;
-    if constexpr (kLate)
-      finish_gradient<T>(context, partial.reshape({plan.slices, out.size()}), plan.slices, out);
-    else
+    if constexpr (!kLate)
       launch_core_slices(context, sums, plan, store);
+    else if (sums.partial)
+      finish_gradient<T>(context, partial.reshape({plan.slices, out.size()}), plan.slices, out);
   };
   if (columns <= 32)
     launch(std::integral_constant<int, 32>{});

@@ -9,10 +9,12 @@
 // and, where the result is stored along the rows of the product,
 //   static constexpr bool kAlongRows = true;    // lanes lie along rows; nothing is read for columns
 #pragma once
+#include <algorithm>
 #include <utility>
 
 #include "engine/core/tensor.h"
 #include "kernels/common/finish.h"
+#include "kernels/common/last_block.h"
 #include "kernels/common/matrix_plan.h"
 
 namespace plume::PLUME_KERNELS {
@@ -230,14 +232,10 @@ __device__ __forceinline__ void add_slices(const float* partial, const CorePlan&
   }
 }
 
-// Second launch where depth was cut: adds the slices in order. A thread takes eight neighbouring columns.
+// Adds what they left of eight columns, and stores it.
 template <class Store>
-__global__ void __launch_bounds__(kCoreThreads, 1)
-    matrix_core_slices(const float* __restrict__ partial, const CorePlan plan, Store store) {
-  const int chunks = plan.padded_columns() / kChunk;
-  const int64_t at = int64_t(blockIdx.x) * kCoreThreads + threadIdx.x;
-  if (at >= int64_t(plan.rows) * chunks) return;
-  const int row = int(at / chunks), column = int(at - int64_t(row) * chunks) * kChunk;
+__device__ __forceinline__ void store_slices(const float* partial, const CorePlan& plan, int row, int column,
+                                             const Store& store) {
   const auto columns = store.columns(column);
   const auto fetched = columns.fetch(row);
   float sums[kChunk];
@@ -245,13 +243,61 @@ __global__ void __launch_bounds__(kCoreThreads, 1)
   columns(row, sums, fetched);
 }
 
+// Where slices of a product wait for each other. With tickets, one for each tile, the last block of a tile
+// adds them (finish_slices); without, a second launch does.
+struct SliceSums {
+  float* partial = nullptr;  // null: depth was not cut
+  unsigned* tickets = nullptr;
+
+  // Of a tile's slices together, that one block may add: 640 rows of 64 sums are 160 KB, two microseconds at
+  // 60 bytes a clock, as long as a second launch takes, in which all blocks share the work.
+  static constexpr int64_t kMostRows = 640;
+
+  SliceSums(const CorePlan& plan, Tensor& sums, int64_t most_rows = kMostRows) {
+    if (!sums.defined()) return;
+    partial = sums.data<float>();
+    if (std::min(plan.rows, kCoreRows) * plan.slices <= most_rows) tickets = plume::PLUME_KERNELS::tickets();
+  }
+};
+
+// A tile's slices to `store`, by the last of its blocks: behind matrix_core(), by all threads. Where depth is
+// cut every block has one tile.
+template <int kColumns, class Store>
+__device__ __forceinline__ void finish_slices(const SliceSums& sums, const CorePlan& plan,
+                                              const Store& store) {
+  if (!sums.tickets || int(blockIdx.x) >= plan.tiles()) return;
+  const CorePlan::Tile tile = plan.tile(int(blockIdx.x));
+  if (!is_last_block(sums.tickets + tile.row * plan.column_tiles + tile.column, unsigned(plan.slices)))
+    return;
+  constexpr int kChunks = kColumns / kChunk;
+#pragma unroll 1
+  for (int place = int(threadIdx.x); place < kCoreRows * kChunks; place += kCoreThreads) {
+    const int row = tile.row * kCoreRows + place / kChunks;
+    const int column = tile.column * kColumns + place % kChunks * kChunk;
+    if (row < plan.rows && column < plan.columns) store_slices(sums.partial, plan, row, column, store);
+  }
+}
+
+// Second launch: a thread takes eight neighbouring columns.
 template <class Store>
-void launch_core_slices(const Context& context, const float* partial, const CorePlan& plan,
+__global__ void __launch_bounds__(kCoreThreads, 1)
+    matrix_core_slices(const float* __restrict__ partial, const CorePlan plan, Store store) {
+  const int chunks = plan.padded_columns() / kChunk;
+  const int64_t at = int64_t(blockIdx.x) * kCoreThreads + threadIdx.x;
+  if (at >= int64_t(plan.rows) * chunks) return;
+  const int row = int(at / chunks);
+  store_slices(partial, plan, row, int(at - int64_t(row) * chunks) * kChunk, store);
+}
+
+// Where blocks have left it to one.
+template <class Store>
+void launch_core_slices(const Context& context, const SliceSums& sums, const CorePlan& plan,
                         const Store& store) {
+  if (!sums.partial || sums.tickets) return;
   const int64_t threads = int64_t(plan.rows) * plan.padded_columns() / kChunk;
   simt::launch<matrix_core_slices<Store>>(
-      {dim3(unsigned(ceil_div(threads, kCoreThreads))), dim3(kCoreThreads), 0, stream_of(context)}, partial,
-      plan, store);
+      {dim3(unsigned(ceil_div(threads, kCoreThreads))), dim3(kCoreThreads), 0, stream_of(context)},
+      sums.partial, plan, store);
 }
 
 }  // namespace plume::PLUME_KERNELS

@@ -1,5 +1,5 @@
-// How many kernels a training step launches, on the emulator in bf16: on a GPU each costs some two
-// microseconds, whatever it does. The figures of the table may only fall.
+// How many kernels a training step and a pass of inference launch, on the emulator in bf16: on a GPU each
+// costs some two microseconds, whatever it does. The figures of the tables may only fall.
 #include <gtest/gtest.h>
 
 #include <map>
@@ -54,6 +54,13 @@ struct Network {
 void PrintTo(const Network& network, std::ostream* out) { *out << network.name; }
 
 class TrainingLaunches : public testing::TestWithParam<Network> {};
+class InferenceLaunches : public testing::TestWithParam<Network> {};
+
+void expect_launches(uint64_t launches, const LaunchWatch& watch) {
+  const uint64_t known = testing::WithParamInterface<Network>::GetParam().launches;
+  EXPECT_LE(launches, known) << watch.table();
+  EXPECT_GE(launches, known) << "fewer: lower the figure in this file";
+}
 
 // As tools/training/step.cpp takes it.
 TEST_P(TrainingLaunches, AreNoMoreThanEver) {
@@ -80,15 +87,34 @@ TEST_P(TrainingLaunches, AreNoMoreThanEver) {
   const LaunchWatch watch(context);
   const uint64_t before = kernel_counter(device).launches();
   step(1);
-  const uint64_t launches = kernel_counter(device).launches() - before;
-  EXPECT_LE(launches, GetParam().launches) << watch.table();
-  EXPECT_GE(launches, GetParam().launches) << "fewer: lower the figure in this file";
+  expect_launches(kernel_counter(device).launches() - before, watch);
+}
+
+// Batch norms folded.
+TEST_P(InferenceLaunches, AreNoMoreThanEver) {
+  const NoGrad no_grad;
+  const Device device = Device::simt;
+  const auto model = make_model(GetParam().name, {.num_classes = 10});
+  model->to(device);
+  model->eval();
+  model->fuse();
+  const Variable images = cast(Variable(test::random_images(2, 32).to(device)), DType::bf16);
+  model->forward(images);  // what is made once
+  const LaunchWatch watch(plume::context(device));
+  const uint64_t before = kernel_counter(device).launches();
+  model->forward(images);
+  expect_launches(kernel_counter(device).launches() - before, watch);
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, TrainingLaunches,
                          testing::Values(Network{"mobilenet_v3_small", 149}, Network{"resnet18", 83},
-                                         Network{"squeezenet1_1", 86}, Network{"efficientnet_v2_s", 446},
+                                         Network{"squeezenet1_1", 80}, Network{"efficientnet_v2_s", 446},
                                          Network{"shufflenet_v2_x1_0", 200}),
+                         [](const auto& network) { return std::string(network.param.name); });
+INSTANTIATE_TEST_SUITE_P(Networks, InferenceLaunches,
+                         testing::Values(Network{"mobilenet_v3_small", 45}, Network{"resnet18", 22},
+                                         Network{"squeezenet1_1", 22}, Network{"efficientnet_v2_s", 141},
+                                         Network{"shufflenet_v2_x1_0", 55}),
                          [](const auto& network) { return std::string(network.param.name); });
 
 }  // namespace
