@@ -57,19 +57,22 @@ struct GateSizes {
   }
 };
 
-// sums += the product of 16 rows in shared memory and 8 columns w[column, :], over layers first to last - 1.
+// sums += the product of up to 16 rows in shared memory and 8 columns w[column, :], over layers first to
+// last - 1.
 template <class T>
-__device__ __forceinline__ void gate_product(const T* rows, int pitch, const T* __restrict__ w, int layers,
-                                             int first, int last, float (&sums)[4]) {
+__device__ __forceinline__ void gate_product(const T* from, int rows, int pitch, const T* __restrict__ w,
+                                             int layers, int first, int last, float (&sums)[4]) {
   using Chunk = Pack<T, 8>;
   const int lane = int(threadIdx.x) % 32, group = lane / 4, place = lane % 4 * 8;
   const T* const column = w + (int64_t(group) * layers + place);
-  const T *const top = rows + (group * pitch + place), *const bottom = top + 8 * pitch;
+  const T *const top = from + (group * pitch + place), *const bottom = top + 8 * pitch;
 #pragma unroll 8
   for (int k = first; k < last; k += kLayers) {
     uint4 right{};
     if (k + place < layers) right = Chunk::load(column + k).word();
-    const uint4 upper = Chunk::load(top + k).word(), lower = Chunk::load(bottom + k).word();
+    uint4 upper{}, lower{};
+    if (group < rows) upper = Chunk::load(top + k).word();
+    if (group + 8 < rows) lower = Chunk::load(bottom + k).word();
     const uint32_t left[2][4] = {{upper.x, lower.x, upper.y, lower.y}, {upper.z, lower.z, upper.w, lower.w}};
     const uint32_t fragments[2][2] = {{right.x, right.y}, {right.z, right.w}};
     mma_m16n8k16(T{}, sums, left[0], fragments[0]);
@@ -87,11 +90,11 @@ __global__ void __launch_bounds__(kGateThreads, 1)
   T* const hidden = mean + kGateImages * mean_pitch;                                     // [16, hidden_pitch]
   float* const partial = reinterpret_cast<float*>(hidden + kGateImages * hidden_pitch);  // [parts, 16, S]
   const int thread = int(threadIdx.x), warp = thread / 32, group = thread % 32 / 4, pair = thread % 4 * 2;
-  const int first_image = int(blockIdx.x) * kGateImages;
+  const int first_image = int(blockIdx.x) * kGateImages, rows = min(s.images - first_image, kGateImages);
 
-  // Rows of the memory, shared out among the threads. What no image's row holds goes nowhere.
+  // Rows are shared out among the threads; there are only as many as images.
   const int row = thread >> s.row_shift, place = thread & ((1 << s.row_shift) - 1);
-  const bool has_row = row < kGateImages && first_image + row < s.images;
+  const bool has_row = row < rows;
   if (has_row) {
     const float* const means = pooled + int64_t(first_image + row) * s.mean_parts * s.channels;
     for (int c = place * 4; c < mean_pitch; c += 4 << s.row_shift) {
@@ -115,7 +118,7 @@ __global__ void __launch_bounds__(kGateThreads, 1)
   for (int item = warp; item < tiles * parts; item += kGateWarps) {
     const int part = item / tiles, column = (item - part * tiles) * 8;
     float sums[4] = {};
-    gate_product(mean, mean_pitch, w1 + int64_t(column) * s.channels, s.channels, part * per_part,
+    gate_product(mean, rows, mean_pitch, w1 + int64_t(column) * s.channels, s.channels, part * per_part,
                  min((part + 1) * per_part, s.channels), sums);
 #pragma unroll
     for (int i = 0; i < 4; ++i)
@@ -137,7 +140,7 @@ __global__ void __launch_bounds__(kGateThreads, 1)
   for (int tile = int(blockIdx.y) * kGateWarps + warp; tile * 8 < s.channels;
        tile += int(gridDim.y) * kGateWarps) {
     float sums[4] = {};
-    gate_product(hidden, hidden_pitch, w2 + int64_t(tile) * 8 * s.hidden, s.hidden, 0, s.hidden, sums);
+    gate_product(hidden, rows, hidden_pitch, w2 + int64_t(tile) * 8 * s.hidden, s.hidden, 0, s.hidden, sums);
     const int column = tile * 8 + pair;
     const auto bias = Pack<float, 2>::load(b2 + column);
 #pragma unroll
