@@ -68,12 +68,17 @@ void for_each_pixel(const Sizes& z, const F& f) {
 }
 
 // [N, parts, C] to [N, C].
-void add_parts(const Tensor& pooled, float* means) {
+Tensor add_parts(const Tensor& pooled) {
   const int64_t parts = pooled.dim(1), channels = pooled.dim(2);
+  const Shape shape{pooled.dim(0), channels};
+  if (parts == 1) return pooled.reshape(shape);
+  Tensor means = Tensor::zeros(shape, DType::f32, pooled.device());
   const float* from = pooled.data<float>();
-  for (int64_t n = 0; n < pooled.dim(0); ++n, means += channels)
+  float* to = means.data<float>();
+  for (int64_t n = 0; n < pooled.dim(0); ++n, to += channels)
     for (int64_t part = 0; part < parts; ++part, from += channels)
-      for (int64_t c = 0; c < channels; ++c) means[c] = part == 0 ? from[c] : means[c] + from[c];
+      for (int64_t c = 0; c < channels; ++c) to[c] += from[c];
+  return means;
 }
 
 void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
@@ -87,9 +92,8 @@ void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Te
     cast_forward(context, w, copy);
     return copy;
   };
-  Tensor means = workspace(gate.shape()), hidden = workspace({gate.dim(0), w1.dim(0)});
-  add_parts(pooled, means.data<float>());
-  linear_forward(context, means, in_f32(w1), {.shift = b1, .activation = params.inner}, hidden);
+  Tensor hidden = workspace({gate.dim(0), w1.dim(0)});
+  linear_forward(context, add_parts(pooled), in_f32(w1), {.shift = b1, .activation = params.inner}, hidden);
   linear_forward(context, hidden, in_f32(w2), {.shift = b2, .activation = params.gate}, gate);
 }
 
