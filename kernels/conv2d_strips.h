@@ -63,9 +63,9 @@ struct StripMemory {
 // How sums [pixels, columns] in tiles of so many columns read pixels: as chunks, strips, or tall strips. A
 // strip comes in parts while the one before is multiplied, of which the first two taps are too early, and
 // depth is not cut. Of 128 pixels two blocks must fit on a multiprocessor; few channels leave most of a step
-// empty. Tall ones have up to 64 columns: a warp reads 64 of each operand from shared memory for 64 x 64 sums,
-// and filters come from the L2 for 512 pixels at once. A sum takes two thirds of the time then, but tall tiles
-// have a multiprocessor for themselves, so that the last of few rounds must pay.
+// empty. Tall ones have up to 64 columns: a warp reads 64 of each operand from shared memory for 64 x 64
+// sums, and filters come from the L2 for 512 pixels at once. A sum takes two thirds of the time then, but
+// tall tiles have a multiprocessor for themselves, so that the last of few rounds must pay.
 inline Reads choose_strips(const PatchWalk& walk, int64_t columns, int tile) {
   if (walk.taps() < kCoreStages || walk.scale != 1 || walk.rows != walk.height ||
       walk.columns != walk.width || walk.channels % kChunk != 0 || walk.channels < 16)

@@ -41,7 +41,7 @@ struct FastDivide {
 // How a product is cut up. Tiles are numbered columns first, so that blocks side by side share rows.
 struct CorePlan {
   int rows, columns, depth;
-  int row_tiles, column_tiles, slices, step, steps, steps_per_slice, places;
+  int row_tiles, column_tiles, slices, step, steps, steps_per_slice, side_by_side, places;
   FastDivide by_row_tiles, by_column_tiles;
 
   // `most_slices`: 1 where partial sums have nowhere to go. A slice has at least two steps, of `step` layers.
@@ -54,7 +54,8 @@ struct CorePlan {
         column_tiles(int(ceil_div(columns_, columns_of_tile))),
         step(step_),
         steps(int(ceil_div(depth_, step_))),
-        places(core_blocks(columns_of_tile, step_, rows_of_tile) * simt::multiprocessors()),
+        side_by_side(core_blocks(columns_of_tile, step_, rows_of_tile)),
+        places(side_by_side * simt::multiprocessors()),
         by_row_tiles(row_tiles),
         by_column_tiles(column_tiles) {
     const int64_t wanted = places / std::max<int64_t>(int64_t(row_tiles) * column_tiles, 1);
@@ -63,8 +64,10 @@ struct CorePlan {
     if (steps > 0) slices = int(ceil_div(steps, steps_per_slice));
   }
   PLUME_HD int tiles() const { return row_tiles * column_tiles * slices; }
-  // A multiple of the tiles side by side where a block that always has the same columns copies these once.
+  // A multiple of the tiles side by side where a block that always has the same columns copies these once. One
+  // alone on a multiprocessor has as many tiles as any other, but for the last.
   int blocks() const {
+    if (side_by_side == 1) return int(ceil_div(tiles(), ceil_div(tiles(), places)));
     const bool kept = slices == 1 && (steps == 1 || steps == kCoreStages) && column_tiles <= places / 8;
     return std::min(tiles(), kept ? places - places % column_tiles : places);
   }
