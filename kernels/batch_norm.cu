@@ -9,9 +9,9 @@
 // as they lie in memory.
 //
 // Bytes: forward 3 values per element (read x twice, write y), 4 with a residual; backward 5 (x, dy twice,
-// write dx), with relu y twice more, with a second dy that twice
-// more (an addition of its own would be three and the sum twice), with a residual one more write. silu and
-// hardswish do not keep their input: it is computed once more from x. About 10 FLOPs per element: the bound
+// write dx), with a second dy that twice more (an addition of its own would be three and the sum twice), with
+// a residual one more write, and y twice where it came before relu. Else the activation's input is computed
+// once more from x. About 10 FLOPs per element: the bound
 // is memory bandwidth. Which block is the last makes no difference: results repeat bit for bit.
 //
 // Source: Chan, Golub, LeVeque 1983.

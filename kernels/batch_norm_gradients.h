@@ -5,8 +5,8 @@
 namespace plume::PLUME_KERNELS {
 namespace {
 
-// What the gradient before the activation is made of. y is null where the slope does not come from it,
-// dy_more where one operation alone read the output.
+// What the gradient before the activation is made of. y is null where the slope comes from x, dy_more where
+// one operation alone read the output.
 template <class T>
 struct GradientSource {
   const T *x, *y, *dy, *dy_more;
@@ -14,11 +14,11 @@ struct GradientSource {
   Activation activation;
   DropView drop;
 
-  bool more() const { return dy_more || drop.state; }
+  bool more() const { return y || dy_more || drop.state; }
 };
 
 // A thread's columns of it. What is known when this is compiled costs no branches: the activation, and that
-// there is no more, neither dy_more nor samples that are dropped.
+// there is no more, neither y nor dy_more nor samples that are dropped.
 template <class T, int kWidth>
 struct GradientBefore {
   const GradientSource<T>& from;
@@ -45,7 +45,7 @@ struct GradientBefore {
     words.x = Vector::load(from.x + at).word();
     words.dy = Vector::load(from.dy + at).word();
     if (more && from.dy_more) words.more = Vector::load(from.dy_more + at).word();
-    if (needs_output()) words.y = Vector::load(from.y + at).word();
+    if (more && from.y) words.y = Vector::load(from.y + at).word();
   }
   // x less its mean, dy + dy_more, and dz of a sample with this scale.
   struct Values {
@@ -62,17 +62,18 @@ struct GradientBefore {
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) v.dy[i] += second[i];
     }
-    if (needs_output()) Vector::widen(words.y, output);
+    if (more && from.y) Vector::widen(words.y, output);
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
       v.distance[i] -= mean[i];
       const float z = v.distance[i] * scale[i] + beta[i];
-      v.dz[i] = through_slope(activation, more ? v.dy[i] * kept : v.dy[i], z, output[i]);
+      v.dz[i] = more ? v.dy[i] * kept : v.dy[i];
+      if (activation == Activation::identity) continue;
+      const float slope =
+          more && from.y ? slope_from_output(activation, output[i]) : slope_from_input(activation, z);
+      v.dz[i] = through_slope(v.dz[i], slope);
     }
     return v;
-  }
-  __device__ bool needs_output() const {
-    return activation != Activation::identity && !slope_needs_input(activation);
   }
 };
 

@@ -166,16 +166,16 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
 }
 
 void run_depthwise_batch_norm_backward(Context& context, const Tensor& x, const Tensor& w,
-                                       const Conv2dParams& conv, const Tensor& z, const Tensor& y,
-                                       const Tensor& dy, const Tensor& dy_more, const Tensor& gamma,
-                                       const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
+                                       const Conv2dParams& conv, const Tensor& z, const Tensor& dy,
+                                       const Tensor& dy_more, const Tensor& gamma, const Tensor& beta,
+                                       const Tensor& mean, const Tensor& inv_std,
                                        const Activation& activation, Tensor& dx, Tensor& dw, Tensor& dgamma,
                                        Tensor& dbeta) {
   Tensor dz = empty_like(z);
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     const Columns all(z);
-    const auto source = gradient_source<T>(z, y, dy, dy_more, gamma, beta, mean, inv_std, activation);
+    const auto source = gradient_source<T>(z, Tensor(), dy, dy_more, gamma, beta, mean, inv_std, activation);
     with_whole_packs<T>(all.columns, [&](auto width) {
       constexpr int kWidth = width();
       simt::launch<depthwise_batch_norm_whole_backward<T, kWidth>>(
@@ -203,8 +203,7 @@ bool fits_depthwise_batch_norm(const Context& context, const Tensor& x, const Te
 bool fits_depthwise_batch_norm_backward(const Context& context, const Tensor& x, const Tensor& w,
                                         const Conv2dParams&, const Tensor& z, const Tensor&, const Tensor&,
                                         const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                                        const Tensor&, const Activation&, Tensor&, Tensor& dw, Tensor&,
-                                        Tensor&) {
+                                        const Activation&, Tensor&, Tensor& dw, Tensor&, Tensor&) {
   constexpr int64_t kMostInputs = 4 * kMostDepthwiseRows, kMostDepthwiseTaps = 25;
   if (w.rank() != 3 || x.size() == 0 || z.size() == 0) return false;
   return z.size() / z.dim(3) <= kMostDepthwiseRows && x.size() / x.dim(3) <= kMostInputs &&

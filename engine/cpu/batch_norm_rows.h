@@ -35,7 +35,7 @@ struct MomentRows {
 
 // dz = slope * (dy + more) * kept, the gradient before the activation.
 struct GradientRows : NormRows {
-  const float *y, *dy, *more;  // y: where the slope comes from the output; more: or null
+  const float *y, *dy, *more;  // y: where the slope comes from the output, or null; more: or null
   float kept;
 };
 
@@ -113,19 +113,19 @@ void moment_rows(MomentRows r) {
 }
 
 // `joined`: dy + more.
-template <class Lanes, Activation kActivation>
+template <class Lanes, Activation kActivation, bool kFromOutput>
 inline typename Lanes::Vector through_activation(const GradientRows& r, int64_t i, int64_t c,
                                                  typename Lanes::Vector joined,
                                                  typename Lanes::Vector centred) {
   using Vector = typename Lanes::Vector;
   const Vector dy = joined * r.kept;
-  if constexpr (slope_needs_input(kActivation))
-    return through_slope(kActivation, dy, centred * Lanes::load(r.scale + c) + Lanes::load(r.beta + c),
-                         Vector{});
-  else if constexpr (kActivation != Activation::identity)
-    return through_slope(kActivation, dy, Vector{}, Lanes::load(r.y + i));
-  else
+  if constexpr (kActivation == Activation::identity)
     return dy;
+  else if constexpr (kFromOutput)
+    return through_slope(dy, slope_from_output(kActivation, Lanes::load(r.y + i)));
+  else
+    return through_slope(
+        dy, slope_from_input(kActivation, centred * Lanes::load(r.scale + c) + Lanes::load(r.beta + c)));
 }
 
 template <class Lanes>
@@ -133,7 +133,7 @@ inline typename Lanes::Vector joined_gradient(const GradientRows& r, int64_t i) 
   return r.more ? Lanes::load(r.dy + i) + Lanes::load(r.more + i) : Lanes::load(r.dy + i);
 }
 
-template <class Lanes, Activation kActivation>
+template <class Lanes, Activation kActivation, bool kFromOutput>
 void gradient_sum_rows(GradientSumRows r) {
   using Vector = typename Lanes::Vector;
   sum_over_rows<Lanes>(
@@ -142,7 +142,7 @@ void gradient_sum_rows(GradientSumRows r) {
         const int64_t i = row * r.width + c;
         const Vector centred = Lanes::load(r.x + i) - Lanes::load(r.mean + c);
         const Vector joined = joined_gradient<Lanes>(r, i);
-        const Vector dz = through_activation<Lanes, kActivation>(r, i, c, joined, centred);
+        const Vector dz = through_activation<Lanes, kActivation, kFromOutput>(r, i, c, joined, centred);
         if (r.joined) Lanes::store(r.joined + i, joined);
         if (r.dz) Lanes::store(r.dz + i, dz);
         sum += dz;
@@ -150,7 +150,7 @@ void gradient_sum_rows(GradientSumRows r) {
       });
 }
 
-template <class Lanes, Activation kActivation>
+template <class Lanes, Activation kActivation, bool kFromOutput>
 void input_gradient_rows(InputGradientRows r) {
   using Vector = typename Lanes::Vector;
   for (int64_t row = 0; row < r.rows; ++row)
@@ -158,10 +158,21 @@ void input_gradient_rows(InputGradientRows r) {
       const int64_t i = row * r.width + c;
       const Vector centred = Lanes::load(r.x + i) - Lanes::load(r.mean + c);
       const Vector dz =
-          through_activation<Lanes, kActivation>(r, i, c, joined_gradient<Lanes>(r, i), centred);
+          through_activation<Lanes, kActivation, kFromOutput>(r, i, c, joined_gradient<Lanes>(r, i), centred);
       Lanes::store(r.dx + i,
                    Lanes::load(r.a + c) * dz + (Lanes::load(r.b + c) * centred + Lanes::load(r.d + c)));
     }
+}
+
+// Calls f with the activation, and whether its slope comes from the output, as constants.
+template <class F>
+void dispatch_slope(const GradientRows& r, F&& f) {
+  dispatch_activation(r.activation, [&](auto kind) {
+    if constexpr (kind != Activation::identity && !slope_needs_input(kind)) {
+      if (r.y) return f(kind, std::true_type{});
+    }
+    f(kind, std::false_type{});
+  });
 }
 
 template <class Lanes>
@@ -172,10 +183,10 @@ constexpr BatchNormKernels batch_norm_kernels() {
           },
           [](const MomentRows& r) { moment_rows<Lanes>(r); },
           [](const GradientSumRows& r) {
-            dispatch_activation(r.activation, [&](auto kind) { gradient_sum_rows<Lanes, kind>(r); });
+            dispatch_slope(r, [&](auto kind, auto output) { gradient_sum_rows<Lanes, kind, output>(r); });
           },
           [](const InputGradientRows& r) {
-            dispatch_activation(r.activation, [&](auto kind) { input_gradient_rows<Lanes, kind>(r); });
+            dispatch_slope(r, [&](auto kind, auto output) { input_gradient_rows<Lanes, kind, output>(r); });
           }};
 }
 

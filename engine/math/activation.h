@@ -135,7 +135,8 @@ constexpr bool slope_needs_input(Activation a) {
   return a == Activation::sigmoid || a == Activation::silu || a == Activation::hardswish;
 }
 
-// d act / dx from the output y = act(x), for the others: nothing but y need be kept for the gradient.
+// d act / dx from the output y = act(x), for the others: where the input is lost nothing but y need be kept
+// for the gradient.
 template <class T>
 PLUME_HD inline T slope_from_output(Activation a, T y) {
   const T one = T{} + 1.0f;
@@ -149,12 +150,10 @@ PLUME_HD inline T slope_from_output(Activation a, T y) {
   }
 }
 
-// The gradient before the activation from the gradient dy after it: `y` is the output, `x` the input, of
-// which only the one that the slope needs is looked at. An infinite gradient does not pass a closed gate.
+// The gradient before the activation from the gradient dy after it. An infinite gradient does not pass a
+// closed gate.
 template <class T>
-PLUME_HD inline T through_slope(Activation a, T dy, T x, T y) {
-  if (a == Activation::identity) return dy;
-  const T slope = slope_needs_input(a) ? slope_from_input(a, x) : slope_from_output(a, y);
+PLUME_HD inline T through_slope(T dy, T slope) {
   return slope == 0.0f ? T{} : dy * slope;
 }
 

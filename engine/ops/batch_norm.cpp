@@ -24,8 +24,8 @@ void check_batch_norm(const Variable& x, const Variable& gamma, const Variable& 
               name(activation));
 }
 
-Tensor kept_output(const Tensor& y, Activation activation) {
-  return activation == Activation::identity || slope_needs_input(activation) ? Tensor() : y;
+Tensor kept_output(const Tensor& y, Activation activation, bool residual) {
+  return residual && activation != Activation::identity && !slope_needs_input(activation) ? y : Tensor();
 }
 
 Tensor batch_norm_gradients(Gradients& g, int gamma_place, const Tensor& x, const Tensor& y, const Tensor& dy,
@@ -74,7 +74,7 @@ void check_batch_norm_train(const Variable& x, const Variable& gamma, const Vari
   check_batch_norm(x, gamma, beta, drop.state.defined() ? Variable() : residual, activation);
   PLUME_CHECK(!drop.state.defined() ||
                   (residual.defined() && residual.shape() == x.shape() && residual.dtype() == x.dtype() &&
-                   !kept_output(x.value(), activation).defined()),
+                   !kept_output(x.value(), activation, true).defined()),
               "batch_norm: samples dropped with {} and residual {}", name(activation),
               to_string(value_or_undefined(residual)));
   PLUME_CHECK(x.value().size() > x.dim(-1),
@@ -90,8 +90,8 @@ Variable batch_norm_train(const Variable& x, const Variable& gamma, const Variab
   batch_norm_forward_train(x.context(), x.value(), gamma.value(), beta.value(), value_or_undefined(residual),
                            params, drop, y, mean, inv_std, running_mean, running_var);
   return record_joining("batch_norm", y, {x, gamma, beta, residual},
-                        gradient_rule(x, kept_output(y, params.activation), gamma, beta, mean, inv_std,
-                                      {params.activation, false}, drop));
+                        gradient_rule(x, kept_output(y, params.activation, residual.defined()), gamma, beta,
+                                      mean, inv_std, {params.activation, false}, drop));
 }
 
 Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variable& beta,
@@ -105,8 +105,8 @@ Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variabl
   Tensor inv_std = empty_like(running_var);
   batch_norm_inv_std(x.context(), running_var, params.eps, inv_std);
   return record_joining("batch_norm", y, {x, gamma, beta, residual},
-                        gradient_rule(x, kept_output(y, params.activation), gamma, beta, running_mean.clone(),
-                                      inv_std, {params.activation, true}));
+                        gradient_rule(x, kept_output(y, params.activation, residual.defined()), gamma, beta,
+                                      running_mean.clone(), inv_std, {params.activation, true}));
 }
 
 }  // namespace plume

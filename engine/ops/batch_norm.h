@@ -46,12 +46,13 @@ Variable batch_norm_eval(const Variable& x, const Variable& gamma, const Variabl
                          const BatchNormParams& params);
 
 // What sync_batch_norm and conv_batch_norm have in common: the check of the arguments; and the output, if the
-// gradient reads it (keeping it would only hold memory otherwise).
+// gradient reads it (keeping it would only hold memory otherwise): where a residual was added, without which
+// the activation's input is made again from x.
 void check_batch_norm(const Variable& x, const Variable& gamma, const Variable& beta,
                       const Variable& residual, Activation activation);
 void check_batch_norm_train(const Variable& x, const Variable& gamma, const Variable& beta,
                             const Variable& residual, Activation activation, const SampleDrop& drop);
-Tensor kept_output(const Tensor& y, Activation activation);
+Tensor kept_output(const Tensor& y, Activation activation, bool residual);
 
 struct BatchNormBackwardParams {
   Activation activation = Activation::identity;
@@ -74,8 +75,8 @@ using BatchNormForwardEval = void(Context&, const Tensor& x, const Tensor& gamma
                                   const BatchNormParams&, Tensor& y);
 // dz = (dy + dy_more) * slope, where dy_more may be undefined; dbeta = sum dz; dgamma = sum dz * xhat; dx =
 // gamma * inv_std * (dz - dbeta/M - xhat * dgamma/M), without the last two terms for fixed statistics.
-// dresidual = dz, or with a drop dy + dy_more, of which dz then has scale[n]; written unless undefined. y is
-// defined only where the activation's slope comes from its output.
+// dresidual = dz, or with a drop dy + dy_more, of which dz then has scale[n]; written unless undefined. The
+// slope comes from y where that is defined, as with a residual before relu, else from gamma * xhat + beta.
 using BatchNormBackward = void(Context&, const Tensor& x, const Tensor& y, const Tensor& dy,
                                const Tensor& dy_more, const Tensor& gamma, const Tensor& beta,
                                const Tensor& mean, const Tensor& inv_std, const BatchNormBackwardParams&,

@@ -25,8 +25,8 @@ CallCost conv_batch_norm_cost(const Tensor& x, const Tensor& w, const Conv2dPara
 
 CallCost backward_cost(const Tensor& x, const Tensor& w, const Conv2dParams& conv, const Tensor&,
                        const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
-                       const Tensor&, const Tensor&, const Activation&, const Tensor&, const Tensor&,
-                       const Tensor&, const Tensor&) {
+                       const Tensor&, const Activation&, const Tensor&, const Tensor&, const Tensor&,
+                       const Tensor&) {
   return {CallClass::fused, 2 * double(macs(x.shape(), w.shape(), conv))};
 }
 
@@ -55,12 +55,12 @@ void run_separate(Context& context, const Tensor& x, const Tensor& w, const Conv
 }
 
 void run_separate_backward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& conv,
-                           const Tensor& z, const Tensor& y, const Tensor& dy, const Tensor& dy_more,
-                           const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
+                           const Tensor& z, const Tensor& dy, const Tensor& dy_more, const Tensor& gamma,
+                           const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
                            const Activation& activation, Tensor& dx, Tensor& dw, Tensor& dgamma,
                            Tensor& dbeta) {
   Tensor dz = empty_like(z), none;
-  batch_norm_backward(context, z, y, dy, dy_more, gamma, beta, mean, inv_std, {activation, false}, {}, dz,
+  batch_norm_backward(context, z, none, dy, dy_more, gamma, beta, mean, inv_std, {activation, false}, {}, dz,
                       none, dgamma, dbeta);
   if (depthwise(w.shape())) {
     depthwise_conv2d_backward_input(context, dz, w, conv, dx);
@@ -98,19 +98,18 @@ namespace {
 
 // All gradients by one kernel, where there is one and all are wanted.
 bool gradients_in_one(Gradients& g, const Variable& x, const Tensor& w, DType dw_type,
-                      const Conv2dParams& conv, const Tensor& z, const Tensor& y, const Tensor& dy,
-                      const Tensor& more, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
-                      const Tensor& inv_std, Activation activation) {
+                      const Conv2dParams& conv, const Tensor& z, const Tensor& dy, const Tensor& more,
+                      const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv_std,
+                      Activation activation) {
   if (!g.wants(0) || !g.wants(1)) return false;
   Context& context = x.context();
   Tensor dx = empty_like(x.value()), dw = Tensor::empty(w.shape(), dw_type, w.device());
   Tensor dgamma = empty_like(mean), dbeta = empty_like(mean);
-  const char* variant =
-      conv_batch_norm_backward.choose(context, x.value(), w, conv, z, y, dy, more, gamma, beta, mean, inv_std,
-                                      activation, dx, dw, dgamma, dbeta);
+  const char* variant = conv_batch_norm_backward.choose(context, x.value(), w, conv, z, dy, more, gamma, beta,
+                                                        mean, inv_std, activation, dx, dw, dgamma, dbeta);
   if (variant == nullptr || variant == kSeparate) return false;
-  conv_batch_norm_backward(context, x.value(), w, conv, z, y, dy, more, gamma, beta, mean, inv_std,
-                           activation, dx, dw, dgamma, dbeta);
+  conv_batch_norm_backward(context, x.value(), w, conv, z, dy, more, gamma, beta, mean, inv_std, activation,
+                           dx, dw, dgamma, dbeta);
   g.add(0, dx);
   g.add(1, dw);
   g.add(2, dgamma);
@@ -136,20 +135,20 @@ Variable conv_batch_norm_train(const Variable& x, const Variable& weight, const 
   conv_batch_norm_forward(x.context(), x.value(), filter, conv, gamma.value(), beta.value(),
                           residual.defined() ? residual.value() : Tensor(), params, drop, z, y, mean, inv_std,
                           running_mean, running_var);
-  return record_joining("conv_batch_norm", y, {x, weight, gamma, beta, residual},
-                        [=, kept = kept_output(y, params.activation), type = weight.dtype()](
-                            const Tensor& dy, const Tensor& more, Gradients& g) {
-                          if (!residual.defined() &&
-                              gradients_in_one(g, x, filter, type, conv, z, kept, dy, more, gamma.value(),
-                                               beta.value(), mean, inv_std, params.activation))
-                            return;
-                          const Tensor dz = batch_norm_gradients(g, 2, z, kept, dy, more, gamma, beta, mean,
-                                                                 inv_std, {params.activation, false}, drop);
-                          if (depthwise(filter.shape()))
-                            depthwise_conv2d_gradients(g, dz, x, filter, type, conv);
-                          else
-                            conv2d_gradients(g, dz, x, filter, type, conv, 1);
-                        });
+  return record_joining(
+      "conv_batch_norm", y, {x, weight, gamma, beta, residual},
+      [=, kept = kept_output(y, params.activation, residual.defined()), type = weight.dtype()](
+          const Tensor& dy, const Tensor& more, Gradients& g) {
+        if (!residual.defined() && gradients_in_one(g, x, filter, type, conv, z, dy, more, gamma.value(),
+                                                    beta.value(), mean, inv_std, params.activation))
+          return;
+        const Tensor dz = batch_norm_gradients(g, 2, z, kept, dy, more, gamma, beta, mean, inv_std,
+                                               {params.activation, false}, drop);
+        if (depthwise(filter.shape()))
+          depthwise_conv2d_gradients(g, dz, x, filter, type, conv);
+        else
+          conv2d_gradients(g, dz, x, filter, type, conv, 1);
+      });
 }
 
 }  // namespace plume

@@ -27,10 +27,9 @@ using ConvBatchNormForward = void(Context&, const Tensor& x, const Tensor& w, co
                                   const Tensor& gamma, const Tensor& beta, const Tensor& residual,
                                   const BatchNormParams&, const SampleDrop&, Tensor& z, Tensor& y,
                                   Tensor& mean, Tensor& inv_std, Tensor& running_mean, Tensor& running_var);
-// Of one without a residual, whose y is read by dy and, unless undefined, dy_more; y is defined as for
-// BatchNormBackward.
+// Of one without a residual, whose y is read by dy and, unless undefined, dy_more.
 using ConvBatchNormBackward = void(Context&, const Tensor& x, const Tensor& w, const Conv2dParams&,
-                                   const Tensor& z, const Tensor& y, const Tensor& dy, const Tensor& dy_more,
+                                   const Tensor& z, const Tensor& dy, const Tensor& dy_more,
                                    const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                                    const Tensor& inv_std, const Activation&, Tensor& dx, Tensor& dw,
                                    Tensor& dgamma, Tensor& dbeta);

@@ -31,7 +31,7 @@ Variable sync_batch_norm_train(const Variable& x, const Variable& gamma, const V
   const Tensor extra = residual.defined() ? residual.value() : Tensor();
   batch_norm_forward_eval(context, x.value(), gamma.value(), beta.value(), extra, mean, var, params, y);
 
-  const Tensor kept = kept_output(y, params.activation);
+  const Tensor kept = kept_output(y, params.activation, residual.defined());
   return record(
       "sync_batch_norm", y, {x, gamma, beta, residual},
       [=, activation = params.activation, ranks = &communicator](const Tensor& dy, Gradients& g) {

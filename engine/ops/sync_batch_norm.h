@@ -22,8 +22,7 @@ using SyncBatchNormStatistics = void(Context&, const Tensor& x, Tensor& moments)
 using SyncBatchNormMerge = void(Context&, const Tensor& moments, const BatchNormParams&, Tensor& count,
                                 Tensor& mean, Tensor& var, Tensor& inv_std, Tensor& running_mean,
                                 Tensor& running_var);
-// dbeta = sum dz; dgamma = sum dz * xhat. y is defined only where the activation's slope comes from its
-// output.
+// dbeta = sum dz; dgamma = sum dz * xhat. y: as BatchNormBackward has it.
 using SyncBatchNormBackwardSums = void(Context&, const Tensor& x, const Tensor& y, const Tensor& dy,
                                        const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                                        const Tensor& inv_std, Activation, Tensor& dgamma, Tensor& dbeta);

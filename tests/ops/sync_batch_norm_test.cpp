@@ -111,8 +111,7 @@ std::vector<Operand> gradient_inputs(const Shape& x, const SyncForm& form) {
                             per_channel("mean", x),
                             per_channel("inv_std", x, positive(0.1, 3))};
   // Where the gradient does not read y it is not kept.
-  if (form.activation != Activation::identity && !slope_needs_input(form.activation))
-    list.push_back({"y", x});
+  if (form.residual && form.activation != Activation::identity) list.push_back({"y", x});
   return list;
 }
 
