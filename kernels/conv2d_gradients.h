@@ -86,13 +86,24 @@ struct InputGradientStore {
     int column;
 
     __device__ static Nothing fetch(int) { return {}; }
-    __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk], Nothing) const {
+    // Of the pixel that a row of the product is, in dx.
+    __device__ __forceinline__ T* begin(int row) const {
       const ConvSizes& s = to.s;
       const InputClass& at = to.at;
+      if (s.stride == 1) return to.dx + int64_t(row) * s.channels;
       const int line = at.walk.by_columns(row), n = at.walk.by_rows(line);
       const int h = at.residue_h + (line - n * at.walk.rows) * s.stride;
       const int w = at.residue_w + (row - line * at.walk.columns) * s.stride;
-      store_chunk(to.dx + s.x_offset(n, h, w, column), sums, s.channels - column, s.channels);
+      return to.dx + s.x_offset(n, h, w, 0);
+    }
+    __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk], Nothing) const {
+      store_chunk(begin(row) + column, sums, to.s.channels - column, to.s.channels);
+    }
+    // See matrix_sums.h.
+    using Value = T;
+    __device__ bool in_pairs() const { return to.s.channels % 4 == 2; }
+    __device__ static auto packed(const float (&sums)[kChunk], Nothing) {
+      return Pack<T, kChunk>::narrow(sums).word();
     }
   };
   __device__ __forceinline__ Columns columns(int column) const { return {*this, column}; }

@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
     conv2d_forward_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
                         const WindowWalk windows, const StripWalk strips, const CorePlan plan,
                         const SliceSums sums, const FinishStore<T> store) {
-  const InSlices<FinishStore<T>> put{sums.partial, plan, store};
+  const InSlices<FinishStore<T>, !is_windows(Reads(kReads))> put{sums.partial, plan, store};
   constexpr int kUnit = unit_of(Reads(kReads)), kDepth = step_of(Reads(kReads)),
                 kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows);
   const MatrixRows<T, kColumns, kUnit, kDepth> filters(w, plan.columns, plan.depth);

@@ -257,13 +257,26 @@ struct FinishStore {
         residual.load(to.finish.residual + place(row), to.pitch - column, to.pitch % 8 == 0);
       return residual;
     }
+    __device__ __forceinline__ void end(const float (&sums)[8], const ChunkWords<T>& residual,
+                                        float (&values)[8]) const {
+      affine.apply(sums, values);
+      end_values(to.finish, values, [&](float(&with)[8]) { residual.unpack(with); });
+    }
     __device__ __forceinline__ void operator()(int row, const float (&sums)[8],
                                                const ChunkWords<T>& residual) const {
       float values[8];
-      affine.apply(sums, values);
-      end_values(to.finish, values, [&](float(&with)[8]) { residual.unpack(with); });
+      end(sums, residual, values);
       store_chunk(to.y + place(row), values, to.pitch - column, to.pitch);
     }
+    // See matrix_sums.h.
+    using Value = T;
+    __device__ bool in_pairs() const { return to.pitch % 4 == 2; }
+    __device__ __forceinline__ auto packed(const float (&sums)[8], const ChunkWords<T>& residual) const {
+      float values[8];
+      end(sums, residual, values);
+      return Pack<T, 8>::narrow(values).word();
+    }
+    __device__ __forceinline__ T* begin(int row) const { return to.y + int64_t(row) * to.pitch; }
   };
   __device__ __forceinline__ Columns columns(int column) const {
     return {*this, column, ColumnAffine(finish, column, pitch - column, pitch % 8 == 0)};

@@ -8,6 +8,12 @@
 //   void operator()(int row, const float (&sums)[8], const auto& fetched) const;
 // and, where the result is stored along the rows of the product,
 //   static constexpr bool kAlongRows = true;    // lanes lie along rows; nothing is read for columns
+// Where rows are so long that an access has two values at most, lanes that each store eight would leave gaps
+// between them in every one. An object of columns may then have
+//   using Value;                                // of 16 bits
+//   bool in_pairs() const;                      // are they?
+//   Pack<Value, 8>::Word packed(const float (&sums)[8], const auto& fetched) const;  // what it would store
+//   Value* begin(int row) const;                // of the row's first column
 #pragma once
 #include <algorithm>
 #include <utility>
@@ -78,6 +84,12 @@ inline constexpr bool kStoresAlongRows = requires {
   requires Store::kAlongRows;
 };
 
+template <class Columns>
+concept StoresPairs = requires(const Columns& columns) {
+  columns.in_pairs();
+  requires sizeof(typename Columns::Value) == 2;
+};
+
 // A lane's share of 16 rows and kSpan columns: kPasses times eight columns of a row.
 template <int kSpan, bool kAlongRows>
 struct StoreLanes {
@@ -93,6 +105,34 @@ struct StoreLanes {
   __device__ int chunk(int pass) const {
     if constexpr (kAlongRows) return lane / 16 + 2 * pass;
     return lane % kChunks;
+  }
+};
+
+// What a lane has of a pass of four rows and 64 columns, where it is stored in pairs that lie side by side.
+// It takes the place of the sums meanwhile.
+template <class Columns, bool kTile64>
+struct PackedChunk {
+  static constexpr bool kUsed = false;
+};
+template <StoresPairs Columns>
+struct PackedChunk<Columns, true> {
+  static constexpr bool kUsed = true;
+  using T = typename Columns::Value;
+  using Chunk = Pack<T, kChunk>;
+  using Pair = Pack<T, 2>;
+  typename Chunk::Word word = {};
+
+  // `sums`: of the pass; row, rows: the first one of it, and how many there are.
+  __device__ __forceinline__ void store(float* sums, const Columns& columns, int lane, int row, int rows,
+                                        int column, int end) const {
+    T* const values = reinterpret_cast<T*>(sums);
+    __syncwarp();  // all have their sums
+    Chunk::of(word).store(values + lane * kChunk);
+    __syncwarp();
+    if (column + 2 * lane >= end) return;
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      if (i < rows) Pair::load(values + i * 64 + 2 * lane).store(columns.begin(row + i) + column + 2 * lane);
   }
 };
 
@@ -149,18 +189,33 @@ __device__ __forceinline__ void store_sums(const CoreSums<kColumns, kRows>& sums
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const int from = lanes.row(first + i), chunk = lanes.chunk(first + i);
-          if (from >= rows_left || first_column + chunk * kChunk >= plan.columns) continue;
-          float eight[kChunk];
+          const bool mine = from < rows_left && first_column + chunk * kChunk < plan.columns;
+          [[maybe_unused]] PackedChunk<std::remove_const_t<decltype(columns)>, kColumns == 64> packed;
+          if (mine) {
+            float eight[kChunk];
 #pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const auto four = Pack<float, 4>::load(buffer + sums_unit<kSpan>(from, 2 * chunk + half));
+            for (int half = 0; half < 2; ++half) {
+              const auto four = Pack<float, 4>::load(buffer + sums_unit<kSpan>(from, 2 * chunk + half));
 #pragma unroll
-            for (int j = 0; j < 4; ++j) eight[4 * half + j] = four[j];
+              for (int j = 0; j < 4; ++j) eight[4 * half + j] = four[j];
+            }
+            if constexpr (kAlongRows) {
+              store.columns(tile.slice, first_column + chunk * kChunk)(row + from, eight, fetched[i]);
+            } else if constexpr (packed.kUsed) {
+              if (columns.in_pairs())
+                packed.word = columns.packed(eight, fetched[i]);
+              else
+                columns(row + from, eight, fetched[i]);
+            } else {
+              columns(row + from, eight, fetched[i]);
+            }
           }
-          if constexpr (kAlongRows)
-            store.columns(tile.slice, first_column + chunk * kChunk)(row + from, eight, fetched[i]);
-          else
-            columns(row + from, eight, fetched[i]);
+          if constexpr (packed.kUsed) {
+            const int pass = 4 * (first + i);  // its first row
+            if (columns.in_pairs())
+              packed.store(buffer + pass * kSpan, columns, me, row + pass, rows_left - pass, first_column,
+                           plan.columns);
+          }
         }
       }
     }
@@ -177,21 +232,32 @@ struct WholeDepth {
 };
 
 // Sums of slices to `partial` [slices, rows, padded columns], where they wait for each other; to `store`
-// where it is null.
-template <class Store>
+// where it is null. kPairs: `store` may be asked for pairs, where there are registers for that.
+template <class Store, bool kPairs = true>
 struct InSlices {
   float* partial;
   const CorePlan& plan;
   const Store& store;
 
+  using Whole = decltype(std::declval<const Store&>().columns(0));
+
   struct Columns {
     const InSlices& all;
     int slice, column;
-    decltype(std::declval<const Store&>().columns(0)) whole;
+    Whole whole;
 
     __device__ __forceinline__ auto fetch(int row) const {
       return all.partial ? decltype(whole.fetch(row)){} : whole.fetch(row);
     }
+    using Value = typename Whole::Value;
+    __device__ bool in_pairs() const requires(kPairs&& core::StoresPairs<Whole>) {
+      return !all.partial && whole.in_pairs();
+    }
+    template <class Fetched>
+    __device__ __forceinline__ auto packed(const float (&sums)[kChunk], const Fetched& fetched) const {
+      return whole.packed(sums, fetched);
+    }
+    __device__ __forceinline__ Value* begin(int row) const { return whole.begin(row); }
     template <class Fetched>
     __device__ __forceinline__ void operator()(int row, const float (&sums)[kChunk],
                                                const Fetched& fetched) const {

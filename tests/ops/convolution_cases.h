@@ -70,6 +70,8 @@ inline std::vector<ConvCase> conv2d_cases() {
       {{2, 9, 9, 116}, 116, 1, 1, {1, 0, 1}},
       {{2, 9, 9, 58}, 58, 1, 1, {1, 0, 1}},
       {{2, 8, 9, 24}, 58, 1, 1, {1, 0, 1}},
+      // stores of pairs: two tiles of columns, pixels that are no neighbours
+      {{2, 9, 8, 42}, 70, 3, 3, {2, 1, 1}},
       // few channels, whose patches are windows: odd and even beginnings, one to three steps, more tiles than
       // blocks, narrow images
       {{2, 13, 14, 3}, 16, 3, 3, {2, 1, 1}},
