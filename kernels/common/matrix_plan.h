@@ -64,8 +64,8 @@ struct CorePlan {
     if (steps > 0) slices = int(ceil_div(steps, steps_per_slice));
   }
   PLUME_HD int tiles() const { return row_tiles * column_tiles * slices; }
-  // A multiple of the tiles side by side where a block that always has the same columns copies these once. One
-  // alone on a multiprocessor has as many tiles as any other, but for the last.
+  // A multiple of the tiles side by side where a block that always has the same columns copies these once.
+  // One alone on a multiprocessor has as many tiles as any other, but for the last.
   int blocks() const {
     if (side_by_side == 1) return int(ceil_div(tiles(), ceil_div(tiles(), places)));
     const bool kept = slices == 1 && (steps == 1 || steps == kCoreStages) && column_tiles <= places / 8;
