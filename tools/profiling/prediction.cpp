@@ -27,13 +27,20 @@ CountOptions count_options(const GpuDescription& gpu, uint64_t blocks, bool plac
 }
 
 // The part of a call's DRAM traffic that takes place. Scaling a sample counts what blocks share (filters,
-// halos) once for each part of the grid: no call moves more than its operands. And what was written a moment
-// ago is still in the L2, all of it when the operands are small beside it.
-double dram_share(const CallCost& cost, double counted, const GpuDescription& gpu) {
+// halos) once for each part of the grid: no launch moves more than the call's operands, nor does the call but
+// for what a later launch reads again, as a norm does behind its statistics. What was written a moment ago is
+// still in the L2, all of it when the operands are small beside it; and what is read again as far as the
+// operands fit.
+double dram_share(const CallCost& cost, const std::vector<double>& launches, const GpuDescription& gpu) {
+  double counted = 0, moved = 0;
+  for (const double bytes : launches) {
+    counted += bytes;
+    moved += cost.bytes > 0 ? std::min(bytes, cost.bytes) : bytes;
+  }
   if (counted <= 0) return 1;
-  const double moved = cost.bytes > 0 ? std::min(counted, cost.bytes) : counted;
-  const double kept = std::clamp(1 - moved / (gpu.l2_bytes / 2), 0.0, 1.0);
-  return moved * (1 - kept) / counted;
+  const double first = cost.bytes > 0 ? std::min(moved, cost.bytes) : moved, half = gpu.l2_bytes / 2;
+  const double kept = std::clamp(1 - first / half, 0.0, 1.0), found = std::clamp(2 - first / half, 0.0, 1.0);
+  return (first * (1 - kept) + (moved - first) * (1 - found)) / counted;
 }
 
 // Says what the instructions were counted in.
@@ -146,12 +153,12 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
 
 std::vector<Prediction> predict_call(const CountedPass& pass, size_t call, const GpuDescription& gpu) {
   const std::vector<const CountedLaunch*> launches = pass.of_call(call);
-  double dram = 0;
+  std::vector<double> bytes;
   for (const CountedLaunch* launch : launches) {
     const KernelCounts counts = launch->scaled_counts();
-    dram += counts.dram_read_bytes + counts.dram_written_bytes;
+    bytes.push_back(counts.dram_read_bytes + counts.dram_written_bytes);
   }
-  const PredictionOptions options{.dram_share = dram_share(pass.profiler->calls()[call].cost, dram, gpu)};
+  const PredictionOptions options{.dram_share = dram_share(pass.profiler->calls()[call].cost, bytes, gpu)};
   std::vector<Prediction> predictions;
   for (const CountedLaunch* launch : launches) predictions.push_back(predict(*launch, gpu, options));
   return predictions;
