@@ -14,8 +14,8 @@
 //
 // Blocks are persistent: each takes tile after tile, and the copies of the next tile begin before the last
 // one is stored. Where there are fewer tiles than places for blocks, depth is cut into slices; partial sums
-// go to memory, and a second launch adds them in order. Results repeat bit for bit. Where all tiles of a
-// block have the same columns and the depth is one step or three, B is copied once.
+// go to memory, and the last block of a tile or a second launch adds them in order. Results repeat bit for
+// bit. Where all tiles of a block have the same columns and the depth is one step or three, B is copied once.
 //
 // Per step and warp, 128 columns: 128 mma, 32 ldmatrix, 16 cp.async; wavefronts (32 + 16) * 4 * 4 warps
 // = 768, beside 512 mma, which take 825 clocks at the 62 % of the peak that mma.sync reaches on an H100.
