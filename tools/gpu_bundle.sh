@@ -6,8 +6,8 @@
 #
 # --build: a build folder, brought up to date unless --as-built (default build/gpu-bundle-build, made for sm_80
 # and sm_90). --counters: one with PLUME_COUNTERS (default build/gpu-bundle-counters), which predicts; --predictions:
-# JSON files of profile --gpu, made before. cuDNN, cuBLAS and the driver's libraries are the other machine's. Writes bundle.tar.gz and bundle.json into --out (default
-# build/gpu-bundle, which git ignores).
+# JSON files of profile --gpu, made before. cuDNN, cuBLAS and the driver's libraries are the other machine's.
+# Writes bundle.tar.gz and bundle.json into --out (default build/gpu-bundle, which git ignores).
 # Exit status: 0; 1 something did not build or run; 2 wrong usage; 4 the archive is larger than 56 MiB: with
 # the tracked files that would be more than 64.
 set -u -o pipefail
