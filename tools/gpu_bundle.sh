@@ -7,7 +7,7 @@
 # --build: a build folder, brought up to date unless --as-built (default build/gpu-bundle-build, made for sm_80
 # and sm_90). --counters: one with PLUME_COUNTERS (default build/gpu-bundle-counters), which predicts; --predictions:
 # JSON files of profile --gpu, made before. cuDNN, cuBLAS and the driver's libraries are the other machine's.
-# Writes bundle.tar.gz and bundle.json into --out (default build/gpu-bundle, which git ignores).
+# Writes bundle.tar.xz and bundle.json into --out (default build/gpu-bundle, which git ignores).
 # Exit status: 0; 1 something did not build or run; 2 wrong usage; 4 the archive is larger than 56 MiB: with
 # the tracked files that would be more than 64.
 set -u -o pipefail
@@ -30,6 +30,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || usage "--jobs '$jobs' is not a whole number"
 programs=(train evaluate profile time_model bench_ops ops_test)
+command -v xz >/dev/null || die "xz is missing; run tools/install_deps.sh --tests" 4
 
 if [ "$as_built" = 0 ]; then
   [ -e "$build/CMakeCache.txt" ] || cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DPLUME_CUDA=ON \
@@ -103,7 +104,7 @@ commit=$(git describe --always --abbrev=12 --exclude='*' --dirty=+ 2>/dev/null |
 printf '{"commit": "%s", "architectures": "%s", "date": "%s", "predictions": %s}\n' "$commit" "$architectures" \
   "$(date -u +%F)" "$(find "$work/predictions" -type f | wc -l)" > "$work/bundle.json"
 cp "$work/bundle.json" "$out/bundle.json"
-tar -C "$work" -c . | gzip -6 > "$out/bundle.tar.gz" || die "$out/bundle.tar.gz cannot be written" 4
-bytes=$(stat -c %s "$out/bundle.tar.gz")
-echo "gpu_bundle: $out/bundle.tar.gz, $((bytes >> 20)) MiB, architectures $architectures, packed in $((SECONDS - started)) s"
-[ "$bytes" -le $((56 << 20)) ] || die "$out/bundle.tar.gz has $bytes bytes; leave an architecture out" 4
+tar -C "$work" -c . | xz -3 -T "$jobs" > "$out/bundle.tar.xz" || die "$out/bundle.tar.xz cannot be written" 4
+bytes=$(stat -c %s "$out/bundle.tar.xz")
+echo "gpu_bundle: $out/bundle.tar.xz, $((bytes >> 20)) MiB, architectures $architectures, packed in $((SECONDS - started)) s"
+[ "$bytes" -le $((56 << 20)) ] || die "$out/bundle.tar.xz has $bytes bytes; leave an architecture out" 4

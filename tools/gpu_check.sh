@@ -5,7 +5,7 @@
 #   tools/gpu_check.sh [--bundle FILE] [--out DIR] [--minutes 9] [--jobs N] [--python PROGRAM] [--deps DIR]
 #                      [--build DIR] [--rehearse [--inject PHASE=fail|hang ...]]
 #
-# Runs what tools/gpu_bundle.sh packed (default build/gpu-bundle/bundle.tar.gz). Only where that does not run, it
+# Runs what tools/gpu_bundle.sh packed (default build/gpu-bundle/bundle.tar.xz). Only where that does not run, it
 # builds, and then only what it needs. Wants a driver, cuDNN and cuBLAS, nothing from the network; PyTorch, ncu
 # and compute-sanitizer are used where they are. Each phase has a share of the time, and gets what earlier ones
 # have left; one that fails does not stop the next. After every phase gpu_check.json, gpu_check.md and
@@ -17,7 +17,7 @@ set -u -o pipefail
 cd "$(dirname "$0")/.."
 
 usage() { echo "gpu_check: $1; --help lists the flags" >&2; exit 2; }
-deps= out= build=build/gpu-check bundle=build/gpu-bundle/bundle.tar.gz minutes=9 jobs=$(nproc) rehearsal=0 python= injections=
+deps= out= build=build/gpu-check bundle=build/gpu-bundle/bundle.tar.xz minutes=9 jobs=$(nproc) rehearsal=0 python= injections=
 [ -d deps/usr ] && deps=deps
 while [ $# -gt 0 ]; do
   case "$1" in

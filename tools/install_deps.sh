@@ -24,7 +24,7 @@ install_disassembler() {
 packages=(g++ cmake ninja-build ccache pkg-config libdnnl-dev libgtest-dev libgmock-dev libbenchmark-dev libcli11-dev
           nlohmann-json3-dev libfmt-dev libstb-dev libjpeg62-turbo-dev libspng-dev libopenmpi-dev
           openmpi-bin)
-[ "${1:-}" = "--tests" ] && packages+=(chromium clang-format-14)
+[ "${1:-}" = "--tests" ] && packages+=(chromium clang-format-14 xz-utils)
 [ "${1:-}" = "--aarch64" ] && packages+=(g++-aarch64-linux-gnu qemu-user)
 missing=()
 for package in "${packages[@]}"; do

@@ -19,7 +19,7 @@ cp -r tools "$place/tree/"
 cp -r bench/peers "$place/tree/bench/"
 cp tests/fixtures/mix_torchvision.txt "$place/tree/tests/fixtures/"
 cd "$place/tree" || exit 1
-check() { exec tools/gpu_check.sh --rehearse --bundle "$place/bundle/bundle.tar.gz" --jobs 2 --minutes 2 "$@"; }
+check() { exec tools/gpu_check.sh --rehearse --bundle "$place/bundle/bundle.tar.xz" --jobs 2 --minutes 2 "$@"; }
 
 # All phases. Without PyTorch, so that the test takes as long wherever it runs: -S hides all packages.
 printf '#!/bin/sh\nexec "%s" -S "$@"\n' "$(command -v python3)" > "$place/bare-python"

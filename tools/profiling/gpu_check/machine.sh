@@ -44,7 +44,13 @@ RUNNER
 
 unpack_bundle() {
   [ -e "$bundle" ] || { echo "no bundle at $bundle (tools/gpu_bundle.sh makes one)"; return 1; }
-  rm -rf "$work/bundle" && mkdir -p "$work/bundle" && tar -C "$work/bundle" -xzf "$bundle" || return
+  rm -rf "$work/bundle" && mkdir -p "$work/bundle" || return
+  if command -v xz >/dev/null; then
+    tar -C "$work/bundle" -xf "$bundle" || return
+  else
+    [ -n "$reporter" ] || { echo "neither xz nor Python here"; return 1; }
+    "$reporter" -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$bundle" "$work/bundle" || return
+  fi
   cat "$work/bundle/bundle.json"
   make_runners "$work/bundle/bin" "$work/bundle/lib"
 }
