@@ -1,4 +1,4 @@
-// conv2d forward of images of one or three channels in f32, row by row: few_channels_row.h says how. The
+// conv2d forward of images of one to three channels in f32, row by row: few_channels_row.h says how. The
 // image rows under a row of outputs are copied, with their padding, into lines that stay in the first cache;
 // the next row of outputs needs `stride` new ones.
 //

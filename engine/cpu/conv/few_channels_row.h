@@ -1,11 +1,11 @@
-// One row of a convolution's output where the image has few channels (1 or 3: the first layer of a network),
+// One row of a convolution's output where the image has few channels (1 to 3: the first layer of a network),
 // for a width of vectors that the including file chooses.
 //
 // Under one filter row lie S * C neighbouring values of an image row, and the next output pixel's begin
 // stride * C values further on: a number known to the compiler, so that one pointer per filter row leads to
-// all pixels of a tile. 16 (12 of eight lanes) vectors of sums stay in registers; per filter value one vector
-// of columns for all pixels, and one broadcast value per pixel for all vectors. With sixteen columns that
-// are 17 loads for 16 fused multiply-adds, of which two are done a cycle: loads and arithmetic balance.
+// all pixels of a tile. 16 vectors of sums (8 or 12 of eight lanes) stay in registers; per filter value a
+// vector of columns for all pixels, and one broadcast value per pixel for all vectors. With sixteen columns
+// that are 17 loads for 16 fused multiply-adds, of which two are done a cycle: loads and arithmetic balance.
 //
 // As channel_epilogue.h, plain pointers and templates over `Lanes` only.
 #pragma once
