@@ -17,10 +17,11 @@ struct ChannelEpilogue {
 };
 
 // out[at...] = epilogue(v) for the channels from c on, but for a residual behind the activation: a branch
-// there would keep the compiler from computing the activation without any.
+// there would keep the compiler from computing the activation without any. Always inlined, since no vector
+// register outlives a call.
 template <class Lanes, Activation kActivation>
-inline void finish_channels(typename Lanes::Vector v, const ChannelEpilogue& e, int64_t c, int64_t at,
-                            float* out) {
+[[gnu::always_inline]] inline void finish_channels(typename Lanes::Vector v, const ChannelEpilogue& e,
+                                                   int64_t c, int64_t at, float* out) {
   if (e.scale) v *= Lanes::load(e.scale + c);
   if (e.shift) v += Lanes::load(e.shift + c);
   if (e.residual && !e.adds_last) v += Lanes::load(e.residual + at);

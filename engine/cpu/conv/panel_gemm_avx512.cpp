@@ -50,7 +50,8 @@ void activate_rows(const TileBuffer& sums, int rows, int columns, TileOutput o) 
 
 // sum += residual
 template <int kR, int kP>
-inline void add_residual(__m512 (&sum)[kR][kP], const __mmask16 (&mask)[kP], const TileOutput& o) {
+[[gnu::always_inline]] inline void add_residual(__m512 (&sum)[kR][kP], const __mmask16 (&mask)[kP],
+                                                const TileOutput& o) {
 #pragma GCC unroll 8
   for (int r = 0; r < kR; ++r)
 #pragma GCC unroll 3
@@ -62,7 +63,8 @@ inline void add_residual(__m512 (&sum)[kR][kP], const __mmask16 (&mask)[kP], con
 // kWhole: the last panel has all its columns. Stores with masks are slow on some processors. `padded`: the
 // output has room for the whole panel anyway.
 template <bool kWhole, int kR, int kP>
-inline void finish(__m512 (&sum)[kR][kP], int columns, const TileOutput& o, bool padded) {
+[[gnu::always_inline]] inline void finish(__m512 (&sum)[kR][kP], int columns, const TileOutput& o,
+                                          bool padded) {
   __mmask16 mask[kP];
 #pragma GCC unroll 3
   for (int p = 0; p < kP; ++p) mask[p] = kWhole || p + 1 < kP ? __mmask16(0xffff) : lanes(columns, p);

@@ -167,10 +167,12 @@ void winograd_4x4(const Tensor& x, const Tensor& w, const Conv2dParams& params, 
   const EpilogueView<float> finish(epilogue);
   const Job job{s, panel_kernel(), x.data<float>(), filter.data(), finish, y.data<float>() + first_channel};
 
-  constexpr int64_t kChunkBytes = 512 << 10, kLeastChunk = 24;
+  // Chunks fit into the second-level cache, unless each of them would read a filter from memory for less than
+  // kLeastChunk tiles.
+  constexpr int64_t kChunkBytes = 512 << 10, kLeastChunk = 32, kLeastShare = 24;
   const int64_t tile_bytes = kPositions * (s.channels + kBlock) * int64_t(sizeof(float));
   const int64_t wanted = std::max(kLeastChunk, kChunkBytes / tile_bytes);
-  const bool share_tiles = s.tiles < kLeastChunk * max_threads();
+  const bool share_tiles = s.tiles < kLeastShare * max_threads();
   int64_t chunks = ceil_div(s.tiles, wanted);
   if (!share_tiles) chunks = ceil_div(chunks, max_threads()) * max_threads();
   const int64_t chunk = ceil_div(s.tiles, chunks);

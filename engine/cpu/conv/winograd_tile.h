@@ -36,9 +36,9 @@ void winograd_input_avx512(const WinogradInput& tile);
 void winograd_output_avx512(const WinogradOutput& tile);
 #endif
 
-// B^T x, for six values.
+// B^T x, for six values. Always inlined: in a call all vectors would go through memory.
 template <class Vector>
-inline void transform_input(const Vector (&x)[kWinogradIn], Vector (&v)[kWinogradIn]) {
+[[gnu::always_inline]] inline void transform_input(const Vector (&x)[kWinogradIn], Vector (&v)[kWinogradIn]) {
   const Vector even = x[4] - 4.0f * x[2], odd = x[3] - 4.0f * x[1];
   const Vector even2 = x[4] - x[2], odd2 = 2.0f * (x[3] - x[1]);
   v[0] = 4.0f * x[0] - 5.0f * x[2] + x[4];
@@ -49,9 +49,10 @@ inline void transform_input(const Vector (&x)[kWinogradIn], Vector (&v)[kWinogra
   v[5] = 4.0f * x[1] - 5.0f * x[3] + x[5];
 }
 
-// A^T m, for six values.
+// A^T m, for six values; inlined likewise.
 template <class Vector>
-inline void transform_output(const Vector (&m)[kWinogradIn], Vector (&y)[kWinogradOut]) {
+[[gnu::always_inline]] inline void transform_output(const Vector (&m)[kWinogradIn],
+                                                    Vector (&y)[kWinogradOut]) {
   const Vector sum1 = m[1] + m[2], difference1 = m[1] - m[2];
   const Vector sum2 = m[3] + m[4], difference2 = m[3] - m[4];
   y[0] = m[0] + sum1 + sum2;
