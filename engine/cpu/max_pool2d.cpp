@@ -6,6 +6,14 @@
 #include "engine/cpu/scratch.h"
 
 namespace plume::cpu {
+
+void max_pool_row(const MaxPoolRow& row) {
+#if defined(__x86_64__)
+  if (has_avx512() && row.channels >= 16) return max_pool_row_avx512(row);
+#endif
+  max_pool_row<Lanes8>(row);
+}
+
 namespace {
 
 // The window of each output pixel, clipped to the image: f(pixel, first input pixel of its image, h0, h1, w0,
@@ -33,29 +41,13 @@ void run_columns(Context&, const Tensor& x, const MaxPool2dParams& params, Tenso
   const int64_t line = x.dim(2) * x.dim(3), out_line = y.dim(2) * y.dim(3);
   const float* in = x.data<float>();
   float* out = y.data<float>();
-  [[maybe_unused]] const bool wide = has_avx512() && x.dim(3) >= 16;
   parallel_for(y.dim(0) * out_height, row_grain(out_line), [&](int64_t begin, int64_t end) {
     static thread_local Scratch<float> columns;
     for (int64_t row = begin; row < end; ++row) {
       const int64_t top = row % out_height * params.stride - params.padding;
       const int64_t h0 = std::max<int64_t>(top, 0), h1 = std::min(top + params.window, height);
-      const MaxPoolRow pool{in + (row / out_height * height + h0) * line,
-                            h1 - h0,
-                            x.dim(2),
-                            x.dim(3),
-                            params.window,
-                            params.stride,
-                            params.padding,
-                            columns.get(line),
-                            out + row * out_line,
-                            y.dim(2)};
-#if defined(__x86_64__)
-      if (wide) {
-        max_pool_row_avx512(pool);
-        continue;
-      }
-#endif
-      max_pool_row<Lanes8>(pool);
+      max_pool_row({in + (row / out_height * height + h0) * line, h1 - h0, x.dim(2), x.dim(3), params.window,
+                    params.stride, params.padding, columns.get(line), out + row * out_line, y.dim(2)});
     }
   });
 }

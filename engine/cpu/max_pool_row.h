@@ -18,8 +18,10 @@ struct MaxPoolRow {
   int64_t out_width;
 };
 
+// In the widest vectors that there are for at least eight channels.
+void max_pool_row(const MaxPoolRow& row);
 #if defined(__x86_64__)
-void max_pool_row_avx512(const MaxPoolRow& row);  // for at least sixteen channels
+void max_pool_row_avx512(const MaxPoolRow& row);  // for at least sixteen
 #endif
 
 // A larger value wins, and so does NaN, against which nothing else does.

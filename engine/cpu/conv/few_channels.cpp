@@ -3,10 +3,11 @@
 // the next row of outputs needs `stride` new ones.
 //
 // FLOPs: 2 N P Q K R S C, the bound. Bytes: x and y once.
+#include "engine/cpu/conv/few_channels.h"
+
 #include <algorithm>
 #include <bit>
 
-#include "engine/cpu/conv/few_channels_row.h"
 #include "engine/cpu/conv/own_conv2d.h"
 #include "engine/cpu/conv/panel_gemm.h"
 #include "engine/cpu/parallel.h"
@@ -15,10 +16,6 @@
 namespace plume::cpu {
 namespace {
 
-constexpr int kMostFilterRows = 16;
-// With more, there are sums enough in flight in any loop, and y is what takes the time.
-constexpr int64_t kMostFilters = 32;
-
 FewChannelsRowKernel* row_kernel(int64_t step) {
 #if defined(__x86_64__)
   if (has_avx512()) return few_channels_row_avx512(step);
@@ -26,74 +23,77 @@ FewChannelsRowKernel* row_kernel(int64_t step) {
   return few_channels_row_kernel<Lanes8>(step);
 }
 
-// The padded rows of an image that lie under a filter.
-class Lines {
- public:
-  Lines(const Tensor& x, int filter_rows, int padding)
-      : height_(x.dim(1)),
-        row_(x.dim(2) * x.dim(3)),
-        padding_(padding * x.dim(3)),
-        rows_(filter_rows),
-        places_(int64_t(std::bit_ceil(unsigned(filter_rows)))) {
-    static thread_local Scratch<float> scratch;
-    length_ = row_ + 2 * padding_ + kFewChannelsSlack;
-    memory_ = scratch.get(places_ * length_);
-    std::fill_n(memory_, places_ * length_, 0.0f);
-  }
-  void begin(const float* image) {
-    image_ = image;
-    next_ = -height_ - rows_;  // none is there
-  }
-  // Rows first, first + 1, ... of the image.
-  void find(int64_t first, const float** lines) {
-    for (int64_t h = std::max(next_, first); h < first + rows_; ++h) {
-      float* const to = line(h) + padding_;
-      if (h >= 0 && h < height_)
-        std::copy_n(image_ + h * row_, row_, to);
-      else
-        std::fill_n(to, row_, 0.0f);
-    }
-    next_ = first + rows_;
-    for (int64_t r = 0; r < rows_; ++r) lines[r] = line(first + r);
-  }
+}  // namespace
 
- private:
-  float* line(int64_t h) const { return memory_ + (h & (places_ - 1)) * length_; }
+FewChannels::FewChannels(const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                         const Epilogue& epilogue)
+    : x_(x),
+      w_(w),
+      params_(params),
+      epilogue_(epilogue),
+      out_width_(conv2d_shape(x.shape(), w.shape(), params)[2]),
+      kernel_(row_kernel(params.stride * x.dim(3))) {
+  if (!params.packed) made_ = pack_panels(w.data<float>(), w.dim(0), w.size() / w.dim(0));
+  panels_ = params.packed ? pack_for_indirect_gemm(w, *params.packed).data() : made_.data();
+}
 
-  const float* image_ = nullptr;
-  int64_t height_, row_, padding_, rows_, places_, length_ = 0, next_ = 0;
-  float* memory_ = nullptr;
-};
+bool FewChannels::fits(const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue& e) {
+  return x.dtype() == DType::f32 && x.dim(3) <= 3 && w.dim(0) % 8 == 0 && w.dim(1) <= kMostFilterRows &&
+         p.dilation == 1 && !e.residual.defined() && row_kernel(p.stride * x.dim(3));
+}
+
+FewChannels::Rows::Rows(const FewChannels& job)
+    : job_(job),
+      rows_(job.w_.dim(1)),
+      places_(int64_t(std::bit_ceil(uint64_t(rows_)))),
+      padding_(job.params_.padding * job.x_.dim(3)),
+      length_(job.x_.dim(2) * job.x_.dim(3) + 2 * padding_ + kFewChannelsSlack) {
+  static thread_local Scratch<float> scratch;
+  memory_ = scratch.get(places_ * length_);
+  std::fill_n(memory_, places_ * length_, 0.0f);
+}
+
+// Rows first, first + 1, ... of the image, where there are any.
+void FewChannels::Rows::find(int64_t n, int64_t first) {
+  const int64_t height = job_.x_.dim(1), row = job_.x_.dim(2) * job_.x_.dim(3);
+  if (n != image_ || first + rows_ < next_) next_ = first;  // nothing is there
+  image_ = n;
+  for (int64_t h = std::max(next_, first); h < first + rows_; ++h) {
+    float* const to = line(h) + padding_;
+    if (h >= 0 && h < height)
+      std::copy_n(job_.x_.data<float>() + (n * height + h) * row, row, to);
+    else
+      std::fill_n(to, row, 0.0f);
+  }
+  next_ = first + rows_;
+  for (int64_t r = 0; r < rows_; ++r) lines_[r] = line(first + r);
+}
+
+void FewChannels::Rows::compute(int64_t n, int64_t p, float* out) {
+  find(n, p * job_.params_.stride - job_.params_.padding);
+  const int64_t depth = job_.w_.dim(2) * job_.w_.dim(3);
+  job_.kernel_({lines_, int(rows_), depth, job_.panels_, rows_ * depth * kPanelColumns, job_.w_.dim(0),
+                channel_epilogue(job_.epilogue_, 0, 0), out, job_.out_width_});
+}
+
+namespace {
+
+// With more, there are sums enough in flight in any loop, and y is what takes the time.
+constexpr int64_t kMostFilters = 32;
 
 void run(Context&, const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
          Tensor& y) {
-  const int64_t height = y.dim(1), width = y.dim(2), filters = y.dim(3), depth = w.dim(2) * w.dim(3);
-  const int filter_rows = int(w.dim(1));
-  std::vector<float> made;
-  if (!params.packed) made = pack_panels(w.data<float>(), filters, w.size() / filters);
-  const std::vector<float>& panels = params.packed ? pack_for_indirect_gemm(w, *params.packed) : made;
-  FewChannelsRowKernel* const kernel = row_kernel(params.stride * x.dim(3));
-  const float* const in = x.data<float>();
-  float* const out = y.data<float>();
-  const EpilogueView<float> e(epilogue);
-  parallel_for(x.dim(0) * height, row_grain(width * filters * filter_rows), [&](int64_t begin, int64_t end) {
-    Lines lines(x, filter_rows, params.padding);
-    const float* pointers[kMostFilterRows];
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t n = row / height, p = row % height, at = row * width * filters;
-      if (row == begin || p == 0) lines.begin(in + n * (x.size() / x.dim(0)));
-      lines.find(p * params.stride - params.padding, pointers);
-      kernel({pointers, filter_rows, depth, panels.data(), filter_rows * depth * kPanelColumns, filters,
-              channel_epilogue(e, 0, at), out + at, width});
-    }
+  const FewChannels job(x, w, params, epilogue);
+  const int64_t height = y.dim(1), line = y.dim(2) * y.dim(3);
+  parallel_for(y.dim(0) * height, row_grain(line * w.dim(1)), [&](int64_t begin, int64_t end) {
+    FewChannels::Rows rows(job);
+    for (int64_t i = begin; i < end; ++i) rows.compute(i / height, i % height, y.data<float>() + i * line);
   });
 }
 
 bool fits(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue& e,
           Tensor& y) {
-  return x.dtype() == DType::f32 && x.dim(3) <= 3 && w.dim(0) % 8 == 0 && w.dim(0) <= kMostFilters &&
-         w.dim(1) <= kMostFilterRows && p.dilation == 1 && !e.residual.defined() && y.size() > 0 &&
-         row_kernel(p.stride * x.dim(3));
+  return FewChannels::fits(x, w, p, e) && w.dim(0) <= kMostFilters && y.size() > 0;
 }
 
 const bool registered =
