@@ -14,6 +14,9 @@ says() { grep -q -- "$2" "$1" || { cat "$1"; fail "$1 does not say '$2'"; }; }
 cd "$source" || exit 1
 tools/gpu_bundle.sh --build "$build" --as-built --predictions tests/fixtures/gpu_counters --out "$place/bundle" --jobs 1 ||
   fail "the bundle was not packed"
+# A second architecture is another 9 MiB or so, and the limit of both 56: what grows shall be seen to grow here.
+mib=$(($(stat -c %s "$place/bundle/bundle.tar.xz") >> 20))
+[ "$mib" -le 40 ] || fail "the bundle has $mib MiB, 40 are allowed for one architecture"
 mkdir -p "$place/tree/bench" "$place/tree/tests/fixtures"
 cp -r tools "$place/tree/"
 cp -r bench/peers "$place/tree/bench/"
