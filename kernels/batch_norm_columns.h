@@ -14,7 +14,7 @@ struct Columns {
   int64_t rows;
   int columns, channels;
 
-  __device__ bool plain() const { return columns == channels; }
+  PLUME_HD bool plain() const { return columns == channels; }
   __device__ int channel(int column) const { return plain() ? column : column % channels; }
 
   // As x is.
@@ -47,6 +47,19 @@ __device__ __forceinline__ void load_channels(const float* __restrict__ from, co
   }
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) to[i] = from[all.channel(column + i)];
+}
+
+// A block's part of a reduction over the grid: a tile of columns, a slice of rows.
+struct SliceOfRows {
+  unsigned tile, tiles, slice, slices;
+
+  __device__ static SliceOfRows of_block() { return {blockIdx.x, gridDim.x, blockIdx.y, gridDim.y}; }
+};
+
+// A step of a walk is a row but where the walk says otherwise.
+template <class Walk>
+__device__ __forceinline__ int64_t row_of(const Walk&, int64_t step) {
+  return step;
 }
 
 // How threads share the packs of [rows, columns] where no sums are taken: side by side in memory, whatever

@@ -114,6 +114,14 @@ __device__ __forceinline__ void gradient_sums_of_block(const GradientSource<T>& 
   for (int i = 0; i < kWidth; ++i) mine[i] = {sums[i], sums[kWidth + i]};
 }
 
+struct StoreGradients {
+  float *dbeta, *dgamma;
+  __device__ void operator()(int c, const GradientSums& sums) const {
+    dbeta[c] = sums.beta;
+    dgamma[c] = sums.gamma;
+  }
+};
+
 template <class T, int kWidth, int kActivation, bool kMore>
 __global__ void __launch_bounds__(kTilingThreads, 1)
     gradient_sums(const GradientSource<T> source, const Columns all, int64_t rows_per_slice,
@@ -122,14 +130,8 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
   const RowWalk<kWidth> walk(all.rows, rows_per_slice);
   GradientSums mine[kWidth];
   gradient_sums_of_block(source, Activation(kActivation), kMore, all, walk, mine);
-  if (threadIdx.y == 0 && walk.channel < all.columns) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) partial[int64_t(blockIdx.y) * all.columns + walk.channel + i] = mine[i];
-  }
-  merge_slices<kWidth>(partial, all, tickets, [&](int c, const GradientSums& sums) {
-    dbeta[c] = sums.beta;
-    dgamma[c] = sums.gamma;
-  });
+  merge_slices(mine, walk.channel, partial, all, SliceOfRows::of_block(), tickets,
+               StoreGradients{dbeta, dgamma});
 }
 
 // dbeta and dgamma are null when the statistics are fixed. They are sums over `rows` rows, or, unless null,
@@ -159,9 +161,10 @@ __device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& sou
   SampleScale samples(source.drop);
   typename GradientBefore<T, kWidth>::Words words[2]{};
   walk_rows<2>(
-      walk, [&](int k, int64_t row) { gradient.fetch(row * all.columns + walk.channel, words[k]); },
-      [&](int k, int64_t row) {
-        const int64_t at = row * all.columns + walk.channel;
+      walk,
+      [&](int k, int64_t step) { gradient.fetch(row_of(walk, step) * all.columns + walk.channel, words[k]); },
+      [&](int k, int64_t step) {
+        const int64_t row = row_of(walk, step), at = row * all.columns + walk.channel;
         auto v = gradient.values(words[k], more ? samples.of_row(row) : 1.0f);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i)
@@ -230,10 +233,7 @@ __device__ __forceinline__ void gradient_of_block(const GradientSource<T>& sourc
   gradient_sums_of_block(source, source.activation, true, all, walk, mine);
   if (threadIdx.y == 0 && walk.channel < all.columns) {
 #pragma unroll
-    for (int i = 0; i < kWidth; ++i) {
-      dbeta[walk.channel + i] = mine[i].beta;
-      dgamma[walk.channel + i] = mine[i].gamma;
-    }
+    for (int i = 0; i < kWidth; ++i) StoreGradients{dbeta, dgamma}(walk.channel + i, mine[i]);
   }
   __syncthreads();
   input_gradient_rows<T, kWidth>(source, source.activation, true, fixed ? nullptr : dbeta,

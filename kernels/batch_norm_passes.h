@@ -38,26 +38,33 @@ struct TileShare {
   int channel, first_slice, step;  // of the thread; neighbouring threads have neighbouring columns
   int place;                       // in the tile
 
-  __device__ explicit TileShare(int width) {
-    const int thread = int(threadIdx.y * blockDim.x + threadIdx.x), tile = int(blockDim.x) * width;
-    place = thread % tile;
-    channel = int(blockIdx.x) * tile + place;
-    first_slice = thread / tile;
-    step = kTilingThreads / tile;
+  __device__ TileShare(unsigned tile, int width) {
+    const int thread = int(threadIdx.y * blockDim.x + threadIdx.x), columns = int(blockDim.x) * width;
+    place = thread % columns;
+    channel = int(tile) * columns + place;
+    first_slice = thread / columns;
+    step = kTilingThreads / columns;
   }
 };
 
-// Calls finish(channel, value) in the last block, of all that blocks left in partial [slices, columns] merged
-// in order; one more row of it is for the columns' own, which are merged where they are not channels.
+// Leaves `mine`, of the columns of the threads with threadIdx.y = 0, in partial [slices, columns]. The last
+// block to do so calls finish(channel, value) of all merged in order; one more row of partial is for the
+// columns' own, which are merged where they are not channels. True in the block that has called finish: for
+// its tile, or, where columns are not channels, for all.
 template <int kWidth, class Value, class Finish>
-__device__ __forceinline__ void merge_slices(Value* partial, const Columns& all, unsigned* tickets,
+__device__ __forceinline__ bool merge_slices(const Value (&to_store)[kWidth], int column, Value* partial,
+                                             const Columns& all, const SliceOfRows& at, unsigned* tickets,
                                              Finish&& finish) {
-  if (!is_last_block(tickets + 1 + blockIdx.x, gridDim.y)) return;
-  const TileShare share(kWidth);
+  if (threadIdx.y == 0 && column < all.columns) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) partial[int64_t(at.slice) * all.columns + column + i] = to_store[i];
+  }
+  if (!is_last_block(tickets + 1 + at.tile, at.slices)) return false;
+  const TileShare share(at.tile, kWidth);
   Value mine{};
   if (share.channel < all.columns) {
 #pragma unroll 4
-    for (int slice = share.first_slice; slice < int(gridDim.y); slice += share.step)
+    for (int slice = share.first_slice; slice < int(at.slices); slice += share.step)
       mine = merge(mine, partial[int64_t(slice) * all.columns + share.channel]);
   }
   SMEM(merging, Value[kTilingThreads]);
@@ -70,16 +77,18 @@ __device__ __forceinline__ void merge_slices(Value* partial, const Columns& all,
   const bool here = share.first_slice == 0 && share.channel < all.columns;
   if (all.plain()) {
     if (here) finish(share.channel, mine);
-    return;
+    return true;
   }
-  Value* const columns = partial + int64_t(gridDim.y) * all.columns;
+  Value* const columns = partial + int64_t(at.slices) * all.columns;
   if (here) columns[share.channel] = mine;
-  if (!is_last_block(tickets, gridDim.x)) return;
+  if (!is_last_block(tickets, at.tiles)) return false;
   for (int c = int(threadIdx.y * blockDim.x + threadIdx.x); c < all.channels; c += kTilingThreads) {
     Value sum = columns[c];
-    for (int at = c + all.channels; at < all.columns; at += all.channels) sum = merge(sum, columns[at]);
+    for (int other = c + all.channels; other < all.columns; other += all.channels)
+      sum = merge(sum, columns[other]);
     finish(c, sum);
   }
+  return true;
 }
 
 // The moments of the rows from `begin` to the walk's last, of which the threads of some columns have each
@@ -127,11 +136,10 @@ __device__ __forceinline__ void moments_of_rows(const T* x, const Columns& all, 
 // Those of the block's rows, for the columns of the threads with threadIdx.y = 0.
 template <class T, int kWidth>
 __device__ __forceinline__ void moments_of_block(const T* __restrict__ x, const Columns& all,
-                                                 const RowWalk<kWidth>& walk, int64_t rows_per_slice,
-                                                 Moments (&moments)[kWidth]) {
+                                                 const RowWalk<kWidth>& walk, Moments (&moments)[kWidth]) {
   moments_of_rows(
-      x, all, walk, int64_t(blockIdx.y) * rows_per_slice,
-      [](float(&sums)[2 * kWidth]) { sum_over_rows_of_block(sums); }, moments);
+      x, all, walk, walk.first - threadIdx.y, [](float(&sums)[2 * kWidth]) { sum_over_rows_of_block(sums); },
+      moments);
 }
 
 // Calls finish(channel, moments) for every channel.
@@ -141,12 +149,8 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
                      unsigned* tickets, Finish finish) {
   const RowWalk<kWidth> walk(all.rows, rows_per_slice);
   Moments mine[kWidth];
-  moments_of_block(x, all, walk, rows_per_slice, mine);
-  if (threadIdx.y == 0 && walk.channel < all.columns) {
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) partial[int64_t(blockIdx.y) * all.columns + walk.channel + i] = mine[i];
-  }
-  merge_slices<kWidth>(partial, all, tickets, finish);
+  moments_of_block(x, all, walk, mine);
+  merge_slices(mine, walk.channel, partial, all, SliceOfRows::of_block(), tickets, finish);
 }
 
 // var and count may be null.
@@ -213,7 +217,7 @@ struct Normalisation {
 
 // What is known when this is compiled costs no branches: the activation, and that there is no more, neither a
 // residual nor samples that are dropped.
-template <class T, int kWidth, class Walk>
+template <class T, int kWidth, int kAtOnce = 2, class Walk>
 __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T* __restrict__ residual,
                                                const Columns& all, const Walk& walk,
                                                const Normalisation& norm, Activation activation, bool more,
@@ -229,15 +233,16 @@ __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T*
     scale[i] = gamma[i] * (norm.var ? 1.0f / sqrtf(scale[i] + norm.eps) : scale[i]);
   SampleScale samples(norm.drop);
   using Vector = Pack<T, kWidth>;
-  typename Vector::Word words[2] = {}, extras[2] = {};
-  walk_rows<2>(
+  typename Vector::Word words[kAtOnce] = {}, extras[kAtOnce] = {};
+  walk_rows<kAtOnce>(
       walk,
-      [&](int k, int64_t row) {
-        const int64_t at = row * all.columns + walk.channel;
+      [&](int k, int64_t step) {
+        const int64_t at = row_of(walk, step) * all.columns + walk.channel;
         words[k] = Vector::load(x + at).word();
         if (more && residual) extras[k] = Vector::load(residual + at).word();
       },
-      [&](int k, int64_t row) {
+      [&](int k, int64_t step) {
+        const int64_t row = row_of(walk, step);
         float v[kWidth], extra[kWidth] = {};
         Vector::widen(words[k], v);
         if (more && residual) Vector::widen(extras[k], extra);
@@ -268,7 +273,7 @@ __device__ __forceinline__ void norm_of_block(const T* x, const T* __restrict__ 
                                               const Normalisation& norm, Activation activation,
                                               T* __restrict__ y) {
   Moments mine[kWidth];
-  moments_of_block(x, all, walk, all.rows, mine);
+  moments_of_block(x, all, walk, mine);
   if (threadIdx.y == 0 && walk.channel < all.columns) {
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) finish(walk.channel + i, mine[i]);

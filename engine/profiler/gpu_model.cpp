@@ -128,6 +128,18 @@ Prediction predict(const CountedLaunch& launch, const GpuDescription& gpu, const
   return p;
 }
 
+double found_in_l2(const ReuseDistance& reuse, const GpuDescription& gpu) {
+  const double half = gpu.l2_bytes / 2;
+  if (half <= 0) return 0;
+  // The sum of the parts found at all distances up to this one.
+  const auto found_up_to = [&](double distance) {
+    const double beyond = std::clamp(distance - half, 0.0, half);
+    return std::min(distance, half) + beyond - beyond * beyond / (2 * half);
+  };
+  if (reuse.most <= reuse.least) return std::clamp(2 - reuse.most / half, 0.0, 1.0);
+  return (found_up_to(reuse.most) - found_up_to(reuse.least)) / (reuse.most - reuse.least);
+}
+
 double bytes_in_flight_per_sm(const CountedLaunch& launch, const Prediction& prediction,
                               const GpuDescription& gpu) {
   const double blocks = std::max<double>(double(launch.blocks), 1);

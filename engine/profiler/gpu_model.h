@@ -57,6 +57,13 @@ struct PredictionOptions {
 Prediction predict(const CountedLaunch& launch, const GpuDescription& gpu,
                    const PredictionOptions& options = {});
 
+// Of what a launch reads a second time, the part that is still in the L2: all that comes back before half of
+// its bytes were touched, none after all of them, and evenly less between, since what one half of the SMs
+// reads may lie there once more for the other. How much is touched between the two only the order of the
+// blocks tells, which a sample of them does not show: the launch says it, and a launch that says nothing is
+// taken not to read again what other blocks read.
+double found_in_l2(const ReuseDistance& reuse, const GpuDescription& gpu);
+
 // Bytes that an SM has on their way from memory while its warps wait, by the machine code; 0 where it is not
 // known. Little's law wants 15 KB for the bandwidth of an H100, and 24 in practice.
 double bytes_in_flight_per_sm(const CountedLaunch& launch, const Prediction& prediction,

@@ -77,12 +77,20 @@ struct CompiledCounts {
   std::vector<EarlyConsumer> early;
 };
 
+// What a launch says of itself where its blocks read again what other blocks of it have read: how many bytes
+// all blocks touch between the two, for what comes back soonest and for what comes back last. Nothing, where
+// the second reading is always found in a cache, or is counted as what it is because one block does both.
+struct ReuseDistance {
+  double least = 0, most = 0;
+};
+
 struct CountedLaunch {
   std::string kernel;
   unsigned grid[3] = {1, 1, 1}, block[3] = {1, 1, 1};
   uint64_t blocks = 0, counted_blocks = 0;  // of the launch; of them, those that ran
   uint64_t shared_bytes = 0;                // of a block, static and dynamic
   double registers = 0;                     // of a thread, where somebody knows (ptxas); else 0
+  ReuseDistance reuse;                      // as the launch says
   CompiledCounts compiled;                  // of the counted blocks
   KernelCounts counts;                      // of the counted blocks
   std::vector<CountedPlace> places;         // in order of file and line

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "kernels/simt/address_space.h"
+#include "kernels/simt/flags.h"
 #include "kernels/simt/kernel_name.h"
 
 namespace simt::emu {
@@ -100,6 +101,7 @@ void Counter::launch(const Launch& config, const char* pretty_name) {
   std::copy_n(std::initializer_list<unsigned>{g.x, g.y, g.z}.begin(), 3, launch.summary.grid);
   std::copy_n(std::initializer_list<unsigned>{b.x, b.y, b.z}.begin(), 3, launch.summary.block);
   launch.summary.blocks = uint64_t(g.x) * g.y * g.z;
+  launch.summary.reuse = std::exchange(next_reuse_, {});
 }
 
 // One of each part of the grid, at a place that looks random and is always the same: the parts would else
@@ -119,7 +121,7 @@ bool Counter::wants(uint64_t block, uint64_t blocks) {
 }
 
 void Counter::before_atomic(void* address, unsigned bytes) {
-  if (bytes != sizeof(uint32_t) || launches_.back().summary.blocks <= blocks_wanted_) return;
+  if (bytes != sizeof(uint32_t) || !is_sample()) return;
   uint32_t value = 0;
   std::memcpy(&value, address, sizeof value);
   changed_.try_emplace(address, value);
@@ -294,6 +296,8 @@ void Counter::async_wait(unsigned warp, double share) {
 
 void count_launch(const Launch& config, const char* pretty_name) { counter().launch(config, pretty_name); }
 bool count_block(uint64_t block, uint64_t blocks) { return counter().wants(block, blocks); }
+bool count_is_sample() { return counter().is_sample(); }
+void count_reuse(plume::ReuseDistance reuse) { counter().next_reuse(reuse); }
 void count_block_end(size_t shared_bytes) { counter().block_end(shared_bytes); }
 void count_thread(unsigned thread) { active = counter().trace(thread); }
 void count_nothing() { active = nullptr; }

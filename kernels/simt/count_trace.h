@@ -34,6 +34,8 @@ class Counter {
   // What counting.h tells.
   void launch(const Launch& config, const char* pretty_name);
   bool wants(uint64_t block, uint64_t blocks);
+  void next_reuse(plume::ReuseDistance reuse) { next_reuse_ = reuse; }
+  bool is_sample() const { return counting_ && launches_.back().summary.blocks > blocks_wanted_; }
   LaneTrace* trace(unsigned thread);
   void replay(bool last);
   void block_end(size_t shared_bytes);
@@ -62,6 +64,7 @@ class Counter {
   uint64_t blocks_wanted_ = 0;         // of the launch that runs
   std::map<void*, uint32_t> changed_;  // by its atomics, where it is a sample: value before; 4 bytes each
   std::vector<CountingLaunch> launches_;
+  plume::ReuseDistance next_reuse_;  // of the launch that comes
   Locations located_;
   uint64_t last_located_ = 0;
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "engine/ops/stochastic_depth.h"
 #include "tests/ops/reference/batch_norm.h"
 #include "tests/support/check_op.h"
@@ -106,48 +108,64 @@ TEST(BatchNormTest, ForwardEval) {
     }
 }
 
+void check_backward(const Shape& x, const Form& form, bool fixed, bool joined) {
+  const Shape channels{x[-1]};
+  const BatchNormBackwardParams p{form.activation, fixed};
+  std::vector<Operand> list{{"x", x},
+                            {"dy", x},
+                            {"gamma", channels, outliers(), DType::f32},
+                            {"beta", channels, outliers(), DType::f32},
+                            {"mean", channels, outliers(), DType::f32},
+                            {"inv_std", channels, positive(0.1, 3), DType::f32}};
+  // Where the gradient does not read y it is not kept.
+  if (form.residual && form.activation != Activation::identity) list.push_back({"y", x});
+  std::vector<Operand> outputs{{"dx", x},
+                               {.name = "dgamma", .shape = channels, .dtype = DType::f32},
+                               {.name = "dbeta", .shape = channels, .dtype = DType::f32}};
+  if (form.residual) outputs.push_back({"dresidual", x});
+  if (joined) list.push_back({"more", x});
+  check_op({.slot = batch_norm_backward,
+            .label = label(form) + (fixed ? ", fixed statistics" : "") + (joined ? ", joined" : ""),
+            .inputs = list,
+            .outputs = outputs,
+            .run =
+                [p](Context& c, Tensors& t) {
+                  batch_norm_backward(c, t["x"], t["y"], t["dy"], t["more"], t["gamma"], t["beta"], t["mean"],
+                                      t["inv_std"], p, {}, t["dx"], t["dresidual"], t["dgamma"], t["dbeta"]);
+                },
+            .reference =
+                [p](Arrays& a) {
+                  Array dy = a["dy"];
+                  for (int64_t i = 0; i < a["more"].size(); ++i) dy[i] = dy[i] + a["more"][i];
+                  reference::batch_norm_backward(a["x"], a["y"], dy, a["gamma"], a["beta"], a["mean"],
+                                                 a["inv_std"], p, a["dx"], a["dresidual"], a["dgamma"],
+                                                 a["dbeta"]);
+                }});
+}
 void check_backward(bool fixed, bool joined) {
   for (const Form& form : kForms)
-    for (const Shape& x : images()) {
-      const Shape channels{x[-1]};
-      const BatchNormBackwardParams p{form.activation, fixed};
-      std::vector<Operand> list{{"x", x},
-                                {"dy", x},
-                                {"gamma", channels, outliers(), DType::f32},
-                                {"beta", channels, outliers(), DType::f32},
-                                {"mean", channels, outliers(), DType::f32},
-                                {"inv_std", channels, positive(0.1, 3), DType::f32}};
-      // Where the gradient does not read y it is not kept.
-      if (form.residual && form.activation != Activation::identity) list.push_back({"y", x});
-      std::vector<Operand> outputs{{"dx", x},
-                                   {.name = "dgamma", .shape = channels, .dtype = DType::f32},
-                                   {.name = "dbeta", .shape = channels, .dtype = DType::f32}};
-      if (form.residual) outputs.push_back({"dresidual", x});
-      if (joined) list.push_back({"more", x});
-      check_op({.slot = batch_norm_backward,
-                .label = label(form) + (fixed ? ", fixed statistics" : "") + (joined ? ", joined" : ""),
-                .inputs = list,
-                .outputs = outputs,
-                .run =
-                    [p](Context& c, Tensors& t) {
-                      batch_norm_backward(c, t["x"], t["y"], t["dy"], t["more"], t["gamma"], t["beta"],
-                                          t["mean"], t["inv_std"], p, {}, t["dx"], t["dresidual"],
-                                          t["dgamma"], t["dbeta"]);
-                    },
-                .reference =
-                    [p](Arrays& a) {
-                      Array dy = a["dy"];
-                      for (int64_t i = 0; i < a["more"].size(); ++i) dy[i] = dy[i] + a["more"][i];
-                      reference::batch_norm_backward(a["x"], a["y"], dy, a["gamma"], a["beta"], a["mean"],
-                                                     a["inv_std"], p, a["dx"], a["dresidual"], a["dgamma"],
-                                                     a["dbeta"]);
-                    }});
-    }
+    for (const Shape& x : images()) check_backward(x, form, fixed, joined);
 }
 
 TEST(BatchNormTest, Backward) { check_backward(false, false); }
 TEST(BatchNormTest, BackwardWithFixedStatistics) { check_backward(true, false); }
 TEST(BatchNormTest, BackwardOfTwoGradients) { check_backward(false, true); }
+
+// Groups of channels that take turns, as the L2 has room for them (kernels/batch_norm_groups.h): one tile of
+// half a line or a line without a lag, one with it, two with it; the last of them is not full.
+TEST(BatchNormTest, GroupsOfChannels) {
+  constexpr const char* kVariable = "PLUME_SIMT_L2_KIB";
+  const Shape x{3, 15, 15, 200};
+  for (const char* kib : {"100", "400", "1024", "2048"}) {
+    setenv(kVariable, kib, 1);
+    check_train(x, {Activation::relu, true}, outliers());
+    check_train(x, {Activation::silu, false}, offset(10000));
+    check_backward(x, {Activation::relu, false}, false, false);
+    check_backward(x, {Activation::relu, true}, false, true);
+    check_backward(x, {Activation::silu, false}, true, false);
+  }
+  unsetenv(kVariable);
+}
 
 // Whole samples left out: the residual is added after the activation, and has the whole gradient.
 constexpr DropoutParams kDrop{0.4f, 2};

@@ -119,6 +119,19 @@ TEST(GpuModel, AKernelOfNothingIsItsLaunch) {
   EXPECT_NEAR(predict(launch, round_gpu(), {.graph = false}).seconds, 3e-6 + 1e-6, 1e-8);
 }
 
+TEST(GpuModel, WhatIsReadAgainIsFoundWhereLittleWasTouchedBetween) {
+  const auto found = [](double least, double most) { return found_in_l2({least, most}, round_gpu()); };
+  EXPECT_EQ(found(0, 0), 1);
+  EXPECT_EQ(found(20e6, 20e6), 1);
+  EXPECT_EQ(found(30e6, 30e6), 0.5);
+  EXPECT_EQ(found(40e6, 40e6), 0);
+  EXPECT_NEAR(found(0, 20e6), 1, 1e-12);
+  EXPECT_NEAR(found(0, 40e6), 0.75, 1e-12);
+  EXPECT_NEAR(found(20e6, 40e6), 0.5, 1e-12);
+  EXPECT_NEAR(found(0, 300e6), 0.1, 1e-12);  // 30 of 300 MB
+  EXPECT_NEAR(found(50e6, 60e6), 0, 1e-12);
+}
+
 TEST(GpuModel, ASampleStandsForTheWhole) {
   CountedLaunch whole = many_blocks(), sample = many_blocks();
   whole.counts.instructions = whole.counts.l2_bytes = 1e9;

@@ -1,6 +1,7 @@
 // The counters against answers worked out by hand. Built with the counters by tests/simt/CMakeLists.txt,
 // whatever the rest of the build uses.
 #include "tests/simt/counted.h"
+#include "tests/simt/waiting_kernels.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
@@ -334,6 +335,28 @@ TEST_F(Counts, OfASampleAgreeWithTheWhole) {
   EXPECT_EQ(some.scaled_counts().stores, all.counts.stores);
   EXPECT_EQ(counted(run, {.blocks_of_launch = [](uint64_t n) { return n + 3; }}).counted_blocks, 3u);
   EXPECT_TRUE(counted(run, {.blocks_of_launch = [](uint64_t n) { return n; }}).places.empty());
+}
+
+TEST_F(Counts, OfASampleOfBlocksThatWaitForOthers) {
+  std::vector<unsigned> words(65);
+  const auto run = [&] {
+    simt::launch<hand_on<true, Waits::rightly>>({64, 64, 0, {}}, words.data(), out_.get());
+  };
+  const CountedLaunch all = counted(run), some = counted(run, {.blocks_per_launch = 8});
+  EXPECT_EQ(out_.get()[63 * 64], 64.0f);
+  EXPECT_EQ(some.counted_blocks, 8u);
+  EXPECT_NEAR(some.scaled_counts().atomics, all.counts.atomics, 0.02 * all.counts.atomics);
+  EXPECT_EQ(words, std::vector<unsigned>(65));  // as if the sample had not run
+}
+
+TEST_F(Counts, HaveTheReuseThatALaunchDeclares) {
+  const auto run = [&] { simt::launch<counted_strided>({1, 32, 0, {}}, in_.in(), 1, 0, out_.get()); };
+  EXPECT_EQ(counted([&] {
+              simt::declare_reuse({3, 5});
+              run();
+            }).reuse.most,
+            5);
+  EXPECT_EQ(counted(run).reuse.most, 0);  // of the next launch alone
 }
 
 TEST_F(Counts, AreNotMadeOutsideOfCounting) {

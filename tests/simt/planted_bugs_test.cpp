@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tests/simt/planted_kernels.h"
+#include "tests/simt/waiting_kernels.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
@@ -52,6 +53,15 @@ TEST_P(PlantedBug, DivergentBarrier) {
       simt::launch<divergent_barrier>({1, 64, 0, {}}, out_.data()),
       "kernel .*divergent_barrier: divergent __syncthreads.*\n.*block \\(0,0,0\\) thread \\(.*,0,0\\) at "
       ".*planted_kernels.h:[0-9]+");
+}
+
+TEST_P(PlantedBug, WaitForALaterBlock) {
+  std::vector<unsigned> words(6);
+  std::vector<float> values(5 * 64);
+  EXPECT_DEATH(
+      (simt::launch<hand_on<true, Waits::for_the_next>>({5, 64, 0, {}}, words.data(), values.data())),
+      "kernel .*hand_on.*: deadlock: waits for a flag that no block before this one has set\n.*"
+      "block \\(.*,0,0\\) thread \\(0,0,0\\) at .*block_order.h:[0-9]+");
 }
 
 TEST_P(PlantedBug, EarlyExitBeforeBarrier) {

@@ -7,6 +7,7 @@
 #include "tests/simt/kernels_under_test.h"
 #include "tests/simt/planted_kernels.h"
 #include "tests/simt/product_kernels.h"
+#include "tests/simt/waiting_kernels.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
@@ -57,6 +58,22 @@ TEST_P(Race, MissingFenceInLastBlockReductionIsFound) {
   EXPECT_DEATH((run.operator()<false, true>()),
                "last_block_sum.*: data race .read after write. on global memory");
   EXPECT_DEATH((run.operator()<true, false>()), "last_block_sum.*: data race");
+}
+
+TEST_P(Race, MissingReleaseOrWaitBetweenBlocksIsFound) {
+  std::vector<unsigned> words(41);
+  const auto run = [&]<bool kFence, Waits kWaits>() {
+    simt::launch<hand_on<kFence, kWaits>>({40, 64, 0, {}}, words.data(), out_.data());
+  };
+  for (int again = 0; again < 2; ++again) {  // the words are 0 again
+    run.operator()<true, Waits::rightly>();
+    EXPECT_EQ(out_[39 * 64 + 5], 40.0f);
+    EXPECT_EQ(words, std::vector<unsigned>(41));
+  }
+  EXPECT_DEATH((run.operator()<false, Waits::rightly>()),
+               "hand_on.*: data race .read after write. on global memory");
+  EXPECT_DEATH((run.operator()<true, Waits::never>()),
+               "hand_on.*: data race .read after write. on global memory");
 }
 
 TEST_P(Race, CopiesThatOthersReadWithoutBarrierAreFound) {

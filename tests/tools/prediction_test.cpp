@@ -66,6 +66,25 @@ TEST(Gpus, MistakesAreNamed) {
   EXPECT_THAT(error_of_description(tools::Json::array()), HasSubstr("expected an object with a 'name'"));
 }
 
+// A norm's launch: x read twice and y written, 100 MB each, where its operands are x and y.
+TEST(DramShare, ALaunchPaysForWhatItReadsAgainTooLate) {
+  const GpuDescription gpu = tools::find_gpu("h100");
+  CountedLaunch launch;
+  launch.blocks = launch.counted_blocks = 1;
+  launch.counts.dram_read_bytes = 200e6;
+  launch.counts.dram_written_bytes = 100e6;
+  CallCost cost;
+  cost.bytes = 200e6;
+  const auto share = [&](ReuseDistance reuse) {
+    launch.reuse = reuse;
+    return tools::dram_share(cost, {&launch}, gpu);
+  };
+  EXPECT_NEAR(share({}), 2.0 / 3, 1e-9);
+  EXPECT_NEAR(share({0, gpu.l2_bytes / 2}), 2.0 / 3, 1e-9);
+  EXPECT_NEAR(share({gpu.l2_bytes, 2 * gpu.l2_bytes}), 1, 1e-9);
+  EXPECT_NEAR(share({0, gpu.l2_bytes}), 2.0 / 3 + 0.25 / 3, 1e-9);
+}
+
 TEST(KernelReport, NamesAreThoseOfTheTable) {
   EXPECT_EQ(tools::short_kernel_name("plume::simt_kernels::{anonymous}::rows<plume::bf16, 8, 3, 1>"),
             "rows<bf16, 8, 3, 1>");

@@ -26,23 +26,6 @@ CountOptions count_options(const GpuDescription& gpu, uint64_t blocks, bool plac
   return options;
 }
 
-// The part of a call's DRAM traffic that takes place. Scaling a sample counts what blocks share (filters,
-// halos) once for each part of the grid: no launch moves more than the call's operands, nor does the call but
-// for what a later launch reads again, as a norm does behind its statistics. What was written a moment ago is
-// still in the L2, all of it when the operands are small beside it; and what is read again as far as the
-// operands fit.
-double dram_share(const CallCost& cost, const std::vector<double>& launches, const GpuDescription& gpu) {
-  double counted = 0, moved = 0;
-  for (const double bytes : launches) {
-    counted += bytes;
-    moved += cost.bytes > 0 ? std::min(bytes, cost.bytes) : bytes;
-  }
-  if (counted <= 0) return 1;
-  const double first = cost.bytes > 0 ? std::min(moved, cost.bytes) : moved, half = gpu.l2_bytes / 2;
-  const double kept = std::clamp(1 - first / half, 0.0, 1.0), found = std::clamp(2 - first / half, 0.0, 1.0);
-  return (first * (1 - kept) + (moved - first) * (1 - found)) / counted;
-}
-
 // Says what the instructions were counted in.
 std::string count_instructions(std::vector<CountedLaunch>& launches, MachineCode* code,
                                const CountRequest& how) {
@@ -71,6 +54,23 @@ size_t lay_out(const std::vector<ProfileCall>& calls, size_t i, MeasuredPass& pa
 }
 
 }  // namespace
+
+double dram_share(const CallCost& cost, const std::vector<const CountedLaunch*>& launches,
+                  const GpuDescription& gpu) {
+  double counted = 0, moved = 0, again = 0;
+  for (const CountedLaunch* launch : launches) {
+    const KernelCounts counts = launch->scaled_counts();
+    const double bytes = counts.dram_read_bytes + counts.dram_written_bytes;
+    const double once = cost.bytes > 0 ? std::min(bytes, cost.bytes) : bytes;
+    counted += bytes;
+    moved += once;
+    again += (bytes - once) * (1 - found_in_l2(launch->reuse, gpu));
+  }
+  if (counted <= 0) return 1;
+  const double first = cost.bytes > 0 ? std::min(moved, cost.bytes) : moved, half = gpu.l2_bytes / 2;
+  const double kept = std::clamp(1 - first / half, 0.0, 1.0), found = std::clamp(2 - first / half, 0.0, 1.0);
+  return (first * (1 - kept) + (moved - first) * (1 - found) + again) / counted;
+}
 
 Ceilings ceilings_of(const GpuDescription& gpu) {
   Ceilings ceilings;
@@ -153,12 +153,7 @@ CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu,
 
 std::vector<Prediction> predict_call(const CountedPass& pass, size_t call, const GpuDescription& gpu) {
   const std::vector<const CountedLaunch*> launches = pass.of_call(call);
-  std::vector<double> bytes;
-  for (const CountedLaunch* launch : launches) {
-    const KernelCounts counts = launch->scaled_counts();
-    bytes.push_back(counts.dram_read_bytes + counts.dram_written_bytes);
-  }
-  const PredictionOptions options{.dram_share = dram_share(pass.profiler->calls()[call].cost, bytes, gpu)};
+  const PredictionOptions options{.dram_share = dram_share(pass.profiler->calls()[call].cost, launches, gpu)};
   std::vector<Prediction> predictions;
   for (const CountedLaunch* launch : launches) predictions.push_back(predict(*launch, gpu, options));
   return predictions;

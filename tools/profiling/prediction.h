@@ -35,6 +35,13 @@ struct CountRequest {
 // Throws usage when simt was built without counters.
 CountedPass count_pass(const ProfileRequest& request, const GpuDescription& gpu, const CountRequest& how);
 
+// The part of a call's DRAM traffic that takes place. Scaling a sample counts what blocks share (filters,
+// halos) once for each part of the grid: no launch moves more than the call's operands but for what it says
+// itself that it reads again (found_in_l2), nor does the call but for what a later launch reads again. What
+// was written a moment ago is still in the L2, all of it when the operands are small beside it; and what is
+// read again as far as the operands fit.
+double dram_share(const CallCost& cost, const std::vector<const CountedLaunch*>& launches,
+                  const GpuDescription& gpu);
 // The predictions of a call's launches, without those of nested calls.
 std::vector<Prediction> predict_call(const CountedPass& pass, size_t call, const GpuDescription& gpu);
 // Adds them, and what was counted, to a row.
