@@ -1,11 +1,11 @@
 // The gradients of a convolution as products on the matrix core: their operands beside those of
-// conv2d_patches.h and conv2d_windows.h, and where their sums go.
+// conv2d_patches.h, and where their sums go.
 #pragma once
 #include <numeric>
 #include <type_traits>
 
 #include "kernels/common/finish.h"
-#include "kernels/conv2d_windows.h"
+#include "kernels/conv2d_patches.h"
 
 namespace plume::PLUME_KERNELS {
 
@@ -113,18 +113,6 @@ struct InputGradientStore {
 __device__ __forceinline__ int place_in_filter(const PatchWalk& walk, int row) {
   const auto tap = walk.tap(row);
   return tap.channel < walk.channels ? tap.number * walk.channels + tap.channel : -1;
-}
-__device__ __forceinline__ int place_in_filter(const WindowWalk& walk, int row) {
-  return walk.of_filter(walk.value(row));
-}
-template <Reads kReads>
-using FilterWalk = std::conditional_t<kReads == Reads::windows, WindowWalk, PatchWalk>;
-template <Reads kReads>
-const FilterWalk<kReads>& filter_walk(const PatchWalk& patches, const WindowWalk& windows) {
-  if constexpr (kReads == Reads::windows)
-    return windows;
-  else
-    return patches;
 }
 
 // A filter's sums on their way to slices of [filters, taps, channels], or to dw where there is one slice.

@@ -202,21 +202,9 @@ void choose_core(int tile, bool vector, bool matrix, F&& f) {
 }
 
 // How operands get into shared memory: as a matrix in copies of eight values, four, or two; as patches in
-// chunks, or value by value; as windows (conv2d_windows.h); as strips (conv2d_strips.h); a matrix or windows
-// whose depth is no more than kShallowDepth in steps of that; in tall tiles. Kernels have it as an int, for
-// readable names.
-enum class Reads {
-  matrix,
-  matrix_by_4,
-  matrix_by_2,
-  chunks,
-  values,
-  windows,
-  strips,
-  shallow_matrix,
-  shallow_windows,
-  tall_strips
-};
+// chunks, or value by value; as strips (conv2d_strips.h); a matrix whose depth is no more than kShallowDepth in
+// steps of that; in tall tiles. Kernels have it as an int, for readable names.
+enum class Reads { matrix, matrix_by_4, matrix_by_2, chunks, values, strips, shallow_matrix, tall_strips };
 constexpr int unit_of(Reads reads) {
   return reads == Reads::matrix_by_4 ? 4 : reads == Reads::matrix_by_2 ? 2 : kChunk;
 }
@@ -227,17 +215,11 @@ constexpr bool is_matrix(Reads reads) {
 constexpr bool is_strips(Reads reads) { return reads == Reads::strips || reads == Reads::tall_strips; }
 // Of a tile.
 constexpr int rows_of(Reads reads) { return reads == Reads::tall_strips ? kTallRows : kCoreRows; }
-constexpr bool is_windows(Reads reads) { return reads == Reads::windows || reads == Reads::shallow_windows; }
 // Layers of a step.
-constexpr int step_of(Reads reads) {
-  return reads == Reads::shallow_matrix || reads == Reads::shallow_windows ? kShallowDepth : kCoreDepth;
-}
+constexpr int step_of(Reads reads) { return reads == Reads::shallow_matrix ? kShallowDepth : kCoreDepth; }
 // The same reads where the depth is one short step.
 constexpr Reads shallow(Reads reads, int64_t depth) {
-  if (depth > kShallowDepth) return reads;
-  return reads == Reads::matrix    ? Reads::shallow_matrix
-         : reads == Reads::windows ? Reads::shallow_windows
-                                   : reads;
+  return depth <= kShallowDepth && reads == Reads::matrix ? Reads::shallow_matrix : reads;
 }
 // Of patches that are a `matrix`, or not, where a copy takes at most `unit` values.
 constexpr Reads reads_of(int unit, bool matrix) {
@@ -253,10 +235,6 @@ void choose_reads(int tile, Reads reads, F&& f) {
   if (reads == Reads::matrix_by_4)
     return f(integral_constant<int, 128>{}, integral_constant<Reads, Reads::matrix_by_4>{});
   if (reads == Reads::matrix_by_2) return f(Columns64{}, integral_constant<Reads, Reads::matrix_by_2>{});
-  if (reads == Reads::windows) {
-    constexpr integral_constant<Reads, Reads::windows> kWindows;
-    return tile == 32 ? f(integral_constant<int, 32>{}, kWindows) : f(Columns64{}, kWindows);
-  }
   choose_core(tile, reads != Reads::values, reads == Reads::matrix,
               [&](auto columns, auto vector, auto matrix) {
                 constexpr Reads kReads = matrix() ? Reads::matrix : vector() ? Reads::chunks : Reads::values;
@@ -292,10 +270,6 @@ void choose_forward_reads(int tile, Reads reads, F&& f) {
   };
   if (reads == Reads::shallow_matrix) return with_columns(integral_constant<Reads, Reads::shallow_matrix>{});
   if (reads == Reads::matrix) return with_columns(integral_constant<Reads, Reads::matrix>{});
-  if (reads == Reads::shallow_windows) {
-    constexpr integral_constant<Reads, Reads::shallow_windows> kWindows;
-    return tile == 32 ? f(integral_constant<int, 32>{}, kWindows) : f(integral_constant<int, 64>{}, kWindows);
-  }
   choose_strip_reads(tile, reads, f);
 }
 

@@ -8,11 +8,10 @@
 // convolution does 2 * 24 * 96 FLOPs for 2 * (96 + 24) bytes, 19 per byte: memory is the limit, at 270 FLOPs
 // per byte on an H100; 3x3 filters are limited by arithmetic. Small images have few tiles: depth is then cut
 // into slices, so that every multiprocessor has one.
-// C % 8 == 0: 16-byte copies. Few channels: windows, two values at once; 1x1 filters: four or two values at
-// once; else pairs, or (odd) value by value, which waits for each.
+// C % 8 == 0: 16-byte copies. 1x1 filters: four or two values at once; else pairs, or (odd) value by value,
+// which waits for each; first layers have a kernel of their own (conv2d_stem.cu).
 #include "kernels/common/finish.h"
 #include "kernels/conv2d_strips.h"
-#include "kernels/conv2d_windows.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
@@ -54,16 +53,13 @@ template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
                                   core_blocks(kColumns, step_of(Reads(kReads)), rows_of(Reads(kReads))))
     conv2d_forward_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
-                        const WindowWalk windows, const StripWalk strips, const CorePlan plan,
-                        const SliceSums sums, const FinishStore<T> store) {
-  const InSlices<FinishStore<T>, !is_windows(Reads(kReads))> put{sums.partial, plan, store};
+                        const StripWalk strips, const CorePlan plan, const SliceSums sums,
+                        const FinishStore<T> store) {
+  const InSlices<FinishStore<T>> put{sums.partial, plan, store};
   constexpr int kUnit = unit_of(Reads(kReads)), kDepth = step_of(Reads(kReads)),
                 kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows);
   const MatrixRows<T, kColumns, kUnit, kDepth> filters(w, plan.columns, plan.depth);
-  if constexpr (is_windows(Reads(kReads)))
-    matrix_core<T, kColumns, kDepth>(WindowRows<T, kDepth>(x, windows),
-                                     WindowFilters<T, kColumns, kDepth>(w, windows, plan.columns), plan, put);
-  else if constexpr (is_strips(Reads(kReads)))
+  if constexpr (is_strips(Reads(kReads)))
     strip_core<T, kColumns, kRows>(x, strips, StripFilterRows<T, kColumns, kThreads>(w, plan.columns, walk),
                                    plan, put);
   else if constexpr (Reads(kReads) == Reads::chunks)
@@ -82,19 +78,14 @@ void launch_forward(const Context& context, const Tensor& x, const Tensor& w, co
                     const Epilogue& epilogue, Tensor& y) {
   const ConvSizes s(x, w, y, params);
   const PatchWalk walk = forward_patches(s);
-  const WindowWalk windows(s);
-  Reads reads = reads_of(unit_of_copies({s.channels}, {x.data<T>(), w.data<T>()}), walk.is_matrix());
-  if (reads == Reads::values && WindowWalk::fits(s, x.data<T>())) reads = Reads::windows;
-  reads = shallow(reads, is_windows(reads) ? windows.depth() : s.channels);
+  Reads reads = shallow(reads_of(unit_of_copies({s.channels}, {x.data<T>(), w.data<T>()}), walk.is_matrix()),
+                        s.channels);
   const int tile = reads == Reads::matrix || reads == Reads::shallow_matrix
                        ? core_columns_by_32(walk.pixels(), s.filters, s.channels)
                        : core_columns(walk.pixels(), s.filters);
   if (reads == Reads::chunks) reads = choose_strips(walk, s.filters, tile);
   const StripWalk strips(walk);
-  const int64_t depth = is_windows(reads)  ? windows.depth()
-                        : is_strips(reads) ? strips.depth()
-                        : is_matrix(reads) ? s.channels
-                                           : walk.depth();
+  const int64_t depth = is_strips(reads) ? strips.depth() : is_matrix(reads) ? s.channels : walk.depth();
   const EpilogueView<T> finish(epilogue);
   const FinishStore<T> store{finish, y.data<T>(), s.filters};
   choose_forward_reads(tile, reads, [&](auto columns, auto kind) {
@@ -107,7 +98,7 @@ void launch_forward(const Context& context, const Tensor& x, const Tensor& w, co
     simt::launch<conv2d_forward_core<T, kColumns, int(kind())>>(
         {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows)), core_bytes<kColumns, kind()>(strips),
          stream_of(context)},
-        x.data<T>(), w.data<T>(), walk, windows, strips, plan, sums, store);
+        x.data<T>(), w.data<T>(), walk, strips, plan, sums, store);
     launch_core_slices(context, sums, plan, store);
   });
 }

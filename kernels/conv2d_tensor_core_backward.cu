@@ -8,8 +8,9 @@
 // FLOPs: 2 N P Q K R S C each. Bytes: dy and dx, or x and dy, once from memory (as often as there are tiles
 // of columns, or of rows, from L2); the taps of a patch overlap in L1. 1x1 filters are limited by memory
 // below some 270 channels, 3x3 filters by arithmetic.
-// C % 8 == 0 and K % 8 == 0: 16-byte copies. Few channels of x: windows, two values at once; 1x1 filters:
-// four or two values at once; else pairs, or (odd) value by value, which waits for each.
+// C % 8 == 0 and K % 8 == 0: 16-byte copies. 1x1 filters: four or two values at once; else pairs, or (odd)
+// value by value, which waits for each; filters of first layers have kernels of their own
+// (conv2d_stem_gradient.cu).
 #include "kernels/common/row_tiling.h"
 #include "kernels/conv2d_gradients.h"
 #include "kernels/conv2d_strips.h"
@@ -44,13 +45,11 @@ __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
 template <class T, int kColumns, int kReads>
 __global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
     conv2d_backward_weight_core(const T* __restrict__ x, const T* __restrict__ dy, const CorePlan plan,
-                                const FilterGradientStore<FilterWalk<Reads(kReads)>> store) {
+                                const FilterGradientStore<PatchWalk> store) {
   constexpr int kUnit = unit_of(Reads(kReads));
   const MatrixLayers<T, kColumns, Reads(kReads) != Reads::values, kUnit> gradients(
       dy, plan.columns, plan.depth, plan.columns % 2 == 0);
-  if constexpr (Reads(kReads) == Reads::windows)
-    matrix_core<T, kColumns>(WindowLayers<T>(x, store.walk), gradients, plan, store);
-  else if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values)
+  if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values)
     matrix_core<T, kColumns>(PatchLayers<T, Reads(kReads) == Reads::chunks>(x, store.walk), gradients, plan,
                              store);
   else
@@ -121,23 +120,16 @@ template <class T>
 void launch_backward_weight(Context& context, const Tensor& x, const Tensor& dy, const ConvSizes& s,
                             Tensor& dw) {
   const PatchWalk walk = forward_patches(s);
-  const WindowWalk windows(s);
-  const int unit = unit_of_copies({s.channels, s.filters}, {x.data<T>(), dy.data<T>()});
-  Reads reads = reads_of(unit, walk.is_matrix());
-  if (reads == Reads::values && WindowWalk::fits(s, x.data<T>()) &&
-      unit_of_copies({s.filters}, {dy.data<T>()}) == kChunk)
-    reads = Reads::windows;
+  const Reads reads =
+      reads_of(unit_of_copies({s.channels, s.filters}, {x.data<T>(), dy.data<T>()}), walk.is_matrix());
   if (reads == Reads::chunks && TapWalk::fits(walk, s.filters))
     return launch_tap_gradients<T>(context, x, dy, walk, s, dw);
-  const int64_t rows = reads == Reads::windows ? windows.depth()
-                       : is_matrix(reads)      ? s.channels
-                                               : walk.depth();
+  const int64_t rows = is_matrix(reads) ? s.channels : walk.depth();
   choose_reads(core_columns(s.filters), reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
     const CorePlan plan(rows, s.filters, walk.pixels(), kColumns, 1 << 16);
     in_slices_of_gradient<T>(context, plan, dw, [&](float* to) {
-      const FilterGradientStore<FilterWalk<kind()>> store{filter_walk<kind()>(walk, windows), to, s.filters,
-                                                          s.patch(), dw.size()};
+      const FilterGradientStore<PatchWalk> store{walk, to, s.filters, s.patch(), dw.size()};
       simt::launch<conv2d_backward_weight_core<T, kColumns, int(kind())>>(
           {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes,
            stream_of(context)},

@@ -7,6 +7,7 @@
 // that cover its pixels which of them they won, so there are no atomics.
 #include "engine/ops/max_pool2d.h"
 
+#include "kernels/common/pair_max.h"
 #include "kernels/common/row_tiling.h"
 
 namespace plume::PLUME_KERNELS {
@@ -67,24 +68,7 @@ class Leaders {
   int places_[kWidth];
 };
 
-// The larger ones of two pairs of 16-bit values, or NaN; and all bits of those halves of b that are larger.
-template <class T>
-__device__ __forceinline__ uint32_t larger_of_pairs(uint32_t a, uint32_t b) {
-#if defined(__CUDA_ARCH__)
-  uint32_t larger;
-  if constexpr (std::is_same_v<T, bf16>)
-    asm("max.NaN.bf16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
-  else
-    asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(larger) : "r"(a), "r"(b));
-  return larger;
-#else
-  float first[2], second[2];
-  detail::widen_pair(T{}, a, first[0], first[1]);
-  detail::widen_pair(T{}, b, second[0], second[1]);
-  for (int i = 0; i < 2; ++i) first[i] = first[i] >= second[i] || first[i] != first[i] ? first[i] : second[i];
-  return detail::narrow_pair(T{}, first[0], first[1]);
-#endif
-}
+// All bits of those halves of b that are larger than those of a.
 template <class T>
 __device__ __forceinline__ uint32_t where_larger(uint32_t a, uint32_t b) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

@@ -7,6 +7,7 @@ namespace plume {
 namespace {
 
 constexpr BatchNormParams kNormRelu{.activation = Activation::relu};
+constexpr MaxPool2dParams kPool{.window = 3, .stride = 2, .padding = 1};
 
 // conv3x3 - norm - relu - conv3x3 - norm, plus the input (through a 1x1 convolution where the shape changes)
 // - relu
@@ -96,8 +97,11 @@ class ResNet18 : public Module {
   }
 
   Variable forward(const Variable& images) override {
-    Variable x = stem_.forward(images);
-    if (imagenet_stem_) x = max_pool2d(x, {.window = 3, .stride = 2, .padding = 1});
+    Variable x;
+    if (imagenet_stem_ && stem_.fused())
+      x = stem_.forward_pooled(images, kPool);
+    else
+      x = imagenet_stem_ ? max_pool2d(stem_.forward(images), kPool) : stem_.forward(images);
     x = layer1_(x);
     x = layer2_(x);
     x = layer3_(x);

@@ -257,8 +257,7 @@ class ShuffleNetV2 : public Module {
   }
 
   Variable forward(const Variable& images) override {
-    Variable x = conv1_(images);
-    if (imagenet_stem_) x = max_pool2d(x, {.window = 3, .stride = 2, .padding = 1});
+    Variable x = imagenet_stem_ ? conv1_.forward_pooled(images, kPool) : conv1_(images);
     if (conv1_.pair().fused() && !watched()) {
       const bool padded = x.dtype() != DType::f32 && x.value().device() != Device::cpu;
       for (Stage* stage : {&stage2_, &stage3_, &stage4_}) x = stage->evaluate(x.value(), padded);
@@ -276,6 +275,7 @@ class ShuffleNetV2 : public Module {
     return any;
   }
   static constexpr BatchNormParams kRelu{.activation = Activation::relu};
+  static constexpr MaxPool2dParams kPool{.window = 3, .stride = 2, .padding = 1};
   bool imagenet_stem_;
   ConvNormAct conv1_;
   Stage stage2_, stage3_, stage4_;

@@ -41,9 +41,8 @@ class Fire : public Module {
 
 class MaxPool : public Module {
  public:
-  Variable forward(const Variable& x) override {
-    return max_pool2d(x, {.window = 3, .stride = 2, .padding = 0, .ceil_mode = true});
-  }
+  static constexpr MaxPool2dParams kParams{.window = 3, .stride = 2, .padding = 0, .ceil_mode = true};
+  Variable forward(const Variable& x) override { return max_pool2d(x, kParams); }
 };
 
 class SqueezeNet : public Module {
@@ -51,9 +50,10 @@ class SqueezeNet : public Module {
   // `pools`: the places of the max pools in "features", as torchvision numbers them.
   SqueezeNet(const ModelOptions& options, int stem_channels, int stem_kernel,
              std::initializer_list<int> pools)
-      : stem_(3, stem_channels, stem_kernel,
-              {.stride = options.stem == Stem::imagenet ? 2 : 1,
-               .padding = options.stem == Stem::imagenet ? 0 : stem_kernel / 2,
+      : pooled_stem_(options.stem == Stem::imagenet),
+        stem_(3, stem_channels, stem_kernel,
+              {.stride = pooled_stem_ ? 2 : 1,
+               .padding = pooled_stem_ ? 0 : stem_kernel / 2,
                .init = Init::fan_in_uniform}),
         classify_(512, options.num_classes, 1, {.init = Init::small_normal}) {
     register_module("features.0", stem_);
@@ -66,7 +66,7 @@ class SqueezeNet : public Module {
     for (int place = 2; next < std::size(fires); ++place) {
       const bool pool = std::find(pools.begin(), pools.end(), place) != pools.end();
       // For small images the first pool goes with the stem's stride.
-      if (pool && place == 2 && options.stem == Stem::cifar) continue;
+      if (pool && place == 2 && !pooled_stem_) continue;
       if (pool) {
         features_.push_back(std::make_unique<MaxPool>());
       } else {
@@ -79,8 +79,10 @@ class SqueezeNet : public Module {
   }
 
   Variable forward(const Variable& images) override {
-    Variable x = stem_relu_.forward(images);
-    for (const auto& module : features_) x = (*module)(x);
+    // Whoever hooks into the pooling's module wants it called.
+    const bool pooled = pooled_stem_ && stem_relu_.fused() && !features_.front()->hooked();
+    Variable x = pooled ? stem_relu_.forward_pooled(images, MaxPool::kParams) : stem_relu_.forward(images);
+    for (size_t i = pooled ? 1 : 0; i < features_.size(); ++i) x = (*features_[i])(x);
     x = dropout(x, kDropout, training());
     return global_avg_pool(classify_relu_.forward(x));
   }
@@ -91,6 +93,7 @@ class SqueezeNet : public Module {
     stem_relu_.fuse(on);
     classify_relu_.fuse(on);
   }
+  const bool pooled_stem_;  // has stride 2, and features_ begin with a pooling
   Conv2d stem_;
   std::vector<std::unique_ptr<Module>> features_;
   Conv2d classify_;

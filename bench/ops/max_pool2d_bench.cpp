@@ -1,6 +1,7 @@
 #include "engine/ops/max_pool2d.h"
 
 #include "bench/support/slot_bench.h"
+#include "engine/ops/conv2d_max_pool.h"
 
 namespace plume {
 
@@ -18,8 +19,9 @@ void complete_backward(Context& context, Tensor& dy, Tensor& argmax, MaxPool2dPa
   max_pool2d_forward(context, x, params, y, argmax);
 }
 
-const bool max_pool2d_registered =
-    bench_slot<max_pool2d_forward>() && bench_slot<max_pool2d_backward>({.complete = complete_backward});
+const bool max_pool2d_registered = bench_slot<max_pool2d_forward>() &&
+                                   bench_slot<max_pool2d_backward>({.complete = complete_backward}) &&
+                                   bench_slot<conv2d_max_pool_forward>();
 
 }  // namespace
 }  // namespace bench

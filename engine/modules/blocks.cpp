@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "engine/ops/cast.h"
+#include "engine/ops/max_pool2d.h"
 #include "engine/ops/mbconv.h"
 
 namespace plume {
@@ -24,6 +25,13 @@ ConvNormAct::ConvNormAct(int in_channels, int out_channels, int kernel, const Op
       norm_(out_channels, options.norm) {
   register_module("0", conv_);
   register_module("1", norm_);
+}
+
+Variable ConvNormAct::forward_pooled(const Variable& x, const MaxPool2dParams& pool) {
+  // Whoever hooks into this module wants to see its output.
+  if (!pair_.fused() || hooked()) return max_pool2d((*this)(x), pool);
+  const Scope scope(*this);
+  return pair_.forward_pooled(x, pool);
 }
 
 SqueezeExcitation::SqueezeExcitation(int channels, int squeezed, const SqueezeExcitationParams& params)

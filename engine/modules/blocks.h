@@ -35,6 +35,8 @@ class ConvNormAct : public Module {
   Variable forward_dropped(const Variable& x, const Variable& residual, float drop) {
     return pair_.forward_dropped(x, residual, drop);
   }
+  // max_pool2d((*this)(x)); one operation once fused.
+  Variable forward_pooled(const Variable& x, const MaxPool2dParams& pool);
   const ConvBn& pair() const { return pair_; }
   void zero_scale() { norm_.zero_scale(); }
 

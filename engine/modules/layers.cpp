@@ -4,6 +4,7 @@
 
 #include "engine/ops/activation.h"
 #include "engine/ops/cast.h"
+#include "engine/ops/conv2d_max_pool.h"
 #include "engine/ops/conv_batch_norm.h"
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/global_avg_pool.h"
@@ -92,11 +93,13 @@ Variable Conv2d::forward_relu(const Variable& x) const {
   return conv2d(x, weight, bias, params, Activation::relu);
 }
 
-Tensor Conv2d::forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue) const {
+Tensor Conv2d::forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue,
+                             const MaxPool2dParams* pool) const {
   const Scope scope(*this);
   const Tensor& values = filter.in(x.dtype());
   Conv2dParams constant = params;
   constant.packed = &filter.packed;
+  if (pool) return conv2d_max_pool(x, values, constant, epilogue, *pool);
   return depthwise ? depthwise_conv2d_fused(x, values, constant, epilogue)
                    : conv2d_fused(x, values, constant, epilogue);
 }
@@ -226,6 +229,11 @@ Variable ConvBn::forward(const Variable& x, const Variable& residual) {
   return conv_.forward_fused(x.value(), folded_->filter, epilogue);
 }
 
+Variable ConvBn::forward_pooled(const Variable& x, const MaxPool2dParams& pool) {
+  return conv_.forward_fused(x.value(), folded_->filter,
+                             {.shift = folded_->shift, .activation = norm_.params.activation}, &pool);
+}
+
 void ConvBn::fuse(bool on) {
   folded_.reset();
   if (!on) return;
@@ -257,10 +265,18 @@ Variable ConvAct::forward(const Variable& x) {
   const bool one_pass = activation_ == Activation::relu && conv_.bias.defined() && !conv_.depthwise;
   if (!constant_ && one_pass && !conv_.hooked()) return conv_.forward_relu(x);
   if (!constant_) return activation(conv_(x), activation_);
+  return conv_.forward_fused(x.value(), *constant_, epilogue());
+}
+
+Variable ConvAct::forward_pooled(const Variable& x, const MaxPool2dParams& pool) {
+  return conv_.forward_fused(x.value(), *constant_, epilogue(), &pool);
+}
+
+Epilogue ConvAct::epilogue() const {
   Epilogue epilogue;
   if (conv_.bias.defined()) epilogue.shift = conv_.bias.value();
   epilogue.activation = activation_;
-  return conv_.forward_fused(x.value(), *constant_, epilogue);
+  return epilogue;
 }
 
 void ConvAct::fuse(bool on) {

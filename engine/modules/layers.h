@@ -9,6 +9,8 @@
 
 namespace plume {
 
+struct MaxPool2dParams;
+
 // How torchvision's networks begin. fan_in and fan_out are the weights per output and per input channel (of a
 // depthwise filter: its size, and its size times the channels, which is PyTorch's reading).
 enum class Init : uint8_t {
@@ -44,8 +46,9 @@ class Conv2d : public Module {
   Variable forward(const Variable& x) override;
   // relu(forward(x)), of a dense convolution with a bias.
   Variable forward_relu(const Variable& x) const;
-  // For evaluation, with other weights of the same shape; records nothing.
-  Tensor forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue) const;
+  // For evaluation, with other weights of the same shape; records nothing. `pool`: of a max pooling behind it.
+  Tensor forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue,
+                       const MaxPool2dParams* pool = nullptr) const;
 
   Variable weight;  // [K, R, S, C]; depthwise [R, S, C]
   Variable bias;    // [K] or undefined
@@ -121,6 +124,8 @@ class ConvBn {
  public:
   ConvBn(Conv2d& conv, BatchNorm2d& norm) : conv_(conv), norm_(norm) {}
   Variable forward(const Variable& x, const Variable& residual = {});
+  // max_pool2d(forward(x)) by one operation; only between fuse(true) and fuse(false).
+  Variable forward_pooled(const Variable& x, const MaxPool2dParams& pool);
   Variable forward_dropped(const Variable& x, const Variable& residual, float drop) {
     return norm_.forward_dropped_behind(conv_, x, residual, drop);
   }
@@ -148,9 +153,13 @@ class ConvAct {
  public:
   ConvAct(Conv2d& conv, Activation activation) : conv_(conv), activation_(activation) {}
   Variable forward(const Variable& x);
+  // As ConvBn has it.
+  Variable forward_pooled(const Variable& x, const MaxPool2dParams& pool);
   void fuse(bool on);
+  bool fused() const { return constant_ != nullptr; }
 
  private:
+  Epilogue epilogue() const;
   Conv2d& conv_;
   Activation activation_;
   std::unique_ptr<ConstantFilter> constant_;  // once fused

@@ -232,8 +232,8 @@ struct WholeDepth {
 };
 
 // Sums of slices to `partial` [slices, rows, padded columns], where they wait for each other; to `store`
-// where it is null. kPairs: `store` may be asked for pairs, where there are registers for that.
-template <class Store, bool kPairs = true>
+// where it is null.
+template <class Store>
 struct InSlices {
   float* partial;
   const CorePlan& plan;
@@ -250,7 +250,7 @@ struct InSlices {
       return all.partial ? decltype(whole.fetch(row)){} : whole.fetch(row);
     }
     using Value = typename Whole::Value;
-    __device__ bool in_pairs() const requires(kPairs&& core::StoresPairs<Whole>) {
+    __device__ bool in_pairs() const requires(core::StoresPairs<Whole>) {
       return !all.partial && whole.in_pairs();
     }
     template <class Fetched>

@@ -72,14 +72,18 @@ inline std::vector<ConvCase> conv2d_cases() {
       {{2, 8, 9, 24}, 58, 1, 1, {1, 0, 1}},
       // stores of pairs: two tiles of columns, pixels that are no neighbours
       {{2, 9, 8, 42}, 70, 3, 3, {2, 1, 1}},
-      // few channels, whose patches are windows: odd and even beginnings, one to three steps, more tiles than
-      // blocks, narrow images
+      // few channels: odd and even beginnings of what lies under a row of the filter, narrow images
       {{2, 13, 14, 3}, 16, 3, 3, {2, 1, 1}},
       {{2, 21, 20, 3}, 64, 7, 7, {2, 3, 1}},
       {{2, 11, 12, 3}, 24, 5, 5, {2, 2, 1}},
       {{9, 5, 2, 3}, 8, 3, 3, {2, 1, 1}},
       {{3, 9, 9, 2}, 72, 3, 7, {1, 3, 1}},
       {{1, 262, 262, 2}, 8, 3, 3, {1, 1, 1}},
+      // first layers: odd rows and whole copies, groups of filters, a last one that is not full, tiles of
+      // columns and rows, more of these than blocks
+      {{2, 17, 35, 3}, 40, 7, 7, {2, 2, 1}},
+      {{1, 9, 72, 3}, 72, 3, 3, {2, 0, 1}},
+      {{140, 6, 8, 3}, 8, 3, 3, {2, 1, 1}},
   };
 }
 

@@ -161,10 +161,11 @@ struct ReachCase {
   }
 };
 
-// Windows that end late (those that begin early are known to read a neighbour: conv2d_windows.h); pairs,
-// fours and eights of channels; few and many filters.
+// Three channels, whose rows under a filter end late or begin early in a word; pairs, fours and eights of
+// channels; few and many filters.
 const std::vector<ReachCase> kReachCases = {
     {{2, 13, 14, 3}, 16, 3, {2, 2, 1}}, {{2, 13, 14, 3}, 72, 3, {2, 0, 1}},
+    {{2, 13, 14, 3}, 24, 3, {2, 1, 1}}, {{1, 21, 20, 3}, 64, 7, {2, 3, 1}},
     {{1, 21, 20, 3}, 64, 7, {2, 2, 1}}, {{2, 9, 9, 58}, 58, 1, {1, 0, 1}},
     {{2, 9, 9, 116}, 24, 1, {1, 0, 1}}, {{2, 9, 9, 24}, 40, 3, {1, 1, 1}},
     {{2, 9, 9, 10}, 12, 3, {1, 1, 1}},  {{1, 9, 9, 64}, 64, 3, {1, 1, 1}},
