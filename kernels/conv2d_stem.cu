@@ -102,32 +102,31 @@ __global__ void __launch_bounds__(stem_threads(kSide), stem_blocks(kSide, kTiles
       uint32_t largest[kTiles][2], pairs[kTiles][2];
 #pragma unroll
       for (int i = 0; i < 2 * kTiles; ++i) largest[i / 2][i % 2] = least_pair<T>();
-#pragma unroll 1
-      for (int r = 0; r <= 2 * rows; ++r) {
-        if (unsigned(top + r) < unsigned(walk.rows)) {
-          product.multiply(2 * r, column, pairs);
-        } else {
-#pragma unroll
-          for (int i = 0; i < 2 * kTiles; ++i) pairs[i / 2][i % 2] = least_pair<T>();
+      const auto put = [&] {
+        product.stage(largest);
+        if (mine) {
+          // Of a window's columns some may lie outside the image: its nearest column is in the window, too.
+          const auto of_column = [&](int i) {
+            return product.staged(min(max(2 * pooled + i, -column), walk.columns - 1 - column), chunk);
+          };
+          larger_of_packs(larger_of_packs(of_column(0), of_column(1)), of_column(2)).store(to);
         }
+        to += pool.columns * walk.filters;
+      };
+      // Rows of the image: the first one of the band, or the last ones, may be none.
+      const int last = min(2 * rows, walk.rows - 1 - top);
+#pragma unroll 1
+      for (int r = max(0, -top); r <= last; ++r) {
+        product.multiply(2 * r, column, pairs);
 #pragma unroll
         for (int i = 0; i < 2 * kTiles; ++i)
           largest[i / 2][i % 2] = larger_of_pairs<T>(largest[i / 2][i % 2], pairs[i / 2][i % 2]);
         if (r % 2 != 0) continue;
-        if (r > 0) {
-          product.stage(largest);
-          if (mine) {
-            // Of a window's columns some may lie outside the image: its nearest column is in the window, too.
-            const auto of_column = [&](int i) {
-              return product.staged(min(max(2 * pooled + i, -column), walk.columns - 1 - column), chunk);
-            };
-            larger_of_packs(larger_of_packs(of_column(0), of_column(1)), of_column(2)).store(to);
-          }
-          to += pool.columns * walk.filters;
-        }
+        if (r > 0) put();
 #pragma unroll
         for (int i = 0; i < 2 * kTiles; ++i) largest[i / 2][i % 2] = pairs[i / 2][i % 2];
       }
+      if (last < 2 * rows) put();
     }
   };
   for_each_band<T, kSide, kTiles>(x, w, walk, bands, finish, body);
