@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/common/matrix_operands.h"
+#include "kernels/common/matrix_tiles.h"
 #include "kernels/conv2d_sizes.h"
 
 namespace plume::PLUME_KERNELS {
@@ -203,18 +204,34 @@ void choose_core(int tile, bool vector, bool matrix, F&& f) {
 
 // How operands get into shared memory: as a matrix in copies of eight values, four, or two; as patches in
 // chunks, or value by value; as strips (conv2d_strips.h); a matrix whose depth is no more than kShallowDepth in
-// steps of that; in tall tiles. Kernels have it as an int, for readable names.
-enum class Reads { matrix, matrix_by_4, matrix_by_2, chunks, values, strips, shallow_matrix, tall_strips };
+// steps of that; in tall or wide tiles. Kernels have it as an int, for readable names.
+enum class Reads {
+  matrix,
+  matrix_by_4,
+  matrix_by_2,
+  chunks,
+  values,
+  strips,
+  shallow_matrix,
+  tall_strips,
+  wide_matrix,
+  large_matrix
+};
 constexpr int unit_of(Reads reads) {
   return reads == Reads::matrix_by_4 ? 4 : reads == Reads::matrix_by_2 ? 2 : kChunk;
 }
 constexpr bool is_matrix(Reads reads) {
   return reads == Reads::matrix || reads == Reads::matrix_by_4 || reads == Reads::matrix_by_2 ||
-         reads == Reads::shallow_matrix;
+         reads == Reads::shallow_matrix || reads == Reads::wide_matrix || reads == Reads::large_matrix;
 }
 constexpr bool is_strips(Reads reads) { return reads == Reads::strips || reads == Reads::tall_strips; }
 // Of a tile.
-constexpr int rows_of(Reads reads) { return reads == Reads::tall_strips ? kTallRows : kCoreRows; }
+constexpr int rows_of(Reads reads) {
+  return reads == Reads::tall_strips    ? kTallRows
+         : reads == Reads::wide_matrix  ? kWideRows
+         : reads == Reads::large_matrix ? kLargeRows
+                                        : kCoreRows;
+}
 // Layers of a step.
 constexpr int step_of(Reads reads) { return reads == Reads::shallow_matrix ? kShallowDepth : kCoreDepth; }
 // The same reads where the depth is one short step.
@@ -227,7 +244,14 @@ constexpr Reads reads_of(int unit, bool matrix) {
   return !matrix || unit == 1 ? Reads::values : unit == 4 ? Reads::matrix_by_4 : Reads::matrix_by_2;
 }
 
-// f(kColumns, kReads), as constants, likewise. By fours and twos are ShuffleNetV2's 116 and 58 channels.
+// Of a matrix in such tiles.
+constexpr Reads reads_of(TileSize tile) {
+  return tile.rows == kWideRows    ? Reads::wide_matrix
+         : tile.rows == kLargeRows ? Reads::large_matrix
+                                   : Reads::matrix;
+}
+
+// The same for others, but strips. By fours and twos are ShuffleNetV2's 116 and 58 channels.
 template <class F>
 void choose_reads(int tile, Reads reads, F&& f) {
   using std::integral_constant;
@@ -254,6 +278,10 @@ void choose_strip_reads(int tile, Reads reads, F&& f) {
   if (reads == Reads::strips) {
     constexpr integral_constant<Reads, Reads::strips> kStrips;
     return tile == 64 ? f(kColumns64, kStrips) : f(integral_constant<int, 128>{}, kStrips);
+  }
+  if (reads == Reads::wide_matrix) {
+    constexpr integral_constant<Reads, Reads::wide_matrix> kWide;
+    return tile == 128 ? f(integral_constant<int, 128>{}, kWide) : f(integral_constant<int, 192>{}, kWide);
   }
   choose_reads(tile, reads, f);
 }

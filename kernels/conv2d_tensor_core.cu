@@ -46,19 +46,21 @@ struct PaddedFilterRows {
   }
 };
 
-// May its depth be cut? One step cannot be, and strips want as many tiles as there are places for blocks.
-constexpr bool is_cut(Reads reads) { return !is_strips(reads) && step_of(reads) == kCoreDepth; }
+// May its depth be cut? One step cannot be, and tall and wide tiles, or strips, are for large products.
+constexpr bool is_cut(Reads reads) {
+  return !is_strips(reads) && step_of(reads) == kCoreDepth && rows_of(reads) == kCoreRows;
+}
 
 template <class T, int kColumns, int kReads>
-__global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
+__global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads)), kColumns),
                                   core_blocks(kColumns, step_of(Reads(kReads)), rows_of(Reads(kReads))))
     conv2d_forward_core(const T* __restrict__ x, const T* __restrict__ w, const PatchWalk walk,
                         const StripWalk strips, const CorePlan plan, const SliceSums sums,
                         const FinishStore<T> store) {
   const InSlices<FinishStore<T>> put{sums.partial, plan, store};
   constexpr int kUnit = unit_of(Reads(kReads)), kDepth = step_of(Reads(kReads)),
-                kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows);
-  const MatrixRows<T, kColumns, kUnit, kDepth> filters(w, plan.columns, plan.depth);
+                kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows, kColumns);
+  const MatrixRows<T, kColumns, kUnit, kDepth, kThreads> filters(w, plan.columns, plan.depth);
   if constexpr (is_strips(Reads(kReads)))
     strip_core<T, kColumns, kRows>(x, strips, StripFilterRows<T, kColumns, kThreads>(w, plan.columns, walk),
                                    plan, put);
@@ -68,8 +70,8 @@ __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
     matrix_core<T, kColumns>(PatchRows<T, false>(x, walk),
                              PaddedFilterRows<T, kColumns>(w, walk, plan.columns), plan, put);
   else
-    matrix_core<T, kColumns, kDepth>(MatrixRows<T, kCoreRows, kUnit, kDepth>(x, plan.rows, plan.depth),
-                                     filters, plan, put);
+    matrix_core<T, kColumns, kDepth, kRows>(
+        MatrixRows<T, kRows, kUnit, kDepth, kThreads>(x, plan.rows, plan.depth), filters, plan, put);
   if constexpr (is_cut(Reads(kReads))) finish_slices<kColumns>(sums, plan, store);
 }
 
@@ -80,10 +82,15 @@ void launch_forward(const Context& context, const Tensor& x, const Tensor& w, co
   const PatchWalk walk = forward_patches(s);
   Reads reads = shallow(reads_of(unit_of_copies({s.channels}, {x.data<T>(), w.data<T>()}), walk.is_matrix()),
                         s.channels);
-  const int tile = reads == Reads::matrix || reads == Reads::shallow_matrix
-                       ? core_columns_by_32(walk.pixels(), s.filters, s.channels)
-                       : core_columns(walk.pixels(), s.filters);
+  int tile = reads == Reads::matrix || reads == Reads::shallow_matrix
+                 ? core_columns_by_32(walk.pixels(), s.filters, s.channels)
+                 : core_columns(walk.pixels(), s.filters);
   if (reads == Reads::chunks) reads = choose_strips(walk, s.filters, tile);
+  if (reads == Reads::matrix) {
+    const TileSize size = choose_tile(walk.pixels(), s.filters, s.channels, tile, 1, {kWide192, kWide128});
+    reads = reads_of(size);
+    tile = size.columns;
+  }
   const StripWalk strips(walk);
   const int64_t depth = is_strips(reads) ? strips.depth() : is_matrix(reads) ? s.channels : walk.depth();
   const EpilogueView<T> finish(epilogue);
@@ -91,13 +98,13 @@ void launch_forward(const Context& context, const Tensor& x, const Tensor& w, co
   choose_forward_reads(tile, reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
     constexpr int kRows = rows_of(kind());
-    const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, kRows == kTallRows ? 1 : 64,
+    const CorePlan plan(walk.pixels(), s.filters, depth, kColumns, kRows == kCoreRows ? 64 : 1,
                         step_of(kind()), kRows);
     Tensor partial = plan.partial_sums(y.device());
     const SliceSums sums(plan, partial, is_cut(kind()) ? SliceSums::kMostRows : 0);
     simt::launch<conv2d_forward_core<T, kColumns, int(kind())>>(
-        {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows)), core_bytes<kColumns, kind()>(strips),
-         stream_of(context)},
+        {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows, kColumns)),
+         core_bytes<kColumns, kind()>(strips), stream_of(context)},
         x.data<T>(), w.data<T>(), walk, strips, plan, sums, store);
     launch_core_slices(context, sums, plan, store);
   });

@@ -20,12 +20,12 @@ namespace plume::PLUME_KERNELS {
 namespace {
 
 template <class T, int kColumns, int kReads>
-__global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
+__global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads)), kColumns),
                                   core_blocks(kColumns, kCoreDepth, rows_of(Reads(kReads))))
     conv2d_backward_input_core(const T* __restrict__ dy, const T* __restrict__ w, const StripWalk strips,
                                const CorePlan plan, const SliceSums sums, const InputGradientStore<T> store) {
   const InSlices<InputGradientStore<T>> put{sums.partial, plan, store};
-  constexpr int kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows);
+  constexpr int kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows, kColumns);
   if constexpr (is_strips(Reads(kReads))) {
     strip_core<T, kColumns, kRows>(
         dy, strips, StripFilterLayers<T, kColumns, kThreads>(w, plan.columns, store.at.walk), plan, put);
@@ -35,26 +35,30 @@ __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads))),
                              FilterLayers<T, kColumns, kVector>(w, store.at, store.s), plan, put);
   } else {
     constexpr int kUnit = unit_of(Reads(kReads));
-    matrix_core<T, kColumns>(MatrixRows<T, kCoreRows, kUnit>(dy, plan.rows, plan.depth),
-                             MatrixLayers<T, kColumns, true, kUnit>(w, plan.columns, plan.depth, true), plan,
-                             put);
+    matrix_core<T, kColumns, kCoreDepth, kRows>(
+        MatrixRows<T, kRows, kUnit, kCoreDepth, kThreads>(dy, plan.rows, plan.depth),
+        MatrixLayers<T, kColumns, true, kUnit, kThreads>(w, plan.columns, plan.depth, true), plan, put);
   }
-  if constexpr (!is_strips(Reads(kReads))) finish_slices<kColumns>(sums, plan, store);  // else not cut
+  if constexpr (!is_strips(Reads(kReads)) && kRows == kCoreRows)  // else not cut
+    finish_slices<kColumns>(sums, plan, store);
 }
 
 template <class T, int kColumns, int kReads>
-__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
+__global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads)), kColumns),
+                                  core_blocks(kColumns, kCoreDepth, rows_of(Reads(kReads))))
     conv2d_backward_weight_core(const T* __restrict__ x, const T* __restrict__ dy, const CorePlan plan,
                                 const FilterGradientStore<PatchWalk> store) {
-  constexpr int kUnit = unit_of(Reads(kReads));
-  const MatrixLayers<T, kColumns, Reads(kReads) != Reads::values, kUnit> gradients(
+  constexpr int kUnit = unit_of(Reads(kReads)), kRows = rows_of(Reads(kReads)),
+                kThreads = core_threads(kRows, kColumns);
+  const MatrixLayers<T, kColumns, Reads(kReads) != Reads::values, kUnit, kThreads> gradients(
       dy, plan.columns, plan.depth, plan.columns % 2 == 0);
   if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values)
     matrix_core<T, kColumns>(PatchLayers<T, Reads(kReads) == Reads::chunks>(x, store.walk), gradients, plan,
                              store);
   else
-    matrix_core<T, kColumns>(MatrixLayers<T, kCoreRows, true, kUnit>(x, plan.rows, plan.depth, true),
-                             gradients, plan, store);
+    matrix_core<T, kColumns, kCoreDepth, kRows>(
+        MatrixLayers<T, kRows, true, kUnit, kThreads>(x, plan.rows, plan.depth, true), gradients, plan,
+        store);
 }
 
 template <class T>
@@ -72,21 +76,26 @@ void launch_backward_input(const Context& context, const Tensor& dy, const Tenso
   if (walk.pixels() == 0) return;
   const bool matrix = walk.is_matrix() && s.filter_height * s.filter_width == 1;
   const int unit = unit_of_copies({s.channels, s.filters}, {dy.data<T>(), w.data<T>(), dx.data<T>()});
-  const int tile = core_columns(walk.pixels(), s.channels);
+  int tile = core_columns(walk.pixels(), s.channels);
   Reads reads = reads_of(unit, matrix);
+  if (reads == Reads::matrix) {
+    const TileSize size = choose_tile(walk.pixels(), s.channels, s.filters, tile, 1, {kWide192, kWide128});
+    reads = reads_of(size);
+    tile = size.columns;
+  }
   if (reads == Reads::chunks && s.stride == 1) reads = choose_strips(walk, s.channels, tile);
   const StripWalk strips(walk);
   const int64_t depth = is_strips(reads) ? strips.depth() : is_matrix(reads) ? s.filters : walk.depth();
   choose_strip_reads(tile, reads, [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
     constexpr int kRows = rows_of(kind());
-    const CorePlan plan(walk.pixels(), s.channels, depth, kColumns, kRows == kTallRows ? 1 : 64, kCoreDepth,
+    const CorePlan plan(walk.pixels(), s.channels, depth, kColumns, kRows == kCoreRows ? 64 : 1, kCoreDepth,
                         kRows);
     Tensor partial = plan.partial_sums(dx.device());
     const SliceSums sums(plan, partial);
     simt::launch<conv2d_backward_input_core<T, kColumns, int(kind())>>(
-        {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows)), core_bytes<kColumns, kind()>(strips),
-         stream_of(context)},
+        {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows, kColumns)),
+         core_bytes<kColumns, kind()>(strips), stream_of(context)},
         dy.data<T>(), w.data<T>(), strips, plan, sums, store);
     launch_core_slices(context, sums, plan, store);
   });
@@ -125,17 +134,28 @@ void launch_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
   if (reads == Reads::chunks && TapWalk::fits(walk, s.filters))
     return launch_tap_gradients<T>(context, x, dy, walk, s, dw);
   const int64_t rows = is_matrix(reads) ? s.channels : walk.depth();
-  choose_reads(core_columns(s.filters), reads, [&](auto columns, auto kind) {
-    constexpr int kColumns = columns();
-    const CorePlan plan(rows, s.filters, walk.pixels(), kColumns, 1 << 16);
+  constexpr int64_t kMostSlices = 1 << 16;
+  const auto launch = [&](auto columns, auto kind) {
+    constexpr int kColumns = columns(), kRows = rows_of(kind());
+    const CorePlan plan(rows, s.filters, walk.pixels(), kColumns, kMostSlices, kCoreDepth, kRows);
     in_slices_of_gradient<T>(context, plan, dw, [&](float* to) {
       const FilterGradientStore<PatchWalk> store{walk, to, s.filters, s.patch(), dw.size()};
       simt::launch<conv2d_backward_weight_core<T, kColumns, int(kind())>>(
-          {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes,
-           stream_of(context)},
+          {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows, kColumns)),
+           CoreMemory<kColumns, kCoreDepth, kRows>::kBytes, stream_of(context)},
           x.data<T>(), dy.data<T>(), plan, store);
     });
-  });
+  };
+  TileSize tile{kCoreRows, core_columns(s.filters)};
+  if (reads == Reads::matrix)
+    tile = choose_tile(rows, s.filters, walk.pixels(), tile.columns, kMostSlices, {kWide192, kLarge128});
+  using std::integral_constant;
+  if (tile.rows == kWideRows)
+    launch(integral_constant<int, 192>{}, integral_constant<Reads, Reads::wide_matrix>{});
+  else if (tile.rows == kLargeRows)
+    launch(integral_constant<int, 128>{}, integral_constant<Reads, Reads::large_matrix>{});
+  else
+    choose_reads(tile.columns, reads, launch);
 }
 
 void run_tensor_core_backward_input(Context& context, const Tensor& dy, const Tensor& w,

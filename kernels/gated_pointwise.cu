@@ -56,12 +56,11 @@ struct Gates {
 // [pixels, channels], row-major, each pixel times its image's gates: channels are a multiple of 8. A thread
 // copies one chunk of neighbouring pixels, which mostly belong to one image: that image's gates are fetched
 // while the step before is multiplied. Those of further images are waited for.
-template <class T, int kDepth>
+template <class T, int kDepth, int kRows = kCoreRows, int kThreads = kCoreThreads>
 struct GatedRows {
   static constexpr bool kDepthMajor = true;
-  using Plan = CopyPlan<kCoreRows, true, kChunk, kDepth>;
+  using Plan = CopyPlan<kRows, true, kChunk, kDepth, kThreads>;
   static constexpr int kPixels = Plan::kPasses;
-  static_assert(8 % kPixels == 0, "a thread's pixels differ in the low bits of the swizzle");
   const T* x;
   Gates gates;
   int pixels, channels;
@@ -79,8 +78,9 @@ struct GatedRows {
   __device__ static int turn(int i) {
     return Plan::kChunks >= 8 ? i : i ^ (int(threadIdx.x) / Plan::kChunks & 1);
   }
-  // Of a pixel's chunk in the tile.
+  // Of a pixel's chunk in the tile. Pixels of a thread that divide 8 differ in the low bits of the swizzle.
   __device__ static int place(int i) {
+    if constexpr (8 % kPixels != 0) return swizzled<Plan::kChunks>(row() + i, Plan::chunk());
     const int flips = Plan::kChunks >= 8 ? i : i / 2;
     return (swizzled<Plan::kChunks>(row(), Plan::chunk()) ^ flips * 16) + i * Plan::kChunks * 16;
   }
@@ -106,6 +106,8 @@ struct GatedRows {
     of_first = (image + 1) * int(gates.by_plane.divisor) - pixel;
     channel = depth + Plan::chunk() * kChunk;
     of_image = image * channels;
+#pragma unroll
+    for (auto& word : ahead) word = {};  // nothing of the tile before need be kept in registers
     fetch_gates(of_image, ahead);
   }
   __device__ void arrived(char* tile) {
@@ -157,14 +159,16 @@ struct GatedRows {
   }
 };
 
-template <class T, int kColumns, int kDepth>
-__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns, kDepth))
+template <class T, int kColumns, int kDepth, int kRows>
+__global__ void __launch_bounds__(core_threads(kRows, kColumns), core_blocks(kColumns, kDepth, kRows))
     gated_pointwise_core(const T* __restrict__ x, const Gates gates, const T* __restrict__ w,
                          const CorePlan plan, const SliceSums sums, const FinishStore<T> store) {
-  matrix_core<T, kColumns, kDepth>(GatedRows<T, kDepth>(x, gates, plan.rows, plan.depth),
-                                   MatrixRows<T, kColumns, kChunk, kDepth>(w, plan.columns, plan.depth), plan,
-                                   InSlices<FinishStore<T>>{sums.partial, plan, store});
-  finish_slices<kColumns>(sums, plan, store);
+  constexpr int kThreads = core_threads(kRows, kColumns);
+  matrix_core<T, kColumns, kDepth, kRows>(
+      GatedRows<T, kDepth, kRows, kThreads>(x, gates, plan.rows, plan.depth),
+      MatrixRows<T, kColumns, kChunk, kDepth, kThreads>(w, plan.columns, plan.depth), plan,
+      InSlices<FinishStore<T>>{sums.partial, plan, store});
+  if constexpr (kRows == kCoreRows) finish_slices<kColumns>(sums, plan, store);
 }
 
 // Wide tiles, even where some of their columns are wasted: every tile multiplies its pixels by their gates.
@@ -179,22 +183,29 @@ void launch_core(const Context& context, const Tensor& x, const Tensor& gate, co
   const int64_t pixels = x.dim(0) * x.dim(1) * x.dim(2), channels = x.dim(3), filters = w.dim(0);
   const Gates gates{gate.data<float>(), FastDivide(int(x.dim(1) * x.dim(2)))};
   const FinishStore<T> store{EpilogueView<T>(epilogue), y.data<T>(), int(filters)};
-  const auto launch = [&](auto columns, auto step) {
-    constexpr int kColumns = columns(), kDepth = step();
-    const CorePlan plan(pixels, filters, channels, kColumns, 64, kDepth);
+  const auto launch = [&](auto columns, auto step, auto rows) {
+    constexpr int kColumns = columns(), kDepth = step(), kRows = rows();
+    const CorePlan plan(pixels, filters, channels, kColumns, kRows == kCoreRows ? 64 : 1, kDepth, kRows);
     Tensor partial = plan.partial_sums(y.device());
     const SliceSums sums(plan, partial);
-    simt::launch<gated_pointwise_core<T, kColumns, kDepth>>(
-        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns, kDepth>::kBytes,
-         stream_of(context)},
+    simt::launch<gated_pointwise_core<T, kColumns, kDepth, kRows>>(
+        {dim3(unsigned(plan.blocks())), dim3(core_threads(kRows, kColumns)),
+         CoreMemory<kColumns, kDepth, kRows>::kBytes, stream_of(context)},
         x.data<T>(), gates, w.data<T>(), plan, sums, store);
     launch_core_slices(context, sums, plan, store);
   };
   using std::integral_constant;
+  constexpr integral_constant<int, kCoreRows> kCore;
+  constexpr integral_constant<int, kWideRows> kWide;
+  constexpr integral_constant<int, kCoreDepth> kStep;
   if (channels <= kShallowDepth && filters <= 32)
-    return launch(integral_constant<int, 32>{}, integral_constant<int, kShallowDepth>{});
-  choose_core(gated_columns(pixels, filters), true, true,
-              [&](auto columns, auto, auto) { launch(columns, integral_constant<int, kCoreDepth>{}); });
+    return launch(integral_constant<int, 32>{}, integral_constant<int, kShallowDepth>{}, kCore);
+  const TileSize tile =
+      choose_tile(pixels, filters, channels, gated_columns(pixels, filters), 1, {kWide192, kWide128});
+  if (tile.rows == kWideRows)
+    return tile.columns == 128 ? launch(integral_constant<int, 128>{}, kStep, kWide)
+                               : launch(integral_constant<int, 192>{}, kStep, kWide);
+  choose_core(tile.columns, true, true, [&](auto columns, auto, auto) { launch(columns, kStep, kCore); });
 }
 
 void run_core(Context& context, const Tensor& x, const Tensor& gate, const Tensor& w, PackedFilter*,

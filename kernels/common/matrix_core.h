@@ -2,8 +2,9 @@
 // A[row, depth] * B[column, depth]. Whose matrices these are is the caller's business: convolutions bring
 // pixels and filters (conv2d_patches.h).
 //
-// A tile of the result is 128 rows x kColumns (32, 64, 96 or 128); 128 threads, 4 warps (CoreShape; taller
-// ones, of more warps, are conv2d_strips.h's). How their sums get into memory: matrix_sums.h.
+// A tile of the result is 128 rows x kColumns (32, 64, 96 or 128); 128 threads, 4 warps (CoreShape). Or it
+// has more warps and a multiprocessor for itself, up to 192 x 192 (matrix_tiles.h has the choice). How their
+// sums get into memory: matrix_sums.h.
 // Depth passes through shared memory in layers of 64, 128 bytes of a row (kDepth; 32 where that is all):
 // three stages, two of them on their way by cp.async while the third is multiplied; one barrier per step.
 // Rows of shared memory have no padding, their 16-byte chunks are permuted (swizzle), so that eight rows'
@@ -15,7 +16,8 @@
 // Blocks are persistent: each takes tile after tile, and the copies of the next tile begin before the last
 // one is stored. Where there are fewer tiles than places for blocks, depth is cut into slices; partial sums
 // go to memory, and the last block of a tile or a second launch adds them in order. Results repeat bit for
-// bit. Where all tiles of a block have the same columns and the depth is one step or three, B is copied once.
+// bit. Where all tiles of a block have the same columns and the depth is up to three steps, B is copied once
+// (four in tiles of more warps, which have as many stages of B).
 //
 // Per step and warp, 128 columns: 128 mma, 32 ldmatrix, 16 cp.async; wavefronts (32 + 16) * 4 * 4 warps
 // = 768, beside 512 mma, which take 825 clocks at the 62 % of the peak that mma.sync reaches on an H100.
@@ -71,8 +73,9 @@ struct CopyPlan {
 
 template <int kColumns, int kDepth = kCoreDepth, int kRows = kCoreRows>
 struct CoreMemory {
-  static constexpr int kA = kRows * kDepth * 2, kB = kColumns * kDepth * 2, kStage = kA + kB;
-  static constexpr int kBytes = kCoreStages * kStage + CoreShape<kColumns, kRows>::kBufferBytes;
+  static constexpr int kA = kRows * kDepth * 2, kB = kColumns * kDepth * 2;  // of a stage
+  static constexpr int kFirstB = kCoreStages * kA, kSums = kFirstB + kept_steps(kRows) * kB;
+  static constexpr int kBytes = kSums + CoreShape<kColumns, kRows>::kBufferBytes;
 };
 
 namespace core {
@@ -82,9 +85,11 @@ __device__ __forceinline__ int lane() { return int(threadIdx.x) % 32; }
 // Fragments of 16 rows, of either operand: matrices in the order rows 0-7, 8-15 at depth d, then at d + 8
 // (kRowsFirst), or rows 0-7 at depth d, d + 8, then rows 8-15. Where the lane's row of them lies in the tile:
 // begin() for the warp's first row, at() for the i-th 16 rows at depth d. Of the permuted chunk number a step
-// flips bits that are 0 for the first.
-template <int kRows, bool kDepthMajor, bool kRowsFirst, int kDepth = kCoreDepth>
+// flips bits that are 0 for the first. Rows side by side in memory, 48 a warp, cross the groups of chunks
+// that are permuted: each 16 of them then begin by themselves (kBegins).
+template <int kRows, bool kDepthMajor, bool kRowsFirst, int kDepth = kCoreDepth, int kWarpRows = 64>
 struct Fragments {
+  static constexpr int kBegins = kDepthMajor || kWarpRows % 32 == 0 ? 1 : kWarpRows / 16;
   __device__ static int begin(int row) {
     const int low = lane() % 8, inner = lane() / 8 % 2, outer = lane() / 16;
     const int row_half = kRowsFirst ? inner : outer, depth_half = kRowsFirst ? outer : inner;
@@ -129,10 +134,11 @@ template <class T, int kColumns, int kDepth = kCoreDepth, int kRows = kCoreRows,
 __device__ __forceinline__ void matrix_core(A a, B b, const Plan& plan, const Store& store) {
   using Memory = CoreMemory<kColumns, kDepth, kRows>;
   using Shape = CoreShape<kColumns, kRows>;
-  char* const stages = simt::dyn_smem<char>();
+  char* const memory = simt::dyn_smem<char>();
   const int tiles = plan.row_tiles * plan.column_tiles * plan.slices;
   int next = int(blockIdx.x), steps_left = 0;
-  int fetches_of_b = plan.keeps_columns() ? kCoreStages : tiles * plan.steps;
+  const bool kept = plan.keeps_columns(int(gridDim.x));  // a step's in the stage of its number
+  int fetches_of_b = kept ? plan.steps : tiles * plan.steps;
   const auto begin = [&] {
     if (next >= tiles) return;
     const CorePlan::Tile tile = plan.tile(next);
@@ -141,10 +147,13 @@ __device__ __forceinline__ void matrix_core(A a, B b, const Plan& plan, const St
     b.begin(tile.column * kColumns, first_layer);
     steps_left = plan.steps_of(tile);
   };
-  const auto fetch = [&](char* stage) {
+  const auto fetch = [&](int stage) {
     if (steps_left > 0) {
-      a.fetch(stage);
-      if (--fetches_of_b >= 0) b.fetch(stage + Memory::kA);
+      a.fetch(memory + stage * Memory::kA);
+      if (--fetches_of_b >= 0) {
+        const int stage_of_b = kept ? plan.steps - 1 - fetches_of_b : stage;
+        b.fetch(memory + Memory::kFirstB + stage_of_b * Memory::kB);
+      }
       if (--steps_left == 0) {
         next += int(gridDim.x);
         begin();
@@ -154,11 +163,14 @@ __device__ __forceinline__ void matrix_core(A a, B b, const Plan& plan, const St
   };
   begin();
 #pragma unroll 1
-  for (int i = 0; i < kCoreStages - 1; ++i) fetch(stages + i * Memory::kStage);
+  for (int i = 0; i < kCoreStages - 1; ++i) fetch(i);
 
-  using Left = core::Fragments<kRows, A::kDepthMajor, true, kDepth>;
+  using Left = core::Fragments<kRows, A::kDepthMajor, true, kDepth, Shape::kWarpRows>;
   using Right = core::Fragments<kColumns, B::kDepthMajor, false, kDepth>;
-  const int left = Left::begin(Shape::warp_row()), right = Right::begin(Shape::warp_column());
+  int left[Left::kBegins];
+#pragma unroll
+  for (int i = 0; i < Left::kBegins; ++i) left[i] = Left::begin(Shape::warp_row() + 16 * i);
+  const int right = Right::begin(Shape::warp_column());
   int read = 0;  // the stage that is multiplied; the copies go to the one before
   for (int number = int(blockIdx.x); number < tiles; number += int(gridDim.x)) {
     const CorePlan::Tile tile = plan.tile(number);
@@ -168,21 +180,27 @@ __device__ __forceinline__ void matrix_core(A a, B b, const Plan& plan, const St
     sums.clear();
     if constexpr (requires { a.follow(0, 0); }) a.follow(tile.row * kRows, plan.first_layer(tile));
     int layers = plan.layers_of(tile);
-    for (int steps = plan.steps_of(tile); steps > 0; --steps, layers -= kDepth) {
+    const int steps = plan.steps_of(tile);
+    for (int step = 0; step < steps; ++step, layers -= kDepth) {
       simt::async_wait<kCoreStages - 2>();
-      if constexpr (requires { a.arrived(stages); }) a.arrived(stages + read * Memory::kStage);
+      if constexpr (requires { a.arrived(memory); }) a.arrived(memory + read * Memory::kA);
       __syncthreads();  // the stage is in place for all, and nobody reads the one before any more
-      fetch(stages + (read == 0 ? kCoreStages - 1 : read - 1) * Memory::kStage);
-      const char* const stage = stages + read * Memory::kStage;
+      fetch(read == 0 ? kCoreStages - 1 : read - 1);
+      const char* const stage = memory + read * Memory::kA;
+      const char* const stage_of_b = memory + Memory::kFirstB + (kept ? step : read) * Memory::kB;
       read = read + 1 == kCoreStages ? 0 : read + 1;
       if (!mine) continue;
-      const int from_a = computed_here(left), from_b = computed_here(right);
+      int from_a[Left::kBegins];
+#pragma unroll
+      for (int i = 0; i < Left::kBegins; ++i) from_a[i] = computed_here(left[i]);
+      const int from_b = computed_here(right);
       const auto multiply = [&](int d) {
         uint32_t rows[CoreSums<kColumns, kRows>::kRowTiles][4];
 #pragma unroll
         for (int m = 0; m < CoreSums<kColumns, kRows>::kRowTiles; ++m)
-          Left::load(rows[m], stage + Left::at(from_a, m, d));
-        core::multiply_rows<T, Right>(rows, stage + Memory::kA, from_b, d, sums);
+          Left::load(rows[m], stage + (Left::kBegins == 1 ? Left::at(from_a[0], m, d)
+                                                          : Left::at(from_a[m % Left::kBegins], 0, d)));
+        core::multiply_rows<T, Right>(rows, stage_of_b, from_b, d, sums);
       };
       if ((!A::kDepthMajor && !B::kDepthMajor) || layers > kDepth - 16) {
 #pragma unroll
@@ -193,8 +211,7 @@ __device__ __forceinline__ void matrix_core(A a, B b, const Plan& plan, const St
       }
     }
     if (!mine) continue;
-    core::store_sums(sums, stages + kCoreStages * Memory::kStage, plan, plan.tile(computed_here(number)),
-                     store);
+    core::store_sums(sums, memory + Memory::kSums, plan, plan.tile(computed_here(number)), store);
   }
   simt::async_wait<0>();
 }

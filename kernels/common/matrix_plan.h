@@ -13,9 +13,23 @@ inline constexpr int kChunk = 8;          // values in 16 bytes
 inline constexpr int kTallRows = 512;     // eight warps of 64 x 64 sums, or 64 x 32
 // All taps of 64 channels (conv2d_taps.h): twelve warps, three for each scheduler, of 48 x 64 sums.
 inline constexpr int kTapRows = 576;
+// Twelve warps of 48 x 64 sums, 192 columns, or eight, 128; eight of 64 x 64, 128 columns (matrix_tiles.h).
+inline constexpr int kWideRows = 192, kLargeRows = 256;
 
-constexpr int core_threads(int rows) {
-  return rows == kTapRows ? kTapRows / 48 * 32 : rows == kTallRows ? kTallRows / 64 * 32 : kCoreThreads;
+// The part of a tile that a warp has. It reads its rows and its columns for every layer, so that square parts
+// are best; whole rows make longer stores.
+constexpr int warp_rows(int columns, int rows) {
+  return rows == kTapRows || rows == kWideRows ? 48 : columns == 128 || rows > kCoreRows ? 64 : 32;
+}
+constexpr int warp_columns(int columns) { return columns > 96 ? 64 : columns; }
+
+constexpr int core_threads(int rows, int columns = 64) {
+  return rows == kCoreRows ? kCoreThreads : rows / warp_rows(columns, rows) * ceil_div(columns, 64) * 32;
+}
+
+// The most steps of a product whose columns stay in shared memory for all tiles of a block.
+constexpr int kept_steps(int rows) {
+  return rows == kWideRows || rows == kLargeRows ? 4 : rows == kCoreRows ? kCoreStages : 0;
 }
 
 // On a multiprocessor, of tiles with so many columns and rows: as registers and shared memory allow.
@@ -41,7 +55,7 @@ struct FastDivide {
 // How a product is cut up. Tiles are numbered columns first, so that blocks side by side share rows.
 struct CorePlan {
   int rows, columns, depth;
-  int row_tiles, column_tiles, slices, step, steps, steps_per_slice, side_by_side, places;
+  int row_tiles, column_tiles, slices, step, steps, steps_per_slice, most_kept, side_by_side, places;
   FastDivide by_row_tiles, by_column_tiles;
 
   // `most_slices`: 1 where partial sums have nowhere to go. A slice has at least two steps, of `step` layers.
@@ -54,6 +68,7 @@ struct CorePlan {
         column_tiles(int(ceil_div(columns_, columns_of_tile))),
         step(step_),
         steps(int(ceil_div(depth_, step_))),
+        most_kept(kept_steps(rows_of_tile)),
         side_by_side(core_blocks(columns_of_tile, step_, rows_of_tile)),
         places(side_by_side * simt::multiprocessors()),
         by_row_tiles(row_tiles),
@@ -64,12 +79,21 @@ struct CorePlan {
     if (steps > 0) slices = int(ceil_div(steps, steps_per_slice));
   }
   PLUME_HD int tiles() const { return row_tiles * column_tiles * slices; }
+  PLUME_HD bool may_keep() const { return slices == 1 && steps <= most_kept; }
+  // Do all tiles of so many blocks' each have the same columns, which stay in shared memory?
+  PLUME_HD bool keeps_columns(int blocks) const { return may_keep() && blocks % column_tiles == 0; }
   // A multiple of the tiles side by side where a block that always has the same columns copies these once.
-  // One alone on a multiprocessor has as many tiles as any other, but for the last.
+  // One alone on a multiprocessor has as many tiles as any other, but for the last; columns that are kept are
+  // then worth a sixth more of them.
   int blocks() const {
-    if (side_by_side == 1) return int(ceil_div(tiles(), ceil_div(tiles(), places)));
-    const bool kept = slices == 1 && (steps == 1 || steps == kCoreStages) && column_tiles <= places / 8;
-    return std::min(tiles(), kept ? places - places % column_tiles : places);
+    const bool kept = may_keep() && column_tiles <= places / 8;
+    if (side_by_side > 1) return std::min(tiles(), kept ? places - places % column_tiles : places);
+    const int rounds = int(ceil_div(tiles(), places));
+    if (kept) {
+      const int rounds_kept = int(ceil_div(row_tiles, places / column_tiles));
+      if (6 * rounds_kept <= 7 * rounds) return int(ceil_div(row_tiles, rounds_kept)) * column_tiles;
+    }
+    return int(ceil_div(tiles(), rounds));
   }
   int64_t partial_count() const { return int64_t(slices) * rows * padded_columns(); }
   // Undefined where depth is not cut.
@@ -92,29 +116,7 @@ struct CorePlan {
   __device__ __forceinline__ int steps_of(const Tile& tile) const {
     return min(steps - tile.slice * steps_per_slice, steps_per_slice);
   }
-  // Do all tiles of a block multiply the same columns, and each step's in the same stage?
-  __device__ __forceinline__ bool keeps_columns() const {
-    return int(gridDim.x) % column_tiles == 0 && slices == 1 && (steps == 1 || steps == kCoreStages);
-  }
   PLUME_HD int padded_columns() const { return (columns + kChunk - 1) / kChunk * kChunk; }
 };
-
-// The columns of a tile that waste least; of equals the most, which read rows the least often.
-constexpr int core_columns(int64_t columns) {
-  return columns <= 32 ? 32 : columns <= 64 || (columns + 63) / 64 % 2 != 0 ? 64 : 128;
-}
-// Narrower ones where there are few rows, so that more blocks have a tile.
-constexpr int core_columns(int64_t rows, int64_t columns) {
-  constexpr int64_t kFewRows = 1024;
-  return rows > kFewRows ? core_columns(columns) : columns <= 32 ? 32 : 64;
-}
-// The same where there may be 96, too. A deep product reads its operands for longer than it stores its sums:
-// there 128 columns are worth some that are wasted.
-constexpr int core_columns_by_32(int64_t rows, int64_t columns, int64_t depth) {
-  if (core_columns(rows, columns) == 32 || columns <= 64 || core_columns(rows, 128) != 128)
-    return core_columns(rows, columns);
-  const int64_t by_96 = (columns + 95) / 96 * 96, by_128 = (columns + 127) / 128 * 128;
-  return by_96 < by_128 && (depth <= 2 * kCoreDepth || 7 * by_128 > 8 * by_96) ? 96 : 128;
-}
 
 }  // namespace plume::PLUME_KERNELS

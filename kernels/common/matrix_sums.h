@@ -33,18 +33,14 @@ __device__ __forceinline__ int computed_here(int x) {
   return x;
 }
 
-// How the warps share a tile: kWarpRows x kWarpColumns sums each. A warp reads its rows and its columns for
-// every layer, so that square parts are best; whole rows make longer stores. 256 threads on a multiprocessor
-// leave a thread 255 registers, of which 64 x 64 sums of a warp take 128.
+// How the warps share a tile: kWarpRows x kWarpColumns sums each. 256 threads on a multiprocessor leave a
+// thread 255 registers, of which 64 x 64 sums of a warp take 128; 384 leave 168, and 48 x 64 take 96.
 template <int kColumns, int kRows = kCoreRows>
 struct CoreShape {
-  static_assert(kColumns == 32 || kColumns == 64 || kColumns == 96 || kColumns == 128);
-  static constexpr int kWarpRows = kRows == kTapRows                      ? 48
-                                   : kColumns == 128 || kRows > kCoreRows ? 64
-                                                                          : 32,
-                       kWarpColumns = kColumns == 128 ? 64 : kColumns;
+  static_assert(kColumns == 32 || kColumns == 64 || kColumns == 96 || kColumns == 128 || kColumns == 192);
+  static constexpr int kWarpRows = warp_rows(kColumns, kRows), kWarpColumns = warp_columns(kColumns);
   static constexpr int kWarpsDown = kRows / kWarpRows;
-  static constexpr int kThreads = core_threads(kRows);
+  static constexpr int kThreads = core_threads(kRows, kColumns);
   static_assert(kWarpsDown * (kColumns / kWarpColumns) * 32 == kThreads);
   static constexpr int kSpan = kWarpColumns % 64 == 0 ? 64 : 32;  // columns stored at once
   static constexpr int kBufferBytes = kThreads / 32 * 16 * kSpan * int(sizeof(float));
@@ -144,6 +140,8 @@ __device__ __forceinline__ void store_sums(const CoreSums<kColumns, kRows>& sums
   constexpr int kSpan = Shape::kSpan, kRowTiles = CoreSums<kColumns, kRows>::kRowTiles;
   constexpr int kParts = Shape::kWarpColumns / kSpan;
   constexpr bool kAlongRows = kStoresAlongRows<Store>;
+  // 168 registers are few: what is stored first makes room for what the rest needs.
+  [[maybe_unused]] constexpr int kUnrolled = Shape::kThreads > 256 ? kRowTiles : 1;
   using Lanes = StoreLanes<kSpan, kAlongRows>;
   const int thread = computed_here(int(threadIdx.x)), me = thread % 32, group = me / 4, pair = me % 4;
   const Lanes lanes{me};
@@ -156,7 +154,7 @@ __device__ __forceinline__ void store_sums(const CoreSums<kColumns, kRows>& sums
     const int column = first_column + lanes.chunk(0) * kChunk;
     const bool here = column < plan.columns;
     const auto columns = store.columns(tile.slice, here ? column : 0);
-#pragma unroll 1
+#pragma unroll kUnrolled
     for (int m = 0; m < kRowTiles; ++m) {
       const int rows_left = plan.rows - first_row - 16 * m, row = first_row + 16 * m;
       __syncwarp();

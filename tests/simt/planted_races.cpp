@@ -92,7 +92,7 @@ TEST_P(Race, CopiesOverWhatOthersReadAreFound) {
 }
 
 // More tiles than blocks, depth in slices or not, and no dimension that fills its tiles. Where all tiles
-// of a block have the same columns, and the depth is one or three steps (not two), these are copied once.
+// of a block have the same columns, and the depth has few steps, these are copied once.
 TEST_P(Race, ProductsOnTheMatrixCoreAreSilentAndExact) {
   constexpr int kRows = 648;
   const auto value = [](int row, int depth, int seed) { return float((row * 7 + depth * 3 + seed) % 5 - 2); };
@@ -103,15 +103,16 @@ TEST_P(Race, ProductsOnTheMatrixCoreAreSilentAndExact) {
         result[size_t(depth_major ? row * depth + d : d * rows + row)] = bf16(value(row, d, seed));
     return result;
   };
-  const auto check = [&]<int kTile, bool kADepthMajor, bool kBDepthMajor, int kStep = kCoreDepth>(
-      int columns, int depth, int slices) {
+  const auto check = [&]<int kTile, bool kADepthMajor, bool kBDepthMajor, int kStep = kCoreDepth,
+                         int kTileRows = kCoreRows>(int columns, int depth, int slices) {
     const std::vector<bf16> a = matrix(kRows, depth, kADepthMajor, 1),
                             b = matrix(columns, depth, kBDepthMajor, 2);
-    const CorePlan plan(kRows, columns, depth, kTile, slices, kStep);
+    const CorePlan plan(kRows, columns, depth, kTile, slices, kStep, kTileRows);
     EXPECT_EQ(plan.slices, slices);
     std::vector<float> partial(size_t(plan.partial_count()), -1.0f);
-    simt::launch<core_product<kTile, kADepthMajor, kBDepthMajor, kStep>>(
-        {2, kCoreThreads, CoreMemory<kTile, kStep>::kBytes, {}}, a.data(), b.data(), plan, partial.data());
+    simt::launch<core_product<kTile, kADepthMajor, kBDepthMajor, kStep, kTileRows>>(
+        {2, core_threads(kTileRows, kTile), CoreMemory<kTile, kStep, kTileRows>::kBytes, {}}, a.data(),
+        b.data(), plan, partial.data());
     for (int row = 0; row < kRows; ++row)
       for (int column = 0; column < columns; ++column) {
         float sum = 0.0f, stored = 0.0f;
@@ -136,6 +137,13 @@ TEST_P(Race, ProductsOnTheMatrixCoreAreSilentAndExact) {
   check.operator()<32, true, false>(24, 184, 1);
   check.operator()<32, true, true, kShallowDepth>(24, 24, 1);
   check.operator()<128, true, true, kShallowDepth>(136, 16, 1);
+  check.operator()<192, true, true, kCoreDepth, kWideRows>(152, 264, 1);
+  check.operator()<192, true, true, kCoreDepth, kWideRows>(200, 248, 1);
+  check.operator()<192, true, false, kCoreDepth, kWideRows>(152, 184, 1);
+  check.operator()<192, false, false, kCoreDepth, kWideRows>(152, 264, 2);
+  check.operator()<128, true, true, kCoreDepth, kWideRows>(136, 248, 1);
+  check.operator()<128, true, false, kCoreDepth, kWideRows>(136, 264, 1);
+  check.operator()<128, false, false, kCoreDepth, kLargeRows>(136, 264, 2);
 }
 
 // More tiles than blocks, pixels of several images in a strip, a second strip that is not full. An input

@@ -5,23 +5,24 @@
 
 namespace plume::PLUME_KERNELS {
 
-template <int kRows, bool kDepthMajor, int kDepth>
+template <int kRows, bool kDepthMajor, int kDepth, int kThreads>
 struct OperandOf {
-  using type = MatrixRows<bf16, kRows, kChunk, kDepth>;
+  using type = MatrixRows<bf16, kRows, kChunk, kDepth, kThreads>;
   __device__ static type make(const bf16* data, int rows, int depth) { return type(data, rows, depth); }
 };
-template <int kRows, int kDepth>
-struct OperandOf<kRows, false, kDepth> {
-  using type = MatrixLayers<bf16, kRows, true>;
+template <int kRows, int kDepth, int kThreads>
+struct OperandOf<kRows, false, kDepth, kThreads> {
+  using type = MatrixLayers<bf16, kRows, true, kChunk, kThreads>;
   __device__ static type make(const bf16* data, int rows, int depth) { return type(data, rows, depth, true); }
 };
 
 // partial[slice, row, column]; a and b are [rows, depth] or, where not kDepthMajor, [depth, rows].
-template <int kColumns, bool kADepthMajor, bool kBDepthMajor, int kDepth>
+template <int kColumns, bool kADepthMajor, bool kBDepthMajor, int kDepth, int kRows>
 __global__ void core_product(const bf16* a, const bf16* b, const CorePlan plan, float* partial) {
-  matrix_core<bf16, kColumns, kDepth>(
-      OperandOf<kCoreRows, kADepthMajor, kDepth>::make(a, plan.rows, plan.depth),
-      OperandOf<kColumns, kBDepthMajor, kDepth>::make(b, plan.columns, plan.depth), plan,
+  constexpr int kThreads = core_threads(kRows, kColumns);
+  matrix_core<bf16, kColumns, kDepth, kRows>(
+      OperandOf<kRows, kADepthMajor, kDepth, kThreads>::make(a, plan.rows, plan.depth),
+      OperandOf<kColumns, kBDepthMajor, kDepth, kThreads>::make(b, plan.columns, plan.depth), plan,
       InSlices<FinishStore<float>>{partial, plan, {}});
 }
 

@@ -287,9 +287,11 @@ std::vector<std::string> op_failures(const OpCase& c) {
     for (const Device device : devices_under_test()) {
       const std::string where = case_text(c, dtype, device);
       std::string refusals;
-      bool any = false;
+      bool any = false, tried = c.only.empty();
       for (int i = 0; i < c.slot.variant_count(device); ++i) {
-        if (!is_under_test(c.slot.variant_name(device, i))) continue;
+        const std::string variant = c.slot.variant_name(device, i);
+        if (!is_under_test(variant) || (!c.only.empty() && variant != c.only)) continue;
+        tried = true;
         VariantRun run = run_variant(c, dtype, device, i, inputs, expected);
         if (device == Device::cpu && run.fits)
           for (std::string& failure : thread_failures(c, dtype, i, inputs))
@@ -297,9 +299,9 @@ std::vector<std::string> op_failures(const OpCase& c) {
         any = any || run.fits;
         if (!run.fits) refusals += "\n  " + run.refusal;
         for (const std::string& failure : run.failures)
-          failures.push_back(message("{}, variant {}: {}", where, c.slot.variant_name(device, i), failure));
+          failures.push_back(message("{}, variant {}: {}", where, variant, failure));
       }
-      if (!any) failures.push_back(message("{}: no variant fits{}", where, refusals));
+      if (!any && tried) failures.push_back(message("{}: no variant fits{}", where, refusals));
       if (c.op && any && input_elements(c) <= kGradientElements)
         for (const std::string& failure : gradient_failures(c, dtype, device))
           failures.push_back(message("{}: {}", where, failure));

@@ -58,6 +58,8 @@ struct OpCase {
   // Variants that mix neighbouring outputs and cancel them again (Winograd): errors of this much of the
   // largest magnitude in an output are theirs by construction.
   std::map<std::string, double> coarse = {};
+  // The variant that runs, where a case is too large for others; devices that lack it are passed by.
+  std::string only = {};
 };
 
 // Gradients are checked for cases whose inputs have no more elements than this.
