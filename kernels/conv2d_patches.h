@@ -203,8 +203,8 @@ void choose_core(int tile, bool vector, bool matrix, F&& f) {
 }
 
 // How operands get into shared memory: as a matrix in copies of eight values, four, or two; as patches in
-// chunks, or value by value; as strips (conv2d_strips.h); a matrix whose depth is no more than kShallowDepth in
-// steps of that; in tall or wide tiles. Kernels have it as an int, for readable names.
+// chunks, or value by value; as strips (conv2d_strips.h); a matrix whose depth is no more than kShallowDepth
+// in steps of that; in tall or wide tiles. Kernels have it as an int, for readable names.
 enum class Reads {
   matrix,
   matrix_by_4,

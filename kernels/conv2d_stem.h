@@ -25,8 +25,8 @@ struct StemFours : StemDepth<kSide> {
   static_assert(kFours % 2 == 0);
 };
 
-// Of a block, and blocks on a multiprocessor: registers for 12 warps of 7x7 filters (168 each); of 3x3 ones for
-// 24, or 16 of 32 filters.
+// Of a block, and blocks on a multiprocessor: registers for 12 warps of 7x7 filters (168 each); of 3x3 ones
+// for 24, or 16 of 32 filters.
 constexpr int stem_threads(int side) { return side == 7 ? 128 : 256; }
 constexpr int stem_blocks(int side, int tiles) { return side == 3 && tiles == 4 ? 2 : 3; }
 

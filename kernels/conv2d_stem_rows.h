@@ -1,8 +1,8 @@
 // Rows of an image of three channels in shared memory, for first layers: filters of 3x3 or 7x7 pixels, two
 // pixels apart. They lie there as they do in memory, zeros beside them. Under a row of the filter lie 9 (21)
-// neighbouring values, 5 (11) words of which one has a value too many: its first where the filter begins in the
-// middle of a word, else its last. A pitch of 8 words more than a multiple of 16 keeps four rows' words apart:
-// eight pixels, three words each, are then in banks of their own.
+// neighbouring values, 5 (11) words of which one has a value too many: its first where the filter begins in
+// the middle of a word, else its last. A pitch of 8 words more than a multiple of 16 keeps four rows' words
+// apart: those of eight pixels, three words from one to the next, are then in banks of their own.
 #pragma once
 #include "kernels/common/matrix_operands.h"
 #include "kernels/conv2d_sizes.h"
@@ -50,8 +50,8 @@ struct StemWalk {
 };
 
 // Rows of y and those of x under them: n neighbouring ones from row r on need span + (n - 1) * step from row
-// r * step + top on. All rows of y are shared out among blocks, neighbouring ones to each, and these take them
-// in bands, of which none leaves its image.
+// r * step + top on. All rows of y are shared out among blocks, neighbouring ones to each, and these take
+// them in bands, of which none leaves its image.
 struct StemBands {
   int images, rows, step, top, span;
   int most = 0;                       // rows of a band

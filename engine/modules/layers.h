@@ -46,7 +46,7 @@ class Conv2d : public Module {
   Variable forward(const Variable& x) override;
   // relu(forward(x)), of a dense convolution with a bias.
   Variable forward_relu(const Variable& x) const;
-  // For evaluation, with other weights of the same shape; records nothing. `pool`: of a max pooling behind it.
+  // For evaluation, with other weights of the same shape; records nothing. `pool`: of a max pooling behind.
   Tensor forward_fused(const Tensor& x, ConstantFilter& filter, const Epilogue& epilogue,
                        const MaxPool2dParams* pool = nullptr) const;
 

@@ -74,8 +74,8 @@ TEST(Conv2dMaxPoolTest, Forward) {
     }
 }
 
-// What is not kept between two bands of rows of an image is computed again, and does not change: a wide image,
-// of which a block has room for one row at a time.
+// What is not kept between two bands of rows of an image is computed again, and does not change: a wide
+// image, of which a block has room for one row at a time.
 TEST(Conv2dMaxPoolTest, BandsOfRowsChangeNoBit) {
   if (devices_under_test() != std::vector{Device::simt}) GTEST_SKIP() << "the emulator's own kernels";
   RandomSequence random(1);
