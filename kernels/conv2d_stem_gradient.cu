@@ -200,8 +200,8 @@ void run_stem_weight(Context& context, const Tensor& x, const Tensor& dy, const 
         using T = decltype(zero);
         constexpr int kThreads = StemGradient<side(), tiles()>::kThreads;
         const bool whole = bands.parts == 1 && dw.dtype() == DType::f32;
-        Tensor partial =
-            whole ? dw : Tensor::empty({bands.parts, dw.size()}, DType::f32, dw.device(), "workspace");
+        const Shape parts{bands.parts, dw.size()};
+        Tensor partial = whole ? dw : Tensor::empty(parts, DType::f32, dw.device(), "workspace");
         simt::launch<conv2d_stem_weight<T, side(), tiles()>>(
             {dim3(unsigned(bands.parts * walk.groups)), dim3(kThreads), size_t(bytes), stream_of(context)},
             x.data<T>(), dy.data<T>(), walk, bands, FastDivide(int(ceil_div(s.out_width, 16))),
