@@ -17,9 +17,9 @@ struct Columns {
   PLUME_HD bool plain() const { return columns == channels; }
   __device__ int channel(int column) const { return plain() ? column : column % channels; }
 
+  Columns(int64_t rows_, int channels_) : rows(rows_), columns(channels_), channels(channels_) {}
   // As x is.
-  explicit Columns(const Tensor& x)
-      : rows(x.size() / x.dim(-1)), columns(int(x.dim(-1))), channels(columns) {}
+  explicit Columns(const Tensor& x) : Columns(x.size() / x.dim(-1), int(x.dim(-1))) {}
   // With columns in packs of `width`; what is left has rows of its own that no pack fits.
   Columns(const Tensor& x, int width) : Columns(x) {
     int together = 1;

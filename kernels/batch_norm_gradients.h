@@ -151,9 +151,10 @@ __device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& sou
     load_channels(dbeta, all, walk.channel, constant);
     load_channels(dgamma, all, walk.channel, linear);
     if (count) load_channels(count, all, walk.channel, counts);
+    const float of_row = 1.0f / rows;
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
-      const float share = gradient.scale[i] / (count ? counts[i] : rows);
+      const float share = gradient.scale[i] * (count ? 1.0f / counts[i] : of_row);
       constant[i] *= share;
       linear[i] *= share * gradient.inv_std[i];
     }

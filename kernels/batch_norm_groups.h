@@ -100,6 +100,7 @@ __global__ void __launch_bounds__(kTilingThreads, 2)
   const RowWalk<kWidth> walk = walk_of<kWidth>(at, all, rows_per_slice);
   if (job.applies) {
     counters.wait_for_sums(all, at);
+    norm.var = nullptr;  // known when this is compiled: no square roots
     constexpr int kAtOnce = kMore ? 2 : 4;
     return normalise_rows<T, kWidth, kAtOnce>(x, residual, all, BackwardWalk<kWidth>(walk), norm,
                                               Activation(kActivation), kMore, y);
@@ -139,6 +140,9 @@ struct GroupTraffic {
   int64_t value_bytes;
 };
 
+// Blocks of a group with a lag: those that sum and those that apply are at work together.
+inline constexpr int64_t kLaggingBlocks = 198;
+
 // Groups as wide as leaves room in the L2 for what is touched between the two readings of a value. With a lag
 // of a whole group these are, of tensors' parts as large as a group, 2 twice + once + (1 - p) (twice + once),
 // where p is the value's place in its group; without one (1 - p) (twice + once).
@@ -173,14 +177,15 @@ struct GroupPlan {
       for (of_group = lanes; of_group < packs && window(2 * of_group) <= fits;) of_group *= 2;
       of_group = std::min(of_group, unsigned(packs));
     }
-    tiling = RowTiling(all.rows, of_group, lanes, kReductionBlocks);
+    const bool lags = of_group < packs && window(of_group) <= fits_mostly;
+    tiling = RowTiling(all.rows, of_group, lanes, lags ? kLaggingBlocks : kReductionBlocks);
     order.tiles = unsigned(ceil_div(packs, lanes));
     order.tiles_of_group = tiling.grid.x;
     order.groups = unsigned(ceil_div(order.tiles, order.tiles_of_group));
     order.slices = tiling.grid.y;
     const double group = of_group * bytes_of_pack;
     reuse = {0, more * group};
-    if (order.groups > 1 && window(of_group) <= fits_mostly) {
+    if (lags) {
       order.lag = order.tiles_of_group * order.slices;
       reuse = {touched * group, (touched + more) * group};
     }

@@ -126,9 +126,10 @@ __device__ __forceinline__ void moments_of_rows(const T* x, const Columns& all, 
         });
   }
   sum(sums);
+  const float share = 1.0f / float(count);
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) {
-    const float mean = sums[i] / float(count), m2 = sums[kWidth + i] - sums[i] * mean;
+    const float mean = sums[i] * share, m2 = sums[kWidth + i] - sums[i] * mean;
     moments[i] = {float(count), from[i], mean, m2 < 0.0f ? 0.0f : m2};  // rounding; NaN passes
   }
 }

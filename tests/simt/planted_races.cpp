@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "kernels/batch_norm_groups.h"
 #include "tests/simt/kernels_under_test.h"
 #include "tests/simt/planted_kernels.h"
 #include "tests/simt/product_kernels.h"
@@ -74,6 +75,47 @@ TEST_P(Race, MissingReleaseOrWaitBetweenBlocksIsFound) {
                "hand_on.*: data race .read after write. on global memory");
   EXPECT_DEATH((run.operator()<true, Waits::never>()),
                "hand_on.*: data race .read after write. on global memory");
+}
+
+// Blocks that apply a group's sums beside those that sum the next one; a third group that is not full.
+TEST_P(Race, NormsOfGroupsOfChannelsAreSilent) {
+  constexpr int kRows = 200, kChannels = 160;
+  const GroupOrder order{.tiles = 5, .tiles_of_group = 2, .groups = 3, .slices = 7, .lag = 14};
+  const Columns all(kRows, kChannels);
+  std::vector<float> x(kRows * kChannels), dy(x.size()), dx(x.size()), ones(kChannels, 1.0f),
+      zeros(kChannels), dbeta(kChannels), dgamma(kChannels);
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = float(int(i * 7 % 5) - 2);
+    dy[i] = float(int(i * 3 % 7) - 3);
+  }
+  const GradientSource<float> source{.x = x.data(),
+                                     .y = nullptr,
+                                     .dy = dy.data(),
+                                     .dy_more = nullptr,
+                                     .gamma = ones.data(),
+                                     .beta = zeros.data(),
+                                     .mean = zeros.data(),
+                                     .inv_std = ones.data(),
+                                     .activation = {},
+                                     .drop = {}};
+  std::vector<GradientSums> partial(size_t(order.slices + 1) * kChannels);
+  std::vector<unsigned> words(size_t(GroupCounters::count(order)));
+  simt::launch<batch_norm_gradient_in_groups<float, 4, int(Activation::identity), false>>(
+      {dim3(order.blocks_of_kind(), 1, 2), dim3(8, 32), 0, {}}, source, false, all, order, int64_t{29},
+      partial.data(), GroupCounters{words.data()}, dbeta.data(), dgamma.data(), float(kRows), dx.data(),
+      static_cast<float*>(nullptr));
+  for (int c = 0; c < kChannels; ++c) {
+    double beta = 0, gamma = 0;
+    for (int i = c; i < kRows * kChannels; i += kChannels) {
+      beta += dy[size_t(i)];
+      gamma += double(dy[size_t(i)]) * x[size_t(i)];
+    }
+    ASSERT_EQ(dbeta[size_t(c)], float(beta));
+    ASSERT_EQ(dgamma[size_t(c)], float(gamma));
+    for (size_t i = size_t(c); i < x.size(); i += kChannels)
+      ASSERT_NEAR(dx[i], dy[i] - (beta + x[i] * gamma) / kRows, 1e-5);
+  }
+  EXPECT_EQ(words, std::vector<unsigned>(words.size()));
 }
 
 TEST_P(Race, CopiesThatOthersReadWithoutBarrierAreFound) {
