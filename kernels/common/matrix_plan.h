@@ -1,6 +1,7 @@
 // How a product on the matrix core (matrix_core.h) is cut into tiles and slices.
 #pragma once
 #include <algorithm>
+#include <numeric>
 
 #include "engine/core/tensor.h"
 #include "kernels/common/kernel.h"
@@ -93,7 +94,11 @@ struct CorePlan {
       const int rounds_kept = int(ceil_div(row_tiles, places / column_tiles));
       if (6 * rounds_kept <= 7 * rounds) return int(ceil_div(row_tiles, rounds_kept)) * column_tiles;
     }
-    return int(ceil_div(tiles(), rounds));
+    // Some more, where all blocks then meet all columns: the last ones may be few.
+    const int even = int(ceil_div(tiles(), rounds));
+    for (int more = even; rounds > 1 && more <= places; ++more)
+      if (std::gcd(more, column_tiles) == 1) return more;
+    return even;
   }
   int64_t partial_count() const { return int64_t(slices) * rows * padded_columns(); }
   // Undefined where depth is not cut.

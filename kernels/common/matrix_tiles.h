@@ -59,9 +59,9 @@ inline double core_clocks(const CorePlan& plan, TileSize tile) {
     return mixed ? multiplied / double(ceil_div(all, of_tile)) : std::min(multiplied, double(of_tile));
   };
   return plan.steps_per_slice * plan.step / 16 * rounds *
-         of_16_layers(
-             length(plan.rows, tile.rows, int(down), rounds > 1),
-             length(plan.columns, tile.columns, int(across), rounds > 1 && blocks % plan.column_tiles != 0));
+         of_16_layers(length(plan.rows, tile.rows, int(down), rounds > 1),
+                      length(plan.columns, tile.columns, int(across),
+                             rounds > 1 && std::gcd(blocks, plan.column_tiles) == 1));
 }
 
 inline constexpr TileSize kWide192{kWideRows, 192}, kWide128{kWideRows, 128}, kLarge128{kLargeRows, 128};
@@ -78,6 +78,7 @@ inline TileSize choose_tile(int64_t rows, int64_t columns, int64_t depth, int co
   };
   double least = clocks_of(best, std::max<int64_t>(slices, 64));
   for (const TileSize tile : others) {
+    if (columns <= tile.columns - warp_columns(tile.columns)) continue;  // some warps would have no sums
     const int bytes = tile.rows == kLargeRows ? CoreMemory<128, kCoreDepth, kLargeRows>::kBytes
                       : tile.columns == 128   ? CoreMemory<128, kCoreDepth, kWideRows>::kBytes
                                               : CoreMemory<192, kCoreDepth, kWideRows>::kBytes;
