@@ -140,8 +140,8 @@ struct GroupTraffic {
   int64_t value_bytes;
 };
 
-// Blocks of a group with a lag: those that sum and those that apply are at work together.
-inline constexpr int64_t kLaggingBlocks = 198;
+// Blocks of a group that sum, and as many that apply: some three quarters of what a large GPU holds at once.
+inline constexpr int64_t kGroupBlocks = 198;
 
 // Groups as wide as leaves room in the L2 for what is touched between the two readings of a value. With a lag
 // of a whole group these are, of tensors' parts as large as a group, 2 twice + once + (1 - p) (twice + once),
@@ -178,7 +178,7 @@ struct GroupPlan {
       of_group = std::min(of_group, unsigned(packs));
     }
     const bool lags = of_group < packs && window(of_group) <= fits_mostly;
-    tiling = RowTiling(all.rows, of_group, lanes, lags ? kLaggingBlocks : kReductionBlocks);
+    tiling = RowTiling(all.rows, of_group, lanes, kGroupBlocks);
     order.tiles = unsigned(ceil_div(packs, lanes));
     order.tiles_of_group = tiling.grid.x;
     order.groups = unsigned(ceil_div(order.tiles, order.tiles_of_group));
@@ -198,7 +198,7 @@ struct GroupPlan {
 // own.
 template <class F>
 void with_groups(const Tensor& x, const SampleDrop& drop, F&& f) {
-  constexpr int kFewTiles = 2, kMostTogether = 8;
+  constexpr int kFewTiles = 2, kMostTogether = 32;
   with_columns(x, drop, [&](auto zero, auto width, const Columns& all) {
     constexpr int kTile = width() * int(kReductionLanes);
     if (!drop.state.defined() && width() > 1 && all.channels < kFewTiles * kTile) {
