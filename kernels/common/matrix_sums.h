@@ -141,7 +141,7 @@ __device__ __forceinline__ void store_sums(const CoreSums<kColumns, kRows>& sums
   constexpr int kParts = Shape::kWarpColumns / kSpan;
   constexpr bool kAlongRows = kStoresAlongRows<Store>;
   // 168 registers are few: what is stored first makes room for what the rest needs.
-  [[maybe_unused]] constexpr int kUnrolled = Shape::kThreads > 256 ? kRowTiles : 1;
+  [[maybe_unused]] constexpr int kUnrolled = Shape::kThreads > 256 && !kAlongRows ? kRowTiles : 1;
   using Lanes = StoreLanes<kSpan, kAlongRows>;
   const int thread = computed_here(int(threadIdx.x)), me = thread % 32, group = me / 4, pair = me % 4;
   const Lanes lanes{me};
