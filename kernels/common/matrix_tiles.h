@@ -78,7 +78,6 @@ inline TileSize choose_tile(int64_t rows, int64_t columns, int64_t depth, int co
   };
   double least = clocks_of(best, std::max<int64_t>(slices, 64));
   for (const TileSize tile : others) {
-    if (columns <= tile.columns - warp_columns(tile.columns)) continue;  // some warps would have no sums
     const int bytes = tile.rows == kLargeRows ? CoreMemory<128, kCoreDepth, kLargeRows>::kBytes
                       : tile.columns == 128   ? CoreMemory<128, kCoreDepth, kWideRows>::kBytes
                                               : CoreMemory<192, kCoreDepth, kWideRows>::kBytes;
