@@ -250,12 +250,17 @@ TEST(Conv2dTest, BothGradients) {
 
 // Products so large that tiles of 128 rows would leave a last round of few: in 192 x 128, and 192 x 192.
 // Gradients of filters: 192 x 192, and 256 x 128.
-std::vector<ConvCase> large_products() {
-  return {{{1, 67, 127, 200}, 160, 1, 1, {1, 0, 1}}, {{1, 131, 129, 136}, 176, 1, 1, {1, 0, 1}}};
+struct LargeProduct {
+  ConvCase conv;
+  DType dtype;
+};
+std::vector<LargeProduct> large_products() {
+  return {{{{1, 67, 127, 200}, 160, 1, 1, {1, 0, 1}}, DType::bf16},
+          {{{1, 131, 129, 136}, 176, 1, 1, {1, 0, 1}}, DType::f16}};
 }
 
 TEST(Conv2dTest, LargeProducts) {
-  for (const ConvCase& c : large_products())
+  for (const auto& [c, dtype] : large_products())
     check_op({.slot = conv2d_forward,
               .inputs = {{"x", c.x},
                          {"w", c.w()},
@@ -272,12 +277,12 @@ TEST(Conv2dTest, LargeProducts) {
                     reference::conv2d(a["x"], a["w"], {},
                                       {a[""], a["shift"], a["residual"], Activation::relu}, a["y"]);
                   },
-              .dtypes = {DType::bf16, DType::f16},
+              .dtypes = {dtype},
               .only = "tensor_core"});
 }
 
 TEST(Conv2dTest, LargeProductsBackwardInput) {
-  for (const ConvCase& forward : large_products()) {
+  for (const auto& [forward, dtype] : large_products()) {
     const ConvCase c{forward.x.with(-1, forward.filters), forward.x[3], 1, 1, {1, 0, 1}};
     check_op({.slot = conv2d_backward_input,
               .inputs = {{"dy", c.y()}, {"w", c.w()}},
@@ -285,21 +290,21 @@ TEST(Conv2dTest, LargeProductsBackwardInput) {
               .run = [](Context& context,
                         Tensors& t) { conv2d_backward_input(context, t["dy"], t["w"], {}, t["dx"]); },
               .reference = [](Arrays& a) { reference::conv2d_backward_input(a["dy"], a["w"], {}, a["dx"]); },
-              .dtypes = {DType::bf16, DType::f16},
+              .dtypes = {dtype},
               .only = "tensor_core"});
   }
 }
 
 TEST(Conv2dTest, LargeProductsBackwardWeight) {
-  for (const ConvCase& c : {ConvCase{{1, 131, 129, 152}, 160, 1, 1, {1, 0, 1}},
-                            ConvCase{{1, 131, 129, 248}, 120, 1, 1, {1, 0, 1}}})
+  for (const auto& [c, dtype] : {LargeProduct{{{1, 131, 129, 152}, 160, 1, 1, {1, 0, 1}}, DType::f16},
+                                 LargeProduct{{{1, 131, 129, 248}, 120, 1, 1, {1, 0, 1}}, DType::bf16}})
     check_op({.slot = conv2d_backward_weight,
               .inputs = {{"x", c.x}, {"dy", c.y()}},
               .outputs = {{"dw", c.w()}},
               .run = [](Context& context,
                         Tensors& t) { conv2d_backward_weight(context, t["x"], t["dy"], {}, t["dw"]); },
               .reference = [](Arrays& a) { reference::conv2d_backward_weight(a["x"], a["dy"], {}, a["dw"]); },
-              .dtypes = {DType::bf16, DType::f16},
+              .dtypes = {dtype},
               .only = "tensor_core"});
 }
 

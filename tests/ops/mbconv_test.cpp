@@ -233,13 +233,14 @@ TEST(GatedPointwiseTest, Forward) {
         Case{{3, 9, 6, 520}, 80, Activation::silu, true},
         Case{{1, 9, 15, 1032}, 8, Activation::identity, false},
         // tiles of 192 x 128 and 192 x 192, images of a few pixels and of many
-        Case{{1217, 7, 1, 200}, 136, Activation::silu, true},
+        Case{{1217, 7, 1, 200}, 136, Activation::silu, false},
         Case{{3, 131, 43, 136}, 152, Activation::identity, true}})
     for (const auto& [dtype, constant] :
          {std::pair{DType::f32, false}, {DType::f32, true}, {DType::bf16, false}, {DType::f16, false}}) {
       const Shape y = c.x.with(-1, c.filters);
       const bool large = y.elements() > 1 << 20;
-      if (large && dtype == DType::f32) continue;
+      if (large && dtype != (c.residual ? DType::f16 : DType::bf16))
+        continue;  // one each: they take their time
       std::vector<Operand> inputs{{"x", c.x, values(dtype)},
                                   f32("gate", {c.x[0], c.x[3]}),
                                   {"w", {c.filters, 1, 1, c.x[3]}, values(dtype)},

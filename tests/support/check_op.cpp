@@ -277,10 +277,20 @@ std::vector<Device>& device_list() {
   return devices;
 }
 
+// No device under test has the one variant that is asked for.
+bool asks_for_missing_variant(const OpCase& c) {
+  if (c.only.empty()) return false;
+  for (const Device device : devices_under_test())
+    for (int i = 0; i < c.slot.variant_count(device); ++i)
+      if (c.slot.variant_name(device, i) == c.only) return false;
+  return true;
+}
+
 }  // namespace
 
 std::vector<std::string> op_failures(const OpCase& c) {
   std::vector<std::string> failures;
+  if (asks_for_missing_variant(c)) return failures;  // before a reference is made for nobody
   for (const DType dtype : c.dtypes) {
     const std::map<std::string, Tensor> inputs = make_inputs(c, dtype, false);
     const Arrays expected = reference_results(c, inputs);
