@@ -108,15 +108,20 @@ TEST(BatchNormTest, ForwardEval) {
     }
 }
 
+std::vector<Operand> read_by_backward(const Shape& x) {
+  const Shape channels{x[-1]};
+  return {{"x", x},
+          {"dy", x},
+          {"gamma", channels, outliers(), DType::f32},
+          {"beta", channels, outliers(), DType::f32},
+          {"mean", channels, outliers(), DType::f32},
+          {"inv_std", channels, positive(0.1, 3), DType::f32}};
+}
+
 void check_backward(const Shape& x, const Form& form, bool fixed, bool joined) {
   const Shape channels{x[-1]};
   const BatchNormBackwardParams p{form.activation, fixed};
-  std::vector<Operand> list{{"x", x},
-                            {"dy", x},
-                            {"gamma", channels, outliers(), DType::f32},
-                            {"beta", channels, outliers(), DType::f32},
-                            {"mean", channels, outliers(), DType::f32},
-                            {"inv_std", channels, positive(0.1, 3), DType::f32}};
+  std::vector<Operand> list = read_by_backward(x);
   // Where the gradient does not read y it is not kept.
   if (form.residual && form.activation != Activation::identity) list.push_back({"y", x});
   std::vector<Operand> outputs{{"dx", x},
@@ -216,12 +221,7 @@ TEST(BatchNormTest, BackwardWithDroppedSamples) {
       for (const Shape& x : {Shape{9, 7, 7, 17}, Shape{9, 1, 1, 3}, Shape{5, 31, 31, 8}}) {
         const Shape channels{x[-1]};
         const BatchNormBackwardParams p{activation, false};
-        std::vector<Operand> list{{"x", x},
-                                  {"dy", x},
-                                  {"gamma", channels, outliers(), DType::f32},
-                                  {"beta", channels, outliers(), DType::f32},
-                                  {"mean", channels, outliers(), DType::f32},
-                                  {"inv_std", channels, positive(0.1, 3), DType::f32}};
+        std::vector<Operand> list = read_by_backward(x);
         if (joined) list.push_back({"more", x});
         check_op({.slot = batch_norm_backward,
                   .label = message("{}, dropped{}", name(activation), joined ? ", joined" : ""),
