@@ -58,6 +58,14 @@ void run_batch_norm_forward_train(Context& context, const Tensor& x, const Tenso
   });
 }
 
+void run_normalise(Context& context, const Tensor& x, const KnownNorm& norm, Tensor& y) {
+  if (x.size() == 0) return;
+  launch_normalise(context, x, {},
+                   {norm.gamma.data<float>(), norm.beta.data<float>(), norm.mean.data<float>(),
+                    norm.inv_std.data<float>(), nullptr, 0.0f, DropView()},
+                   norm.activation, {}, y);
+}
+
 void run_batch_norm_forward_eval(Context& context, const Tensor& x, const Tensor& gamma, const Tensor& beta,
                                  const Tensor& residual, const Tensor& mean, const Tensor& var,
                                  const BatchNormParams& params, Tensor& y) {
@@ -112,6 +120,7 @@ void run_inv_std(Context& context, const Tensor& var, const float& eps, Tensor& 
 const bool batch_norm_registered =
     batch_norm_forward_train.add(kThisDevice, {{"channel_groups", always, run_batch_norm_forward_train}}) &&
     batch_norm_forward_eval.add(kThisDevice, {{"vector", always, run_batch_norm_forward_eval}}) &&
+    batch_norm_normalise.add(kThisDevice, {{"vector", always, run_normalise}}) &&
     batch_norm_backward.add(kThisDevice, {{"channel_groups", always, run_batch_norm_backward}}) &&
     batch_norm_inv_std.add(kThisDevice, {{"channel_per_thread", always, run_inv_std}});
 

@@ -1,5 +1,7 @@
 #include "models/resnet18.h"
 
+#include <array>
+
 #include "engine/modules/layers.h"
 #include "engine/ops/max_pool2d.h"
 
@@ -30,7 +32,7 @@ class BasicBlock : public Module {
 
   Variable forward(const Variable& x) override {
     const Variable shortcut = downsample_ ? (*downsample_)(x) : x;
-    return second_.forward(first_.forward(x), shortcut);
+    return ConvBn::forward_chain(std::array{&first_, &second_}, x, shortcut);
   }
 
  private:

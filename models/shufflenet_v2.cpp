@@ -78,9 +78,9 @@ class Branch : public Module {
         Activation::identity);
   }
   Variable forward(const Variable& x) override {
-    Variable y = x;
-    for (const auto& layer : layers_) y = layer->pair.forward(y);
-    return y;
+    std::vector<ConvBn*> pairs;
+    for (const auto& layer : layers_) pairs.push_back(&layer->pair);
+    return ConvBn::forward_chain(pairs, x);
   }
 
   // For evaluation. In padded rows what the branch reads begins at `begin`.

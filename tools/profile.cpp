@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "engine/files/atomic_file.h"
+#include "engine/ops/batch_norm_conv.h"
 #include "engine/ops/conv_batch_norm.h"
 #include "engine/profiler/device_tracer.h"
 #include "engine/profiler/trace.h"
@@ -209,7 +210,10 @@ int run(tools::Flags& flags) {
 
   if (!kernel.kernel.empty() && gpu.empty()) gpu = "h100";
   request.device = device.open(gpu.empty() ? "" : "simt");
-  if (unfused && mode == "training") conv_batch_norm_forward.force(request.device, "separate");
+  if (unfused && mode == "training") {
+    conv_batch_norm_forward.force(request.device, "separate");
+    batch_norm_conv_forward.force(request.device, "separate");
+  }
   PLUME_CHECK(gpu.empty() || request.device == Device::simt, "--gpu: predictions are made on --device simt");
   PLUME_CHECK(kernel.kernel.empty() || comparison.empty(), "--kernel and --compare exclude each other");
   PLUME_CHECK(gpu.empty() || graph != "on", "--gpu and --graph on exclude each other: calls are predicted");

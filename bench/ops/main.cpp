@@ -59,11 +59,10 @@ void record(const Options& options) {
   for (OpBench* bench : op_benches()) bench->attach_recorder(options.device);
   // A recorded call runs nothing, so that those within it are not seen: the networks run once without those
   // that join others, and once with them.
-  for (const char* variants :
-       {"conv_batch_norm.forward=separate,conv2d.backward=separate,pooled_linear.forward=separate,"
-        "conv2d_max_pool.forward=separate",
-        "conv_batch_norm.forward=,conv2d.backward=,pooled_linear.forward=,conv2d_max_pool.forward="}) {
-    force_variants(variants);
+  for (const char* variant : {"=separate", "="}) {
+    for (const char* slot : {"batch_norm_conv.forward", "conv_batch_norm.forward", "conv2d.backward",
+                             "pooled_linear.forward", "conv2d_max_pool.forward"})
+      force_variants(std::string(slot) + variant);
     record_networks(options);
   }
   for (OpBench* bench : op_benches()) bench->derive(options.device);

@@ -157,6 +157,31 @@ void Statistics::set(int64_t c, double count, double centre, double m2, const Ba
   moving_var = (1.0f - params.momentum) * moving_var + params.momentum * float(m2 / std::max(count - 1, 1.0));
 }
 
+void batch_statistics(const Tensor& x, const BatchNormParams& params, Statistics statistics) {
+  const int64_t channels = x.dim(-1);
+  const ChannelMoments moments = channel_moments(x);
+  for (int64_t c = 0; c < channels; ++c)
+    statistics.set(c, double(x.size() / channels), moments.mean[size_t(c)], moments.m2[size_t(c)], params);
+}
+
+Normaliser::Normaliser(const KnownNorm& norm, int64_t unit) : activation_(norm.activation) {
+  const WideRows w(unit, norm.gamma.size());
+  repeats_ = w.repeats;
+  width_ = w.width;
+  mean_ = w.repeat(norm.mean.data<float>());
+  scale_ = w.repeat(scale_of(norm.gamma.data<float>(), norm.inv_std.data<float>(), w.channels));
+  beta_ = w.repeat(norm.beta.data<float>());
+}
+
+void Normaliser::operator()(const float* x, int64_t rows, float* y) const {
+  kernels_for(width_).normalise(
+      {{x, mean_.data(), scale_.data(), beta_.data(), activation_, rows / repeats_, width_},
+       nullptr,
+       false,
+       1.0f,
+       y});
+}
+
 namespace {
 
 // A gradient's operands in wide rows of f32.
@@ -262,11 +287,7 @@ void run_forward_train(Context&, const Tensor& x, const Tensor& gamma, const Ten
                        const Tensor& residual, const BatchNormParams& params, const SampleDrop& drop,
                        Tensor& y, Tensor& mean, Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
   if (x.size() == 0) return;
-  const int64_t channels = x.dim(-1);
-  const ChannelMoments moments = channel_moments(x);
-  Statistics statistics{mean, inv_std, running_mean, running_var};
-  for (int64_t c = 0; c < channels; ++c)
-    statistics.set(c, double(x.size() / channels), moments.mean[size_t(c)], moments.m2[size_t(c)], params);
+  batch_statistics(x, params, {mean, inv_std, running_mean, running_var});
   normalise(x, residual, mean.data<float>(), inv_std.data<float>(), gamma.data<float>(), beta.data<float>(),
             params.activation, y, scales_of(drop, x.dim(0)));
 }
@@ -281,6 +302,12 @@ void run_forward_eval(Context&, const Tensor& x, const Tensor& gamma, const Tens
     inv_std[size_t(c)] = 1.0f / std::sqrt(var.data<float>()[c] + params.eps);
   normalise(x, residual, mean.data<float>(), inv_std.data(), gamma.data<float>(), beta.data<float>(),
             params.activation, y);
+}
+
+void run_normalise(Context&, const Tensor& x, const KnownNorm& norm, Tensor& y) {
+  if (x.size() == 0) return;
+  normalise(x, {}, norm.mean.data<float>(), norm.inv_std.data<float>(), norm.gamma.data<float>(),
+            norm.beta.data<float>(), norm.activation, y);
 }
 
 void run_backward(Context&, const Tensor& x, const Tensor& y, const Tensor& dy, const Tensor& dy_more,
@@ -310,6 +337,7 @@ void run_inv_std(Context&, const Tensor& var, const float& eps, Tensor& inv_std)
 
 const bool registered = batch_norm_forward_train.add(Device::cpu, {{"loop", always, run_forward_train}}) &&
                         batch_norm_forward_eval.add(Device::cpu, {{"loop", always, run_forward_eval}}) &&
+                        batch_norm_normalise.add(Device::cpu, {{"loop", always, run_normalise}}) &&
                         batch_norm_backward.add(Device::cpu, {{"loop", always, run_backward}}) &&
                         batch_norm_inv_std.add(Device::cpu, {{"loop", always, run_inv_std}});
 

@@ -19,6 +19,23 @@ struct Statistics {
   void set(int64_t c, double count, double centre, double m2, const BatchNormParams& params);
 };
 
+// All channels' of a batch.
+void batch_statistics(const Tensor& x, const BatchNormParams& params, Statistics statistics);
+
+// Rows of f32 as a norm makes them, for operations that do so on the way; on the calling thread.
+class Normaliser {
+ public:
+  // The rows of each call are a multiple of `unit`.
+  Normaliser(const KnownNorm& norm, int64_t unit);
+  // x and y [rows, channels]
+  void operator()(const float* x, int64_t rows, float* y) const;
+
+ private:
+  int64_t repeats_, width_;
+  std::vector<float> mean_, scale_, beta_;
+  Activation activation_;
+};
+
 // What dz, the gradient before the activation, is made of: (dy + dy_more) * kept[image] * slope.
 struct GradientSource {
   const Tensor &x, &y, &dy, &gamma, &beta, &mean, &inv_std;

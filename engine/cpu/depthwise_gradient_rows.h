@@ -22,10 +22,11 @@ struct DepthwiseInputGradientRow {
 
 // The sums of x * dy over some rows of an image's outputs, for all taps.
 struct DepthwiseFilterGradientRows {
-  const float* x;   // [height, width, channels]
+  const float* x;   // [.., width, channels], beginning with row `x_first` of `height` ones
   const float* dy;  // of the image
   int64_t height, width, channels, out_width;
   int64_t first, last;  // output rows
+  int64_t x_first;
   int padding;
   const float* zeros;  // [width, channels], for rows outside the image
   float* sums;         // [filter, filter, vectors, lanes], added to; the last vector ends with the channels
@@ -92,7 +93,7 @@ void filter_gradient_channels(DepthwiseFilterGradientRows j, int r0, int64_t c, 
 #pragma GCC unroll 5
     for (int r = 0; r < kRows; ++r) {
       const int64_t h = p * kStride - j.padding + r0 + r;
-      line[r] = (h >= 0 && h < j.height ? j.x + h * j.width * j.channels : j.zeros) + c;
+      line[r] = (h >= 0 && h < j.height ? j.x + (h - j.x_first) * j.width * j.channels : j.zeros) + c;
     }
     const float* gradients = j.dy + p * j.out_width * j.channels + c;
     const auto column = [&](int64_t q, bool check) __attribute__((always_inline)) {

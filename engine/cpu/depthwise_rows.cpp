@@ -3,11 +3,13 @@
 // others are in depthwise_gradient_rows.h.
 #include <algorithm>
 
+#include "engine/cpu/batch_norm.h"
 #include "engine/cpu/conv/own_conv2d.h"
 #include "engine/cpu/conv/panel_gemm.h"
 #include "engine/cpu/depthwise_gradient_rows.h"
 #include "engine/cpu/depthwise_row.h"
 #include "engine/cpu/parallel.h"
+#include "engine/cpu/scratch.h"
 #include "engine/ops/depthwise_conv2d.h"
 
 namespace plume::cpu {
@@ -37,6 +39,61 @@ void forward(const Tensor& x, const Tensor& w, const Conv2dParams& params, const
                channel_epilogue(e, 0, at), py + at);
     }
   });
+}
+
+constexpr int64_t kCacheBytes = 256 << 10;  // of input rows that are used again and again
+
+// The rows of one image that some outputs read, normalised: into memory that stays with the thread.
+class NormalisedRows {
+ public:
+  NormalisedRows(const Normaliser& norm, const Plane& plane, int filter, int stride)
+      : norm_(norm), plane_(plane), filter_(filter), stride_(stride) {}
+  // As many output rows read what stays in the second-level cache.
+  int64_t at_once() const {
+    const int64_t line = plane_.width * plane_.channels * int64_t(sizeof(float));
+    return std::max<int64_t>(1, (kCacheBytes / line - filter_) / stride_ + 1);
+  }
+  // For the output rows first..last-1 of the image. Returns the first row's; `top` becomes its number.
+  const float* get(const float* image, int64_t first, int64_t last, int64_t& top) const {
+    top = std::clamp<int64_t>(first * stride_ - plane_.padding, 0, plane_.height);
+    const int64_t end =
+        std::clamp<int64_t>((last - 1) * stride_ - plane_.padding + filter_, top, plane_.height);
+    static thread_local Scratch<float> rows;
+    const int64_t line = plane_.width * plane_.channels;
+    float* const to = rows.get((end - top) * line);
+    norm_(image + top * line, (end - top) * plane_.width, to);
+    return to;
+  }
+
+ private:
+  const Normaliser& norm_;
+  const Plane& plane_;
+  int filter_, stride_;
+};
+
+void normalised_forward(const Tensor& x, const Normaliser& norm, const Tensor& w, const Conv2dParams& params,
+                        Tensor& y) {
+  const Plane g{x.dim(1), x.dim(2), x.dim(3), y.dim(1), y.dim(2), params.padding};
+  const int filter = int(w.dim(0));
+  const DepthwiseChannels rows(g.width, g.channels, filter, params, g.channels, g.out_width);
+  const NormalisedRows source(norm, g, filter, params.stride);
+  const float *px = x.data<float>(), *pw = w.data<float>();
+  float* py = y.data<float>();
+  // Blocks of rows, whatever the number of threads: their borders are normalised twice.
+  const int64_t most = std::min(source.at_once(), g.out_height), blocks = ceil_div(g.out_height, most);
+  const int64_t length = ceil_div(g.out_height, blocks);
+  parallel_for(
+      y.dim(0) * blocks, std::max<int64_t>(1, grain(g, filter) / length), [&](int64_t begin, int64_t end) {
+        for (int64_t block = begin; block < end; ++block) {
+          const int64_t n = block / blocks, first = block % blocks * length,
+                        last = std::min(first + length, g.out_height);
+          if (first >= last) continue;
+          int64_t top;
+          const float* const in = source.get(px + n * g.height * g.width * g.channels, first, last, top);
+          for (int64_t p = first; p < last; ++p)
+            rows.run(in, top, g.height, p, pw, {}, py + (n * g.out_height + p) * g.out_width * g.channels);
+        }
+      });
 }
 
 // Stride 1: the convolution of dy with the filter turned by 180 degrees.
@@ -89,8 +146,9 @@ void backward_input_stride2(const Tensor& dy, const Tensor& w, const Conv2dParam
 
 // Chunks of output rows depend on the problem alone; they are added in order. Of a chunk as many rows of an
 // image are summed at once as stay in the second-level cache.
-void backward_weight(const Tensor& x, const Tensor& dy, const Conv2dParams& params, Tensor& dw) {
-  constexpr int64_t kChunks = 16, kCacheBytes = 256 << 10;
+void backward_weight(const Tensor& x, const Normaliser* norm, const Tensor& dy, const Conv2dParams& params,
+                     Tensor& dw) {
+  constexpr int64_t kChunks = 16;
   const Plane g{x.dim(1), x.dim(2), x.dim(3), dy.dim(1), dy.dim(2), params.padding};
   const int filter = int(dw.dim(0));
   const float *px = x.data<float>(), *pdy = dy.data<float>();
@@ -106,10 +164,13 @@ void backward_weight(const Tensor& x, const Tensor& dy, const Conv2dParams& para
       for (int64_t row = rows * chunk / chunks, stop = rows * (chunk + 1) / chunks; row < stop;) {
         const int64_t n = row / g.out_height, first = row % g.out_height;
         const int64_t last = std::min({first + most, g.out_height, first + stop - row});
-        kernels.filter(filter, params.stride,
-                       {px + n * g.height * g.width * g.channels,
-                        pdy + n * g.out_height * g.out_width * g.channels, g.height, g.width, g.channels,
-                        g.out_width, first, last, g.padding, zeros.data(), partial.data() + chunk * size});
+        const float* in = px + n * g.height * g.width * g.channels;
+        int64_t top = 0;
+        if (norm) in = NormalisedRows(*norm, g, filter, params.stride).get(in, first, last, top);
+        kernels.filter(
+            filter, params.stride,
+            {in, pdy + n * g.out_height * g.out_width * g.channels, g.height, g.width, g.channels,
+             g.out_width, first, last, top, g.padding, zeros.data(), partial.data() + chunk * size});
         row += last - first;
       }
   });
@@ -148,7 +209,7 @@ void run_backward_input(Context&, const Tensor& dy, const Tensor& w, const Conv2
 }
 void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv2dParams& params,
                          Tensor& dw) {
-  backward_weight(x, dy, params, dw);
+  backward_weight(x, nullptr, dy, params, dw);
 }
 
 const bool registered =
@@ -193,6 +254,16 @@ void DepthwiseChannels::run(const float* rows, int64_t first, int64_t height, in
 void depthwise_rows(const Tensor& x, const Tensor& w, const Conv2dParams& params, const Epilogue& epilogue,
                     Tensor& y) {
   forward(x, w, params, epilogue, y);
+}
+
+void normalised_depthwise_rows(const Tensor& x, const Normaliser& norm, const Tensor& w,
+                               const Conv2dParams& params, Tensor& y) {
+  normalised_forward(x, norm, w, params, y);
+}
+
+void normalised_depthwise_backward_weight(const Tensor& x, const Normaliser& norm, const Tensor& dy,
+                                          const Conv2dParams& params, Tensor& dw) {
+  backward_weight(x, &norm, dy, params, dw);
 }
 
 bool fits_depthwise_rows(const Shape& x, const Shape& w, const Conv2dParams& p) {

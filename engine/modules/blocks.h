@@ -38,6 +38,9 @@ class ConvNormAct : public Module {
   // max_pool2d((*this)(x)); one operation once fused.
   Variable forward_pooled(const Variable& x, const MaxPool2dParams& pool);
   const ConvBn& pair() const { return pair_; }
+  // ConvBn::forward_chain of all layers but null.
+  static Variable forward_chain(std::initializer_list<ConvNormAct*> layers, const Variable& x,
+                                const Variable& residual = {}, float drop = 0);
   void zero_scale() { norm_.zero_scale(); }
 
  private:

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "engine/ops/activation.h"
+#include "engine/ops/batch_norm_conv.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/conv2d_max_pool.h"
 #include "engine/ops/conv_batch_norm.h"
@@ -151,13 +152,26 @@ SampleDrop BatchNorm2d::next_drop(float drop, Device device) const {
 }
 
 // Whoever hooks into the convolution wants to see its output.
-bool BatchNorm2d::fuses_with(Conv2d& conv, const Variable& x) const {
-  return training() && alone() && weight.requires_grad() && !conv.bias.defined() && !conv.hooked() &&
-         fuses_conv_batch_norm(x, conv.weight, conv.params);
+bool BatchNorm2d::fuses_around(const Conv2d& conv) const {
+  return training() && alone() && weight.requires_grad() && !conv.bias.defined() && !conv.hooked();
+}
+
+bool BatchNorm2d::fuses_behind(Conv2d& conv, const Variable& x) const {
+  return fuses_around(conv) && fuses_conv_batch_norm(x, conv.weight, conv.params);
+}
+
+bool BatchNorm2d::fuses_before(Conv2d& conv, const Variable& x) const {
+  return fuses_around(conv) && fuses_batch_norm_conv(x, conv.weight, conv.params);
+}
+
+Variable BatchNorm2d::forward_before(Conv2d& conv, const Variable& x) {
+  const Scope scope(conv);
+  ++*num_batches_tracked.data<int64_t>();
+  return batch_norm_conv_train(x, weight, bias, running_mean, running_var, params, conv.weight, conv.params);
 }
 
 Variable BatchNorm2d::forward_behind(Conv2d& conv, const Variable& x, const Variable& residual) {
-  if (!fuses_with(conv, x)) return forward(conv(x), residual);
+  if (!fuses_behind(conv, x)) return forward(conv(x), residual);
   const Scope scope(*this);
   ++*num_batches_tracked.data<int64_t>();
   return conv_batch_norm_train(x, conv.weight, weight, bias, residual, running_mean, running_var, conv.params,
@@ -166,7 +180,7 @@ Variable BatchNorm2d::forward_behind(Conv2d& conv, const Variable& x, const Vari
 
 Variable BatchNorm2d::forward_dropped_behind(Conv2d& conv, const Variable& x, const Variable& residual,
                                              float drop) {
-  if (!dropout_enabled() || !fuses_with(conv, x)) return forward_dropped(conv(x), residual, drop);
+  if (!dropout_enabled() || !fuses_behind(conv, x)) return forward_dropped(conv(x), residual, drop);
   const Scope scope(*this);
   ++*num_batches_tracked.data<int64_t>();
   return conv_batch_norm_train(x, conv.weight, weight, bias, residual, running_mean, running_var, conv.params,
@@ -232,6 +246,30 @@ Variable ConvBn::forward(const Variable& x, const Variable& residual) {
 Variable ConvBn::forward_pooled(const Variable& x, const MaxPool2dParams& pool) {
   return conv_.forward_fused(x.value(), folded_->filter,
                              {.shift = folded_->shift, .activation = norm_.params.activation}, &pool);
+}
+
+Variable ConvBn::forward_chain(std::span<ConvBn* const> pairs, const Variable& x, const Variable& residual,
+                               float drop) {
+  Variable y = x;
+  const ConvBn* open = nullptr;  // y is this pair's convolution, and its norm is still to come
+  for (ConvBn* pair : pairs) {
+    const bool last = pair == pairs.back();
+    if (open && open->norm_.fuses_before(pair->conv_, y)) {
+      y = open->norm_.forward_before(pair->conv_, y);
+    } else {
+      if (open) y = open->norm_.forward(y);
+      open = nullptr;
+      if (last && drop > 0) return pair->forward_dropped(y, residual, drop);
+      if (last) return pair->forward(y, residual);
+      if (pair->folded_ || pair->norm_.fuses_behind(pair->conv_, y)) {
+        y = pair->forward(y);
+        continue;
+      }
+      y = pair->conv_(y);
+    }
+    open = pair;
+  }
+  return drop > 0 ? open->norm_.forward_dropped(y, residual, drop) : open->norm_.forward(y, residual);
 }
 
 void ConvBn::fuse(bool on) {

@@ -2,6 +2,7 @@
 // the input (ops/cast.h).
 #pragma once
 #include <memory>
+#include <span>
 
 #include "engine/modules/module.h"
 #include "engine/ops/batch_norm.h"
@@ -75,6 +76,10 @@ class BatchNorm2d : public Module {
   // (ops/stochastic_depth.h), above 0.
   Variable forward_dropped(const Variable& x, const Variable& residual, float drop);
   Variable forward_dropped_behind(Conv2d& conv, const Variable& x, const Variable& residual, float drop);
+  // conv(norm(x)), where fuses_before(conv, x): as one operation (ops/batch_norm_conv.h).
+  Variable forward_before(Conv2d& conv, const Variable& x);
+  bool fuses_before(Conv2d& conv, const Variable& x) const;
+  bool fuses_behind(Conv2d& conv, const Variable& x) const;
   // In evaluation mode, too: normalises with the batch's statistics and averages them (batch_statistics.h).
   void collect(bool on) { collecting_ = on; }
   void zero_scale();  // gamma becomes 0; on the cpu
@@ -89,7 +94,7 @@ class BatchNorm2d : public Module {
   void synchronize_own(Communicator* ranks) override { ranks_ = ranks; }
 
  private:
-  bool fuses_with(Conv2d& conv, const Variable& x) const;
+  bool fuses_around(const Conv2d& conv) const;
   bool alone() const;  // no other rank's batch is normalised together with this one
   SampleDrop next_drop(float drop, Device device) const;
 
@@ -130,6 +135,11 @@ class ConvBn {
     return norm_.forward_dropped_behind(conv_, x, residual, drop);
   }
   void fuse(bool on);
+  // Each pair's forward of what the one before returns, the last with a residual and, in training, samples
+  // of it dropped. In training, where the device has a kernel for both, a norm between two of them is part of
+  // the next convolution, and what it returns is stored nowhere.
+  static Variable forward_chain(std::span<ConvBn* const> pairs, const Variable& x,
+                                const Variable& residual = {}, float drop = 0);
 
   // What blocks that fuse further need; only between fuse(true) and fuse(false).
   bool fused() const { return folded_ != nullptr; }

@@ -17,12 +17,6 @@ Epilogue ending(const ConvBn& project, const Tensor& residual) {
   return {.shift = project.shift(), .residual = residual, .activation = project.activation()};
 }
 
-// y + x in training, with whole samples of y dropped; in evaluation part of the projection.
-Variable project_onto(ConvNormAct& project, const Variable& y, const Variable& x, float drop, bool training) {
-  if (!training || drop == 0.0f) return project.forward(y, x);
-  return project.forward_dropped(y, x, drop);
-}
-
 }  // namespace
 
 MbConv::MbConv(const Options& o)
@@ -46,10 +40,12 @@ MbConv::MbConv(const Options& o)
 
 Variable MbConv::forward(const Variable& x) {
   if ((expand_ || squeeze_) && depthwise_.pair().fused()) return forward_fused(x.value());
-  Variable y = expand_ ? (*expand_)(x) : x;
-  y = depthwise_(y);
-  if (squeeze_) y = (*squeeze_)(y);
-  return residual_ ? project_onto(project_, y, x, drop_, training()) : project_(y);
+  const Variable residual = residual_ ? x : Variable();
+  const float drop = residual_ && training() ? drop_ : 0.0f;
+  if (!squeeze_)
+    return ConvNormAct::forward_chain({expand_.get(), &depthwise_, &project_}, x, residual, drop);
+  const Variable y = ConvNormAct::forward_chain({expand_.get(), &depthwise_}, x);
+  return ConvNormAct::forward_chain({&project_}, (*squeeze_)(y), residual, drop);
 }
 
 Tensor MbConv::forward_fused(const Tensor& x) {
@@ -111,8 +107,8 @@ Variable FusedMbConv::forward(const Variable& x) {
     return fused_mbconv(x.value(), w1.in(x.dtype()), expand.shift(), w2.in(x.dtype()),
                         ending(project, residual_ ? x.value() : Tensor()), params);
   }
-  const Variable y = expand_(x);
-  return residual_ ? project_onto(*project_, y, x, drop_, training()) : (*project_)(y);
+  return ConvNormAct::forward_chain({&expand_, project_.get()}, x, residual_ ? x : Variable(),
+                                    residual_ && training() ? drop_ : 0.0f);
 }
 
 Tensor FusedMbConv::forward_onto(const Tensor& x) {

@@ -8,6 +8,8 @@ constinit KernelSlot<BatchNormForwardTrain> batch_norm_forward_train{"batch_norm
                                                                      costs<CallClass::batch_norm>};
 constinit KernelSlot<BatchNormForwardEval> batch_norm_forward_eval{"batch_norm.forward_eval",
                                                                    costs<CallClass::batch_norm>};
+constinit KernelSlot<BatchNormNormalise> batch_norm_normalise{"batch_norm.normalise",
+                                                              costs<CallClass::batch_norm>};
 constinit KernelSlot<BatchNormBackward> batch_norm_backward{"batch_norm.backward",
                                                             costs<CallClass::batch_norm>};
 constinit KernelSlot<BatchNormInvStd> batch_norm_inv_std{"batch_norm.inv_std", costs<CallClass::batch_norm>};

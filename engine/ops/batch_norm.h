@@ -84,8 +84,24 @@ using BatchNormBackward = void(Context&, const Tensor& x, const Tensor& y, const
                                Tensor& dbeta);
 extern KernelSlot<BatchNormForwardTrain> batch_norm_forward_train;
 extern KernelSlot<BatchNormForwardEval> batch_norm_forward_eval;
+// What a batch norm makes of x once its statistics are known, for operations that make it again.
+struct KnownNorm {
+  Tensor gamma, beta, mean, inv_std;
+  Activation activation = Activation::identity;
+
+  template <class Self, class F>
+  static void for_each_tensor(Self& self, F&& f) {
+    f(self.gamma);
+    f(self.beta);
+    f(self.mean);
+    f(self.inv_std);
+  }
+};
+// y = activation( gamma * (x - mean) * inv_std + beta )
+using BatchNormNormalise = void(Context&, const Tensor& x, const KnownNorm&, Tensor& y);
 // 1 / sqrt(var + eps) of fixed statistics, for the gradient.
 using BatchNormInvStd = void(Context&, const Tensor& var, const float& eps, Tensor& inv_std);
+extern KernelSlot<BatchNormNormalise> batch_norm_normalise;
 extern KernelSlot<BatchNormBackward> batch_norm_backward;
 extern KernelSlot<BatchNormInvStd> batch_norm_inv_std;
 

@@ -6,8 +6,13 @@
 #include <cmath>
 #include <set>
 
+#include "engine/autograd/tape.h"
 #include "engine/ops/cast.h"
+#include "engine/ops/layer_random.h"
+#include "engine/ops/softmax_cross_entropy.h"
+#include "engine/optim/sgd.h"
 #include "engine/serialization/state_dict.h"
+#include "models/registry.h"
 
 namespace plume::test {
 namespace {
@@ -110,6 +115,28 @@ double relative_difference(const Tensor& a, const Tensor& b) {
     magnitude = std::max(magnitude, std::fabs(double(y[i])));
   }
   return magnitude > 0 ? difference / magnitude : difference;
+}
+
+NamedValues training_step_values(const std::string& network) {
+  constexpr int kBatch = 6;
+  const auto model = make_model(network, {.num_classes = 10, .seed = 5});
+  std::vector<int32_t> labels;
+  for (int i = 0; i < kBatch; ++i) labels.push_back(i % 10);
+  Sgd sgd(model->parameters(), {.momentum = 0.9f, .weight_decay = 5e-4f});
+  NamedValues values;
+  layer_random().begin_step(1);
+  const Variable loss = softmax_cross_entropy(model->forward(Variable(random_images(kBatch, 64))),
+                                              {Tensor::from(labels, {kBatch}, Device::cpu), {}});
+  sgd.zero_grad();
+  backward(loss);
+  values.emplace_back("loss", loss.value().to_vector<float>());
+  for (const NamedParameter& p : model->parameters())
+    values.emplace_back("gradient of " + p.name, p.variable.grad().to_vector<float>());
+  sgd.step(0.1f);
+  for (const NamedTensor& t : model->state())  // running statistics among them
+    if (t.tensor->dtype() == DType::f32)
+      values.emplace_back(t.name + " after the step", t.tensor->to_vector<float>());
+  return values;
 }
 
 }  // namespace plume::test

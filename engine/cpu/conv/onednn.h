@@ -40,6 +40,9 @@ void for_each_onednn_piece(int64_t count, const F& f) {
   });
 }
 
+// Planes of output up to which position_gemm.cpp takes forward passes and gradients of inputs.
+inline constexpr int64_t kLargestPositionPlane = 16;
+
 inline dnnl::memory wrap(const dnnl::memory::desc& layout, const void* data) {
   return dnnl::memory(layout, dnnl_engine(), const_cast<void*>(data));
 }

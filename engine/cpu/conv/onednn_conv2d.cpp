@@ -4,12 +4,15 @@
 //
 // The batch is cut into parts of some images, whatever the number of threads, and each part computed by
 // oneDNN on one thread; the parts' filter gradients are added in order.
+#include "engine/cpu/conv/onednn_conv2d.h"
+
 #include <algorithm>
 
+#include "engine/cpu/batch_norm.h"
 #include "engine/cpu/conv/blocked_layout.h"
-#include "engine/cpu/conv/onednn.h"
+#include "engine/cpu/conv/onednn_plan.h"
 #include "engine/cpu/conv/packed_layouts.h"
-#include "engine/ops/conv2d.h"
+#include "engine/cpu/scratch.h"
 #include "engine/ops/epilogue.h"
 
 #if PLUME_HAVE_ONEDNN
@@ -17,131 +20,12 @@
 namespace plume::cpu {
 namespace {
 
-using dnnl::memory;
-using Tag = memory::format_tag;
-constexpr auto kF32 = memory::data_type::f32;
-enum class Kind : int64_t { forward, backward_input, backward_weight };
-
-// The problem in oneDNN's terms: dimensions in the order n c h w, whatever the layout in memory.
-struct Problem {
-  memory::dims x, w, y, strides, dilation, padding, padding_after;
-
-  Problem(const Shape& xs, const Shape& ws, const Shape& ys, const Conv2dParams& p)
-      : x{xs[0], xs[3], xs[1], xs[2]},
-        w{ws[0], ws[3], ws[1], ws[2]},
-        y{ys[0], ys[3], ys[1], ys[2]},
-        strides{p.stride, p.stride},
-        dilation{p.dilation - 1, p.dilation - 1},
-        padding{p.padding, p.padding},
-        padding_after{after(xs[1], ws[1], ys[1], p), after(xs[2], ws[2], ys[2], p)} {}
-
-  std::array<int64_t, 14> key(Kind kind, int64_t detail) const {
-    return {int64_t(kind), detail, x[0], x[1], x[2],       x[3],        w[0],
-            w[2],          w[3],   y[2], y[3], strides[0], dilation[0], padding[0]};
-  }
-
- private:
-  // What the last window needs beyond the image: less than the padding when the stride does not divide, and
-  // negative when input is left over.
-  static int64_t after(int64_t in, int64_t filter, int64_t out, const Conv2dParams& p) {
-    return (out - 1) * p.stride + p.dilation * (filter - 1) + 1 - in - p.padding;
-  }
-};
-
-// Blocks of eight suit AVX2; newer instruction sets have fast NHWC kernels.
-bool use_blocked(const Problem& problem) {
-  if (dnnl::get_effective_cpu_isa() != dnnl::cpu_isa::avx2) return false;
-  if (problem.x[1] % kChannelBlock != 0 || problem.y[1] % kChannelBlock != 0) return false;
-  return true;
-}
-
-struct Plan {
-  bool blocked = false;
-  dnnl::primitive primitive;  // with memory of the caller's, so that several threads may execute it at once
-  memory::desc x, w, y, shift, scratchpad;
-  dnnl::reorder filter_reorder;  // into the primitive's layout, or out of it for the filter's gradient
-};
-
-// Bits of an epilogue that change the primitive.
-constexpr int64_t kShift = 1, kScale = 2;
-
 int64_t parts_of(const Epilogue& e) {
   return (e.shift.defined() ? kShift : 0) | (e.scale.defined() ? kScale : 0);
 }
 
-dnnl::primitive_attr fused(const Problem& problem, int64_t parts) {
-  dnnl::post_ops ops;
-  const memory::desc per_channel({1, problem.y[1], 1, 1}, kF32, Tag::nhwc);
-  if (parts & kScale) {
-    ops.append_binary(dnnl::algorithm::binary_mul, per_channel);
-    if (parts & kShift) ops.append_binary(dnnl::algorithm::binary_add, per_channel);
-  }
-  dnnl::primitive_attr attr;
-  attr.set_post_ops(ops);
-  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  return attr;
-}
-
-std::unique_ptr<Plan> make_plan(Kind kind, const Problem& q, int64_t parts) {
-  auto plan = std::make_unique<Plan>();
-  plan->blocked = use_blocked(q);
-  const Tag tag = plan->blocked ? Tag::nChw8c : Tag::nhwc;
-  plan->x = {q.x, kF32, tag};
-  plan->y = {q.y, kF32, tag};
-  const memory::desc any_w(q.w, kF32, Tag::any), plain_w(q.w, kF32, Tag::ohwi);
-  const auto direct = dnnl::algorithm::convolution_direct;
-  const dnnl::engine& engine = dnnl_engine();
-  // Scale and shift are part of the primitive in NHWC, and of the conversion back from blocks otherwise. A
-  // shift without a scale is a bias.
-  const bool with_bias = !plan->blocked && (parts & kShift) && !(parts & kScale);
-  if (with_bias) plan->shift = {{q.y[1]}, kF32, Tag::x};
-  dnnl::primitive_attr plain;
-  plain.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  const auto forward = [&](bool training) {
-    return dnnl::convolution_forward::primitive_desc(
-        {training ? dnnl::prop_kind::forward_training : dnnl::prop_kind::forward_inference, direct, plan->x,
-         any_w, plan->shift, plan->y, q.strides, q.dilation, q.padding, q.padding_after},
-        plan->blocked || training ? plain : fused(q, parts), engine);
-  };
-  switch (kind) {
-    case Kind::forward: {
-      const auto description = forward(false);
-      plan->w = description.weights_desc();
-      plan->scratchpad = description.scratchpad_desc();
-      plan->primitive = dnnl::convolution_forward(description);
-      break;
-    }
-    case Kind::backward_input: {
-      const dnnl::convolution_backward_data::primitive_desc description(
-          {direct, plan->x, any_w, plan->y, q.strides, q.dilation, q.padding, q.padding_after}, plain, engine,
-          forward(true));
-      plan->w = description.weights_desc();
-      plan->scratchpad = description.scratchpad_desc();
-      plan->primitive = dnnl::convolution_backward_data(description);
-      break;
-    }
-    case Kind::backward_weight: {
-      const dnnl::convolution_backward_weights::primitive_desc description(
-          {direct, plan->x, any_w, plan->y, q.strides, q.dilation, q.padding, q.padding_after}, plain, engine,
-          forward(true));
-      plan->w = description.diff_weights_desc();
-      plan->scratchpad = description.scratchpad_desc();
-      plan->primitive = dnnl::convolution_backward_weights(description);
-      break;
-    }
-  }
-  const bool out = kind == Kind::backward_weight;
-  plan->filter_reorder = dnnl::reorder(
-      dnnl::reorder::primitive_desc(engine, out ? plan->w : plain_w, engine, out ? plain_w : plan->w));
-  return plan;
-}
-
 Tensor workspace(const memory::desc& layout) {
   return Tensor::empty({int64_t(layout.get_size() / sizeof(float))}, DType::f32, Device::cpu, "workspace");
-}
-
-memory::desc plain_filter(const Tensor& w) {
-  return {{w.dim(0), w.dim(3), w.dim(1), w.dim(2)}, kF32, Tag::ohwi};
 }
 
 // The filter in the plan's layout: from `packed` when it is kept there, otherwise converted into `buffer`.
@@ -240,6 +124,16 @@ memory images_of(const memory::desc& layout, const Tensor& batch, const Part& pa
   return wrap(layout, batch.data<float>() + part.first * (batch.size() / batch.dim(0)));
 }
 
+// The same, normalised on the way where there is a norm: into memory that stays with the thread.
+memory inputs_of(const memory::desc& layout, const Tensor& batch, const Normaliser* norm, const Part& part) {
+  if (!norm) return images_of(layout, batch, part);
+  static thread_local Scratch<float> normalised;
+  const int64_t image = batch.size() / batch.dim(0), rows = part.count * image / batch.dim(3);
+  float* const to = normalised.get(part.count * image);
+  (*norm)(batch.data<float>() + part.first * image, rows, to);
+  return wrap(layout, to);
+}
+
 // In place of oneDNN's own, which makes NaN 0.
 void relu_images(Tensor& batch, const Part& part) {
   const int64_t image = batch.size() / batch.dim(0);
@@ -248,17 +142,10 @@ void relu_images(Tensor& batch, const Part& part) {
   for (int64_t i = 0; i < part.count * image; ++i) values[i] = activate(Activation::relu, values[i]);
 }
 
-void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
-                 const Epilogue& epilogue, Tensor& y) {
+void forward(const Tensor& x, const Normaliser* norm, const Tensor& w, const Conv2dParams& params,
+             const Epilogue& epilogue, Tensor& y) {
   const Problem problem(x.shape(), w.shape(), y.shape(), params);
   const bool blocked = use_blocked(problem);
-  // In NHWC oneDNN 2.6.3 adds residuals wrongly, which shapes depends on the instruction set.
-  if (epilogue.residual.defined() && !blocked) {
-    Tensor sums =
-        y.dtype() == DType::f32 ? y : Tensor::empty(y.shape(), DType::f32, Device::cpu, "workspace");
-    run_forward(context, x, w, params, {}, sums);
-    return epilogue_apply(context, sums, epilogue, y);
-  }
   const int64_t fused_parts = parts_of(epilogue);
   const Parts parts(x.dim(0), kMostParts);
   const Plans plans(Kind::forward, problem, parts, fused_parts, w, params.packed);
@@ -270,7 +157,7 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2
     Tensor result = blocked ? Tensor::empty(out.shape(), DType::f32, Device::cpu, "workspace") : out;
     parts.for_each([&](const Part& part) {
       const Plan& plan = plans.plan(part);
-      std::unordered_map<int, memory> arguments{{DNNL_ARG_SRC, images_of(plan.x, input, part)},
+      std::unordered_map<int, memory> arguments{{DNNL_ARG_SRC, inputs_of(plan.x, input, norm, part)},
                                                 {DNNL_ARG_WEIGHTS, plans.filter(part)},
                                                 {DNNL_ARG_DST, images_of(plan.y, result, part)}};
       int place = 0;
@@ -288,6 +175,18 @@ void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2
     });
     if (blocked) from_blocked(result.data<float>(), wide, out);
   });
+}
+
+void run_forward(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& params,
+                 const Epilogue& epilogue, Tensor& y) {
+  // In NHWC oneDNN 2.6.3 adds residuals wrongly, which shapes depends on the instruction set.
+  if (epilogue.residual.defined() && !use_blocked(Problem(x.shape(), w.shape(), y.shape(), params))) {
+    Tensor sums =
+        y.dtype() == DType::f32 ? y : Tensor::empty(y.shape(), DType::f32, Device::cpu, "workspace");
+    forward(x, nullptr, w, params, {}, sums);
+    return epilogue_apply(context, sums, epilogue, y);
+  }
+  forward(x, nullptr, w, params, epilogue, y);
 }
 
 void run_backward_input(Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& params, Tensor& dx) {
@@ -312,8 +211,8 @@ void run_backward_input(Context&, const Tensor& dy, const Tensor& w, const Conv2
 // brings.
 constexpr int64_t kMostWeightParts = 4;
 
-void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv2dParams& params,
-                         Tensor& dw) {
+void backward_weight(const Tensor& x, const Normaliser* norm, const Tensor& dy, const Conv2dParams& params,
+                     Tensor& dw) {
   const Problem problem(x.shape(), dw.shape(), dy.shape(), params);
   const bool blocked = use_blocked(problem);
   // Parts of one length: their gradients must lie in one layout to be added.
@@ -326,7 +225,7 @@ void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv
   Tensor sums = Tensor::empty({parts.count() * size}, DType::f32, Device::cpu, "workspace");
   const Tensor input = activations_for(blocked, x), gradient = activations_for(blocked, dy);
   parts.for_each([&](const Part& part) {
-    execute(plan, {{DNNL_ARG_SRC, images_of(plan.x, input, part)},
+    execute(plan, {{DNNL_ARG_SRC, inputs_of(plan.x, input, norm, part)},
                    {DNNL_ARG_DIFF_DST, images_of(plan.y, gradient, part)},
                    {DNNL_ARG_DIFF_WEIGHTS, wrap(plan.w, sums.data<float>() + part.index * size)}});
   });
@@ -343,6 +242,11 @@ void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv
     memory packed = wrap(plan.w, sum), target = wrap(plain_filter(out), out.raw());
     plan.filter_reorder.execute(dnnl_stream(), packed, target);
   });
+}
+
+void run_backward_weight(Context&, const Tensor& x, const Tensor& dy, const Conv2dParams& params,
+                         Tensor& dw) {
+  backward_weight(x, nullptr, dy, params, dw);
 }
 
 // oneDNN is not asked about empty tensors or activations that only other variants are used with.
@@ -363,5 +267,22 @@ const bool registered =
                                KernelSlotBase::kVendor);
 
 }  // namespace
+
+bool fits_normalised_conv2d(const Tensor& x, const Shape& w, const Conv2dParams& params) {
+  const Shape y = conv2d_shape(x.shape(), w, params);
+  return x.dtype() == DType::f32 && y.elements() > 0 && x.size() > 0 && y[1] * y[2] > kLargestPositionPlane &&
+         !use_blocked(Problem(x.shape(), w, y, params));
+}
+
+void normalised_conv2d(const Tensor& x, const Normaliser& norm, const Tensor& w, const Conv2dParams& params,
+                       Tensor& y) {
+  forward(x, &norm, w, params, {}, y);
+}
+
+void normalised_conv2d_backward_weight(const Tensor& x, const Normaliser& norm, const Tensor& dy,
+                                       const Conv2dParams& params, Tensor& dw) {
+  backward_weight(x, &norm, dy, params, dw);
+}
+
 }  // namespace plume::cpu
 #endif  // PLUME_HAVE_ONEDNN

@@ -21,6 +21,12 @@ const std::vector<float>& pack_for_indirect_gemm(const Tensor& w, PackedFilter& 
 // Depthwise, w [R, S, C].
 void depthwise_rows(const Tensor& x, const Tensor& w, const Conv2dParams&, const Epilogue&, Tensor& y);
 bool fits_depthwise_rows(const Shape& x, const Shape& w, const Conv2dParams&);  // both f32
+// Of norm(x), which a thread makes of some rows at a time; likewise the filter's gradient.
+class Normaliser;
+void normalised_depthwise_rows(const Tensor& x, const Normaliser&, const Tensor& w, const Conv2dParams&,
+                               Tensor& y);
+void normalised_depthwise_backward_weight(const Tensor& x, const Normaliser&, const Tensor& dy,
+                                          const Conv2dParams&, Tensor& dw);
 
 // Row by row, for some channels of many: those of the input lie side by side, those of the filter and of the
 // output `pitch` from one tap or pixel to the next.

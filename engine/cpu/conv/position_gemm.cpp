@@ -131,15 +131,16 @@ bool usable(const Tensor& x, int64_t filter_height, int64_t filter_width, const 
 // Measured against oneDNN's direct convolution at batch 64 (3x3, 64 to 512 channels): faster up to 4x4
 // outputs forwards and for the input gradient, up to 2x2 for the filter gradient, whose sums are only as long
 // as the batch. There oneDNN 2.6 is a hundred times slower than a plain loop, at small batches too.
-constexpr int64_t kLargestPlane = 16, kLargestPlaneWeight = 4;
+constexpr int64_t kLargestPlaneWeight = 4;
 int64_t plane(const Tensor& y) { return y.dim(1) * y.dim(2); }
 
 bool fits_forward(const Context&, const Tensor& x, const Tensor& w, const Conv2dParams& p, const Epilogue&,
                   Tensor& y) {
-  return usable(x, w.dim(1), w.dim(2), p) && x.dim(0) >= kSmallestBatch && plane(y) <= kLargestPlane;
+  return usable(x, w.dim(1), w.dim(2), p) && x.dim(0) >= kSmallestBatch && plane(y) <= kLargestPositionPlane;
 }
 bool fits_backward_input(const Context&, const Tensor& dy, const Tensor& w, const Conv2dParams& p, Tensor&) {
-  return usable(dy, w.dim(1), w.dim(2), p) && dy.dim(0) >= kSmallestBatch && plane(dy) <= kLargestPlane;
+  return usable(dy, w.dim(1), w.dim(2), p) && dy.dim(0) >= kSmallestBatch &&
+         plane(dy) <= kLargestPositionPlane;
 }
 bool fits_backward_weight(const Context&, const Tensor& x, const Tensor& dy, const Conv2dParams& p,
                           Tensor& dw) {

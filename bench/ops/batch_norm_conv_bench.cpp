@@ -1,0 +1,12 @@
+#include "engine/ops/batch_norm_conv.h"
+
+#include "bench/support/slot_bench.h"
+
+namespace plume::bench {
+namespace {
+
+const bool batch_norm_conv_registered =
+    bench_slot<batch_norm_conv_forward>() && bench_slot<batch_norm_conv_backward_weight>();
+
+}  // namespace
+}  // namespace plume::bench
