@@ -23,7 +23,8 @@ int64_t image(const Tensor& x) { return x.dim(1) * x.dim(2); }
 
 bool fits_rows(const Context&, const Tensor& x, const Tensor&, const Tensor&, const BatchNormParams&,
                const Tensor& w, const Conv2dParams& conv, Tensor&, Tensor&, Tensor&, Tensor&, Tensor&) {
-  return w.shape().rank() == 3 && x.dtype() == DType::f32 && fits_depthwise_rows(x.shape(), w.shape(), conv);
+  return is_depthwise(w.shape()) && x.dtype() == DType::f32 &&
+         fits_depthwise_rows(x.shape(), w.shape(), conv);
 }
 void run_rows(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
               const BatchNormParams& params, const Tensor& w, const Conv2dParams& conv, Tensor& y,
@@ -34,7 +35,7 @@ void run_rows(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta
 
 bool fits_weight_rows(const Context&, const Tensor& x, const KnownNorm&, const Tensor&,
                       const Conv2dParams& conv, Tensor& dw) {
-  return dw.shape().rank() == 3 && x.dtype() == DType::f32 && dw.dtype() == DType::f32 &&
+  return is_depthwise(dw.shape()) && x.dtype() == DType::f32 && dw.dtype() == DType::f32 &&
          fits_depthwise_rows(x.shape(), dw.shape(), conv);
 }
 void run_weight_rows(Context&, const Tensor& x, const KnownNorm& norm, const Tensor& dy,
@@ -50,7 +51,7 @@ const bool rows_registered =
 #if PLUME_HAVE_ONEDNN
 bool fits_parts(const Context&, const Tensor& x, const Tensor&, const Tensor&, const BatchNormParams&,
                 const Tensor& w, const Conv2dParams& conv, Tensor&, Tensor&, Tensor&, Tensor&, Tensor&) {
-  return w.shape().rank() == 4 && fits_normalised_conv2d(x, w.shape(), conv);
+  return !is_depthwise(w.shape()) && fits_normalised_conv2d(x, w.shape(), conv);
 }
 void run_parts(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta,
                const BatchNormParams& params, const Tensor& w, const Conv2dParams& conv, Tensor& y,
@@ -61,7 +62,7 @@ void run_parts(Context&, const Tensor& x, const Tensor& gamma, const Tensor& bet
 
 bool fits_weight_parts(const Context&, const Tensor& x, const KnownNorm&, const Tensor&,
                        const Conv2dParams& conv, Tensor& dw) {
-  return dw.shape().rank() == 4 && fits_normalised_conv2d(x, dw.shape(), conv);
+  return !is_depthwise(dw.shape()) && fits_normalised_conv2d(x, dw.shape(), conv);
 }
 void run_weight_parts(Context&, const Tensor& x, const KnownNorm& norm, const Tensor& dy,
                       const Conv2dParams& conv, Tensor& dw) {

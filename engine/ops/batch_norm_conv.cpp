@@ -1,30 +1,23 @@
 #include "engine/ops/batch_norm_conv.h"
 
-#include <string_view>
-
 #include "engine/autograd/tape.h"
 #include "engine/ops/cast.h"
+#include "engine/ops/separate.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
 
 namespace {
 
-bool depthwise(const Shape& w) { return w.rank() == 3; }
-
-int64_t macs(const Shape& x, const Shape& w, const Conv2dParams& conv) {
-  return depthwise(w) ? depthwise_conv2d_macs(x, w, conv) : conv2d_macs(x, w, conv);
-}
-
 CallCost forward_cost(const Tensor& x, const Tensor&, const Tensor&, const BatchNormParams&, const Tensor& w,
                       const Conv2dParams& conv, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                       const Tensor&) {
-  return {CallClass::fused, double(macs(x.shape(), w.shape(), conv))};
+  return {CallClass::fused, double(any_conv2d_macs(x.shape(), w.shape(), conv))};
 }
 
 CallCost backward_cost(const Tensor& x, const KnownNorm&, const Tensor&, const Conv2dParams& conv,
                        const Tensor& dw) {
-  return {CallClass::fused, double(macs(x.shape(), dw.shape(), conv))};
+  return {CallClass::fused, double(any_conv2d_macs(x.shape(), dw.shape(), conv))};
 }
 
 }  // namespace
@@ -35,40 +28,24 @@ constinit KernelSlot<BatchNormConvBackwardWeight> batch_norm_conv_backward_weigh
 
 namespace {
 
-constexpr std::string_view kSeparate = "separate";
-
-// On any device, for what no other variant takes.
 void run_separate(Context& context, const Tensor& x, const Tensor& gamma, const Tensor& beta,
                   const BatchNormParams& params, const Tensor& w, const Conv2dParams& conv, Tensor& y,
                   Tensor& mean, Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
   Tensor u = empty_like(x);
   batch_norm_forward_train(context, x, gamma, beta, {}, params, {}, u, mean, inv_std, running_mean,
                            running_var);
-  if (depthwise(w.shape()))
-    depthwise_conv2d_forward(context, u, w, conv, {}, y);
-  else
-    conv2d_forward(context, u, w, conv, {}, y);
+  any_conv2d_forward(context, u, w, conv, y);
 }
 
 void run_separate_backward_weight(Context& context, const Tensor& x, const KnownNorm& norm, const Tensor& dy,
                                   const Conv2dParams& conv, Tensor& dw) {
   Tensor u = empty_like(x);
   batch_norm_normalise(context, x, norm, u);
-  if (depthwise(dw.shape()))
-    depthwise_conv2d_backward_weight(context, u, dy, conv, dw);
-  else
-    conv2d_backward_weight(context, u, dy, conv, dw);
+  any_conv2d_backward_weight(context, u, dy, conv, dw);
 }
 
-bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt}) {
-    batch_norm_conv_forward.add(device, {{kSeparate.data(), always, run_separate}}, KernelSlotBase::kOwn - 1);
-    batch_norm_conv_backward_weight.add(device, {{kSeparate.data(), always, run_separate_backward_weight}},
-                                        KernelSlotBase::kOwn - 1);
-  }
-  return true;
-}
-const bool registered = register_everywhere();
+const bool registered = add_separate(batch_norm_conv_forward, run_separate) &&
+                        add_separate(batch_norm_conv_backward_weight, run_separate_backward_weight);
 
 }  // namespace
 
@@ -77,23 +54,17 @@ bool fuses_batch_norm_conv(const Variable& x, const Variable& weight, const Conv
   const char* variant =
       batch_norm_conv_forward.choose(x.context(), x.value(), none, none, {}, value_in(weight, x.dtype()),
                                      conv, none, none, none, none, none);
-  return variant != nullptr && variant != kSeparate;
+  return is_joint(variant);
 }
 
 Variable batch_norm_conv_train(const Variable& x, const Variable& gamma, const Variable& beta,
                                Tensor& running_mean, Tensor& running_var, const BatchNormParams& params,
                                const Variable& weight, const Conv2dParams& conv) {
   check_batch_norm_train(x, gamma, beta, {}, params.activation, {});
-  const Shape& w = weight.shape();
-  Tensor y =
-      empty(depthwise(w) ? depthwise_conv2d_shape(x.shape(), w, conv) : conv2d_shape(x.shape(), w, conv),
-            x.value());
+  Tensor y = empty(any_conv2d_shape(x.shape(), weight.shape(), conv), x.value());
   Tensor mean = empty_like(gamma.value()), inv_std = empty_like(gamma.value());
   const Tensor filter = value_in(weight, x.dtype());
-  count_macs(depthwise(w)       ? Work::depthwise
-             : w[1] * w[2] == 1 ? Work::pointwise
-                                : Work::dense,
-             macs(x.shape(), w, conv));
+  count_any_conv2d(x.shape(), weight.shape(), conv);
   batch_norm_conv_forward(x.context(), x.value(), gamma.value(), beta.value(), params, filter, conv, y, mean,
                           inv_std, running_mean, running_var);
   // The fourth place is a residual's, for batch_norm_gradients.
@@ -109,10 +80,7 @@ Variable batch_norm_conv_train(const Variable& x, const Variable& gamma, const V
                   }
                   if (!g.wants(0) && !g.wants(1) && !g.wants(2)) return;
                   Tensor du = empty_like(x.value());
-                  if (depthwise(filter.shape()))
-                    depthwise_conv2d_backward_input(context, dy, filter, conv, du);
-                  else
-                    conv2d_backward_input(context, dy, filter, conv, du);
+                  any_conv2d_backward_input(context, dy, filter, conv, du);
                   g.add(0, batch_norm_gradients(g, 1, x.value(), {}, du, {}, gamma, beta, mean, inv_std,
                                                 {activation, false}, {}));
                 });

@@ -1,15 +1,15 @@
 // batch_norm_conv: the batch norm of an image and the convolution that alone reads it, in training.
 //
 //   u = activation( gamma * (x - mean) / sqrt(var + eps) + beta )        batch_norm.h, the batch's statistics
-//   y = conv(u, w)                                      conv2d.h, or of w [R, S, C] depthwise_conv2d.h
+//   y = conv(u, w)                                                               any_conv2d.h
 //
 // One operation where a device has a kernel for both: u is made as the convolution reads it and never stored,
 // neither forward nor for the filter's gradient, which makes it again. That saves what writing it, reading it
 // and normalising in a pass of its own move: three times x, forward. The gradients are those of the two, one
 // after the other. (conv_batch_norm.h has the other order, for images of few pixels.)
 #pragma once
+#include "engine/ops/any_conv2d.h"
 #include "engine/ops/batch_norm.h"
-#include "engine/ops/depthwise_conv2d.h"
 
 namespace plume {
 

@@ -1,10 +1,9 @@
 #include "engine/ops/conv2d.h"
 
-#include <string_view>
-
 #include "engine/autograd/tape.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/relu_bias.h"
+#include "engine/ops/separate.h"
 #include "engine/ops/sum_rows.h"
 #include "engine/profiler/cost.h"
 
@@ -40,21 +39,13 @@ constinit KernelSlot<Conv2dBackward> conv2d_backward{"conv2d.backward", backward
 
 namespace {
 
-constexpr std::string_view kSeparate = "separate";
-
-// On any device, for what no other variant takes.
 void run_separate(Context& context, const Tensor& x, const Tensor& w, const Tensor& dy, const Conv2dParams& p,
                   Tensor& dx, Tensor& dw) {
   conv2d_backward_input(context, dy, w, p, dx);
   conv2d_backward_weight(context, x, dy, p, dw);
 }
 
-bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
-    conv2d_backward.add(device, {{kSeparate.data(), always, run_separate}}, KernelSlotBase::kOwn - 1);
-  return true;
-}
-const bool registered = register_everywhere();
+const bool registered = add_separate(conv2d_backward, run_separate);
 
 }  // namespace
 
@@ -111,7 +102,7 @@ Variable conv2d(const Variable& x, const Variable& w, const Variable& bias, cons
 bool conv2d_backward_in_one(Context& context, const Tensor& x, const Tensor& w, const Tensor& dy,
                             const Conv2dParams& p, Tensor& dx, Tensor& dw) {
   const char* variant = conv2d_backward.choose(context, x, w, dy, p, dx, dw);
-  if (variant == nullptr || variant == kSeparate) return false;
+  if (!is_joint(variant)) return false;
   conv2d_backward(context, x, w, dy, p, dx, dw);
   return true;
 }

@@ -1,6 +1,7 @@
 #include "engine/ops/conv2d_concat.h"
 
 #include "engine/ops/concat.h"
+#include "engine/ops/separate.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
@@ -29,12 +30,7 @@ void run_separate(Context& context, const Tensor& x0, const Tensor& x1, const Te
   concat_backward(context, y, y0, y1);
 }
 
-bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
-    conv2d_concat_forward.add(device, {{"separate", always, run_separate}}, KernelSlotBase::kOwn - 1);
-  return true;
-}
-const bool registered = register_everywhere();
+const bool registered = add_separate(conv2d_concat_forward, run_separate);
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 
 #include "engine/ops/concat.h"
 #include "engine/ops/interleave.h"
+#include "engine/ops/separate.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
@@ -53,12 +54,7 @@ void run_separate(Context& context, const Tensor& x, const Tensor& w, const Conv
   if (split) pad(context, channels1, second_half_begin(k), y1);
 }
 
-bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
-    conv2d_interleave_forward.add(device, {{"separate", always, run_separate}}, KernelSlotBase::kOwn - 1);
-  return true;
-}
-const bool registered = register_everywhere();
+const bool registered = add_separate(conv2d_interleave_forward, run_separate);
 
 }  // namespace
 

@@ -1,5 +1,6 @@
 #include "engine/ops/conv2d_max_pool.h"
 
+#include "engine/ops/separate.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
@@ -25,12 +26,7 @@ void run_separate(Context& context, const Tensor& x, const Tensor& w, const Conv
   max_pool2d_forward(context, whole, pool, y, argmax);
 }
 
-bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
-    conv2d_max_pool_forward.add(device, {{"separate", always, run_separate}}, KernelSlotBase::kOwn - 1);
-  return true;
-}
-const bool registered = register_everywhere();
+const bool registered = add_separate(conv2d_max_pool_forward, run_separate);
 
 }  // namespace
 

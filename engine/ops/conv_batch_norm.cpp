@@ -1,33 +1,26 @@
 #include "engine/ops/conv_batch_norm.h"
 
-#include <string_view>
-
 #include "engine/autograd/tape.h"
 #include "engine/ops/cast.h"
+#include "engine/ops/separate.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
 
 namespace {
 
-bool depthwise(const Shape& w) { return w.rank() == 3; }
-
-int64_t macs(const Shape& x, const Shape& w, const Conv2dParams& conv) {
-  return depthwise(w) ? depthwise_conv2d_macs(x, w, conv) : conv2d_macs(x, w, conv);
-}
-
 CallCost conv_batch_norm_cost(const Tensor& x, const Tensor& w, const Conv2dParams& conv, const Tensor&,
                               const Tensor&, const Tensor&, const BatchNormParams&, const SampleDrop&,
                               const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                               const Tensor&) {
-  return {CallClass::fused, double(macs(x.shape(), w.shape(), conv))};
+  return {CallClass::fused, double(any_conv2d_macs(x.shape(), w.shape(), conv))};
 }
 
 CallCost backward_cost(const Tensor& x, const Tensor& w, const Conv2dParams& conv, const Tensor&,
                        const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                        const Tensor&, const Activation&, const Tensor&, const Tensor&, const Tensor&,
                        const Tensor&) {
-  return {CallClass::fused, 2 * double(macs(x.shape(), w.shape(), conv))};
+  return {CallClass::fused, 2 * double(any_conv2d_macs(x.shape(), w.shape(), conv))};
 }
 
 }  // namespace
@@ -39,17 +32,11 @@ constinit KernelSlot<ConvBatchNormBackward> conv_batch_norm_backward{"conv_batch
 
 namespace {
 
-constexpr std::string_view kSeparate = "separate";
-
-// On any device, for what no other variant takes.
 void run_separate(Context& context, const Tensor& x, const Tensor& w, const Conv2dParams& conv,
                   const Tensor& gamma, const Tensor& beta, const Tensor& residual,
                   const BatchNormParams& params, const SampleDrop& drop, Tensor& z, Tensor& y, Tensor& mean,
                   Tensor& inv_std, Tensor& running_mean, Tensor& running_var) {
-  if (depthwise(w.shape()))
-    depthwise_conv2d_forward(context, x, w, conv, {}, z);
-  else
-    conv2d_forward(context, x, w, conv, {}, z);
+  any_conv2d_forward(context, x, w, conv, z);
   batch_norm_forward_train(context, z, gamma, beta, residual, params, drop, y, mean, inv_std, running_mean,
                            running_var);
 }
@@ -62,7 +49,7 @@ void run_separate_backward(Context& context, const Tensor& x, const Tensor& w, c
   Tensor dz = empty_like(z), none;
   batch_norm_backward(context, z, none, dy, dy_more, gamma, beta, mean, inv_std, {activation, false}, {}, dz,
                       none, dgamma, dbeta);
-  if (depthwise(w.shape())) {
+  if (is_depthwise(w.shape())) {
     depthwise_conv2d_backward_input(context, dz, w, conv, dx);
     depthwise_conv2d_backward_weight(context, x, dz, conv, dw);
   } else {
@@ -70,28 +57,17 @@ void run_separate_backward(Context& context, const Tensor& x, const Tensor& w, c
   }
 }
 
-bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt}) {
-    conv_batch_norm_forward.add(device, {{kSeparate.data(), always, run_separate}}, KernelSlotBase::kOwn - 1);
-    conv_batch_norm_backward.add(device, {{kSeparate.data(), always, run_separate_backward}},
-                                 KernelSlotBase::kOwn - 1);
-  }
-  return true;
-}
-const bool registered = register_everywhere();
+const bool registered = add_separate(conv_batch_norm_forward, run_separate) &&
+                        add_separate(conv_batch_norm_backward, run_separate_backward);
 
 }  // namespace
-
-Shape conv_batch_norm_shape(const Shape& x, const Shape& w, const Conv2dParams& conv) {
-  return depthwise(w) ? depthwise_conv2d_shape(x, w, conv) : conv2d_shape(x, w, conv);
-}
 
 bool fuses_conv_batch_norm(const Variable& x, const Variable& weight, const Conv2dParams& params) {
   Tensor none;
   const char* variant =
       conv_batch_norm_forward.choose(x.context(), x.value(), value_in(weight, x.dtype()), params, none, none,
                                      none, {}, {}, none, none, none, none, none, none);
-  return variant != nullptr && variant != kSeparate;
+  return is_joint(variant);
 }
 
 namespace {
@@ -107,7 +83,7 @@ bool gradients_in_one(Gradients& g, const Variable& x, const Tensor& w, DType dw
   Tensor dgamma = empty_like(mean), dbeta = empty_like(mean);
   const char* variant = conv_batch_norm_backward.choose(context, x.value(), w, conv, z, dy, more, gamma, beta,
                                                         mean, inv_std, activation, dx, dw, dgamma, dbeta);
-  if (variant == nullptr || variant == kSeparate) return false;
+  if (!is_joint(variant)) return false;
   conv_batch_norm_backward(context, x.value(), w, conv, z, dy, more, gamma, beta, mean, inv_std, activation,
                            dx, dw, dgamma, dbeta);
   g.add(0, dx);
@@ -123,15 +99,11 @@ Variable conv_batch_norm_train(const Variable& x, const Variable& weight, const 
                                const Variable& beta, const Variable& residual, Tensor& running_mean,
                                Tensor& running_var, const Conv2dParams& conv, const BatchNormParams& params,
                                const SampleDrop& drop) {
-  Tensor z = empty(conv_batch_norm_shape(x.shape(), weight.shape(), conv), x.value());
+  Tensor z = empty(any_conv2d_shape(x.shape(), weight.shape(), conv), x.value());
   check_batch_norm_train(z, gamma, beta, residual, params.activation, drop);
   Tensor y = empty_like(z), mean = empty_like(gamma.value()), inv_std = empty_like(gamma.value());
   const Tensor filter = value_in(weight, x.dtype());
-  const Shape& w = weight.shape();
-  count_macs(depthwise(w)       ? Work::depthwise
-             : w[1] * w[2] == 1 ? Work::pointwise
-                                : Work::dense,
-             macs(x.shape(), w, conv));
+  count_any_conv2d(x.shape(), weight.shape(), conv);
   conv_batch_norm_forward(x.context(), x.value(), filter, conv, gamma.value(), beta.value(),
                           residual.defined() ? residual.value() : Tensor(), params, drop, z, y, mean, inv_std,
                           running_mean, running_var);
@@ -144,7 +116,7 @@ Variable conv_batch_norm_train(const Variable& x, const Variable& weight, const 
           return;
         const Tensor dz = batch_norm_gradients(g, 2, z, kept, dy, more, gamma, beta, mean, inv_std,
                                                {params.activation, false}, drop);
-        if (depthwise(filter.shape()))
+        if (is_depthwise(filter.shape()))
           depthwise_conv2d_gradients(g, dz, x, filter, type, conv);
         else
           conv2d_gradients(g, dz, x, filter, type, conv, 1);

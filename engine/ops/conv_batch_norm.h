@@ -1,18 +1,16 @@
 // conv_batch_norm: a convolution without a bias and the batch norm behind it, in training.
 //
-//   z = conv(x, w)                                      conv2d.h, or of w [R, S, C] depthwise_conv2d.h
+//   z = conv(x, w)                                      any_conv2d.h
 //   y = activation( norm(z) + residual )                batch_norm.h, samples dropped as there
 //
 // One operation where a device has a kernel for both: for few output pixels a launch costs more than what it
 // computes. Its gradient is that of the two, one after the other, or where a device can that, too, in one.
 #pragma once
+#include "engine/ops/any_conv2d.h"
 #include "engine/ops/batch_norm.h"
-#include "engine/ops/depthwise_conv2d.h"
 
 namespace plume {
 
-// z's; throws, naming both shapes, when they do not fit.
-Shape conv_batch_norm_shape(const Shape& x, const Shape& weight, const Conv2dParams& params);
 // Whether a kernel for both would run here. Otherwise the two operations are the same in two steps.
 bool fuses_conv_batch_norm(const Variable& x, const Variable& weight, const Conv2dParams& params);
 

@@ -2,6 +2,7 @@
 
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/global_avg_pool.h"
+#include "engine/ops/separate.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
@@ -27,12 +28,7 @@ void run_separate(Context& context, const Tensor& x, const Tensor& w, const Conv
   global_avg_pool_forward(context, y, means);
 }
 
-bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
-    depthwise_pool_forward.add(device, {{"separate", always, run_separate}}, KernelSlotBase::kOwn - 1);
-  return true;
-}
-const bool registered = register_everywhere();
+const bool registered = add_separate(depthwise_pool_forward, run_separate);
 
 }  // namespace
 

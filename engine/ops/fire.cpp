@@ -4,6 +4,7 @@
 #include "engine/ops/cast.h"
 #include "engine/ops/concat.h"
 #include "engine/ops/relu_bias.h"
+#include "engine/ops/separate.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
@@ -41,12 +42,7 @@ void run_separate(Context& context, const Tensor& x, const Tensor& w1, const Ten
   concat_forward(context, one, three, y);
 }
 
-bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
-    fire_expand_forward.add(device, {{"separate", always, run_separate}}, KernelSlotBase::kOwn - 1);
-  return true;
-}
-const bool registered = register_everywhere();
+const bool registered = add_separate(fire_expand_forward, run_separate);
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 
 #include "engine/ops/depthwise_conv2d.h"
 #include "engine/ops/depthwise_pool.h"
+#include "engine/ops/separate.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
@@ -60,15 +61,8 @@ void run_fused_mbconv(Context& context, const Tensor& x, const Tensor& w1, const
   conv2d_forward(context, expanded, w2, {.packed = p.packed2}, epilogue, y);
 }
 
-bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt}) {
-    expand_depthwise_forward.add(device, {{"separate", always, run_expand_depthwise}},
-                                 KernelSlotBase::kOwn - 1);
-    fused_mbconv_forward.add(device, {{"separate", always, run_fused_mbconv}}, KernelSlotBase::kOwn - 1);
-  }
-  return true;
-}
-const bool registered = register_everywhere();
+const bool registered = add_separate(expand_depthwise_forward, run_expand_depthwise) &&
+                        add_separate(fused_mbconv_forward, run_fused_mbconv);
 
 }  // namespace
 

@@ -1,9 +1,8 @@
 #include "engine/ops/pooled_linear.h"
 
-#include <string_view>
-
 #include "engine/ops/global_avg_pool.h"
 #include "engine/ops/linear.h"
+#include "engine/ops/separate.h"
 #include "engine/profiler/cost.h"
 
 namespace plume {
@@ -20,23 +19,15 @@ constinit KernelSlot<PooledLinear> pooled_linear_forward{"pooled_linear.forward"
 
 namespace {
 
-constexpr std::string_view kSeparate = "separate";
-
 Tensor means(const Tensor& x) { return empty({x.dim(0), x.dim(3)}, x); }
 
-// On any device, for what no other variant takes.
 void run_separate(Context& context, const Tensor& x, const Tensor& w, const Epilogue& epilogue, Tensor& y) {
   Tensor pooled = means(x);
   global_avg_pool_forward(context, x, pooled);
   linear_forward(context, pooled, w, epilogue, y);
 }
 
-bool register_everywhere() {
-  for (const Device device : {Device::cpu, Device::cuda, Device::simt})
-    pooled_linear_forward.add(device, {{kSeparate.data(), always, run_separate}}, KernelSlotBase::kOwn - 1);
-  return true;
-}
-const bool registered = register_everywhere();
+const bool registered = add_separate(pooled_linear_forward, run_separate);
 
 }  // namespace
 
@@ -46,8 +37,7 @@ Tensor pooled_linear(const Tensor& x, const Tensor& w, const Epilogue& epilogue)
   Context& context = plume::context(x.device());
   Tensor y = empty({x.dim(0), w.dim(0)}, x);
   const char* variant = pooled_linear_forward.choose(context, x, w, epilogue, y);
-  if (variant == nullptr || variant == kSeparate)
-    return linear_fused(global_avg_pool(x).value(), w, epilogue);
+  if (!is_joint(variant)) return linear_fused(global_avg_pool(x).value(), w, epilogue);
   count_macs(Work::linear, y.size() * x.dim(3));
   pooled_linear_forward(context, x, w, epilogue, y);
   return y;

@@ -35,11 +35,7 @@ const std::vector<BatchNormConvCase> kCases = {
     {{2, 9, 8, 24}, {3, 3, 24}, {.stride = 1, .padding = 2, .dilation = 2}, Activation::silu},
 };
 
-bool depthwise(const Shape& w) { return w.rank() == 3; }
-
-Shape output(const BatchNormConvCase& c) {
-  return depthwise(c.w) ? depthwise_conv2d_shape(c.x, c.w, c.conv) : conv2d_shape(c.x, c.w, c.conv);
-}
+Shape output(const BatchNormConvCase& c) { return any_conv2d_shape(c.x, c.w, c.conv); }
 
 std::string label(const BatchNormConvCase& c) {
   return message("{}, stride {}, filter {}", name(c.activation), c.conv.stride, c.w);
@@ -86,7 +82,7 @@ TEST(BatchNormConvTest, Forward) {
                  reference::batch_norm_train(a["x"], a["gamma"], a["beta"], none, p, u, a["mean"],
                                              a["inv_std"], a["running_mean"], a["running_var"]);
                  const auto& convolve =
-                     depthwise(a["w"].shape) ? reference::depthwise_conv2d : reference::conv2d;
+                     is_depthwise(a["w"].shape) ? reference::depthwise_conv2d : reference::conv2d;
                  convolve(rounded(u, dtype), a["w"], conv, {none, none, none, Activation::identity}, a["y"]);
                },
            .op = dtype == DType::f32 ? op : nullptr,
@@ -121,7 +117,7 @@ TEST(BatchNormConvTest, BackwardWeight) {
                       reference::normalise(a["x"], a["gamma"], a["beta"], {}, a["mean"], a["inv_std"],
                                            activation, u);
                       u = rounded(u, dtype);
-                      if (depthwise(a["dw"].shape))
+                      if (is_depthwise(a["dw"].shape))
                         reference::depthwise_conv2d_backward_weight(u, a["dy"], conv, a["dw"]);
                       else
                         reference::conv2d_backward_weight(u, a["dy"], conv, a["dw"]);
@@ -176,7 +172,7 @@ TEST(BatchNormConvTest, IsNormAndConvolutionInOne) {
         Tensor mean = Tensor::zeros(channels, DType::f32, device), var = mean.clone();
         const auto in_two = [&] {
           const Variable u = batch_norm_train(x, gamma, beta, {}, mean, var, params);
-          return depthwise(c.w) ? depthwise_conv2d(u, w, {}, c.conv) : conv2d(u, w, {}, c.conv);
+          return is_depthwise(c.w) ? depthwise_conv2d(u, w, {}, c.conv) : conv2d(u, w, {}, c.conv);
         };
         const Variable y =
             fused ? batch_norm_conv_train(x, gamma, beta, mean, var, params, w, c.conv) : in_two();

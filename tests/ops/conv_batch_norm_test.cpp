@@ -54,7 +54,7 @@ double stored_error(DType dtype) { return dtype == DType::bf16 ? 0x1p16 : dtype 
 TEST(ConvBatchNormTest, Forward) {
   for (const ConvBatchNormCase& c : kConvBatchNormCases)
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
-      const Shape z = conv_batch_norm_shape(c.x, c.w, c.conv), channels{z[3]};
+      const Shape z = any_conv2d_shape(c.x, c.w, c.conv), channels{z[3]};
       const BatchNormParams p{.activation = c.activation};
       // 16-bit gradients of z and the filter between finite differences of y: not compared.
       const std::function<Variable(Variables&)> op = [p, conv = c.conv](Variables& v) {
@@ -86,7 +86,7 @@ TEST(ConvBatchNormTest, Forward) {
                     [p, conv = c.conv, dtype](Arrays& a) {
                       const Array none;
                       const auto& convolve =
-                          a["w"].shape.rank() == 3 ? reference::depthwise_conv2d : reference::conv2d;
+                          is_depthwise(a["w"].shape) ? reference::depthwise_conv2d : reference::conv2d;
                       convolve(a["x"], a["w"], conv, {none, none, none, Activation::identity}, a["z"]);
                       Array stored = a["z"];
                       for (Real& v : stored.values) v.error += stored_error(dtype) * std::fabs(v.value);
@@ -104,7 +104,7 @@ TEST(ConvBatchNormTest, Backward) {
   for (const ConvBatchNormCase& c : kConvBatchNormCases)
     for (const bool joined : {false, true}) {
       if (c.residual) continue;
-      const Shape z = conv_batch_norm_shape(c.x, c.w, c.conv), channels{z[3]};
+      const Shape z = any_conv2d_shape(c.x, c.w, c.conv), channels{z[3]};
       const BatchNormBackwardParams p{c.activation, false};
       const Fill small = positive(-1, 1);  // f16 holds dz
       std::vector<Operand> inputs{{"x", c.x, small},
@@ -138,7 +138,7 @@ TEST(ConvBatchNormTest, Backward) {
                    reference::batch_norm_backward(a["z"], none, dy, a["gamma"], a["beta"], a["mean"],
                                                   a["inv_std"], p, dz, none, a["dgamma"], a["dbeta"]);
                    for (Real& v : dz.values) v.error += stored_error(dtype) * std::fabs(v.value);
-                   if (a["w"].shape.rank() == 3) {
+                   if (is_depthwise(a["w"].shape)) {
                      reference::depthwise_conv2d_backward_input(dz, a["w"], conv, a["dx"]);
                      reference::depthwise_conv2d_backward_weight(a["x"], dz, conv, a["dw"]);
                    } else {
@@ -152,7 +152,7 @@ TEST(ConvBatchNormTest, Backward) {
 }
 
 void expect_one_is_two(const ConvBatchNormCase& c, bool dropped, Device device) {
-  const Shape z = conv_batch_norm_shape(c.x, c.w, c.conv), channels{z[3]};
+  const Shape z = any_conv2d_shape(c.x, c.w, c.conv), channels{z[3]};
   RandomSequence random(5);
   const auto values = [&](const Shape& shape, DType dtype) {
     std::vector<float> list(size_t(shape.elements()));
@@ -169,7 +169,7 @@ void expect_one_is_two(const ConvBatchNormCase& c, bool dropped, Device device) 
   constexpr int64_t kState[] = {11, 4};
   if (dropped) drop = {Tensor::from(std::span<const int64_t>(kState), {2}, device), {0.5f, 2}};
   const auto in_two = [&](Tensor& mean, Tensor& var) {
-    const Variable y = c.w.rank() == 3 ? depthwise_conv2d(x, w, {}, c.conv) : conv2d(x, w, {}, c.conv);
+    const Variable y = is_depthwise(c.w) ? depthwise_conv2d(x, w, {}, c.conv) : conv2d(x, w, {}, c.conv);
     return batch_norm_train(y, gamma, beta, residual, mean, var, params, drop);
   };
   std::vector<std::vector<float>> results[2];
@@ -205,7 +205,7 @@ TEST(ConvBatchNormTest, IsConvolutionAndNormInOne) {
     for (const auto& [x, w] :
          {std::pair{Shape{2, 4, 4, 24}, Shape{58, 1, 1, 24}}, std::pair{Shape{2, 6, 6, 58}, Shape{3, 3, 58}},
           std::pair{Shape{2, 6, 6, 40}, Shape{5, 5, 40}}})
-      expect_one_is_two({x, w, {1, w.rank() == 3 ? int(w[0]) / 2 : 0}, Activation::silu}, false, device);
+      expect_one_is_two({x, w, {1, is_depthwise(w) ? int(w[0]) / 2 : 0}, Activation::silu}, false, device);
   }
 }
 
