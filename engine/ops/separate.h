@@ -1,5 +1,5 @@
-// Operations that consist of others: variant "separate" computes those one after the other, on any device, for
-// what no other variant takes.
+// Operations that consist of others: variant "separate" computes those one after the other, on any device,
+// for what no other variant takes.
 #pragma once
 #include <string_view>
 
