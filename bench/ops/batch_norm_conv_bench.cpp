@@ -2,11 +2,16 @@
 
 #include "bench/support/slot_bench.h"
 
-namespace plume::bench {
+namespace plume {
+
+std::string describe(const KnownNorm& norm) { return name(norm.activation); }
+
+namespace bench {
 namespace {
 
 const bool batch_norm_conv_registered =
     bench_slot<batch_norm_conv_forward>() && bench_slot<batch_norm_conv_backward_weight>();
 
 }  // namespace
-}  // namespace plume::bench
+}  // namespace bench
+}  // namespace plume

@@ -19,7 +19,6 @@ void with_statistics(const Tensor& x, const Tensor& gamma, const Tensor& beta, c
 }
 
 int64_t row(const Tensor& x) { return x.dim(2); }
-int64_t image(const Tensor& x) { return x.dim(1) * x.dim(2); }
 
 bool fits_rows(const Context&, const Tensor& x, const Tensor&, const Tensor&, const BatchNormParams&,
                const Tensor& w, const Conv2dParams& conv, Tensor&, Tensor&, Tensor&, Tensor&, Tensor&) {
@@ -49,6 +48,8 @@ const bool rows_registered =
                                         KernelSlotBase::kSpecial);
 
 #if PLUME_HAVE_ONEDNN
+int64_t image(const Tensor& x) { return x.dim(1) * x.dim(2); }
+
 bool fits_parts(const Context&, const Tensor& x, const Tensor&, const Tensor&, const BatchNormParams&,
                 const Tensor& w, const Conv2dParams& conv, Tensor&, Tensor&, Tensor&, Tensor&, Tensor&) {
   return !is_depthwise(w.shape()) && fits_normalised_conv2d(x, w.shape(), conv);
