@@ -2,6 +2,7 @@
 // it with other frameworks on the same machine.
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
 
 #include "models/registry.h"
 #include "tools/cli/clock.h"
@@ -49,6 +50,7 @@ int run(tools::Flags& flags) {
   model_run.check();
 
   std::sort(times.begin(), times.end());
+  const double mean = std::accumulate(times.begin(), times.end(), 0.0) / double(times.size());
   const auto quantile = [&](double q) {
     return times[std::min(times.size() - 1, size_t(q * double(times.size())))];
   };
@@ -62,6 +64,7 @@ int run(tools::Flags& flags) {
                             {"dtype", dtype},
                             {"samples", times.size()},
                             {"median_ms", quantile(0.5)},
+                            {"mean_ms", mean},
                             {"min_ms", times.front()},
                             {"p95_ms", quantile(0.95)}};
   std::printf("%s\n", tools::to_text(line).c_str());
