@@ -175,12 +175,17 @@ void check_constant_filter(const ConvCase& c, bool with_epilogue) {
 
 TEST(Conv2dTest, ConstantFilter) {
   std::vector<ConvCase> all = conv2d_cases();
-  // 3x3 with stride 1, tiles and channels enough for Winograd's algorithm: few tiles and many, vectors that
-  // do not divide the channels, a last block of filters that fills half a vector, padding of all three kinds
-  all.push_back({{1, 31, 17, 56}, 24, 3, 3, {1, 1, 1}});
-  all.push_back({{1, 13, 14, 128}, 27, 3, 3, {1, 1, 1}});
-  all.push_back({{3, 18, 21, 27}, 57, 3, 3, {1, 0, 1}});
-  all.push_back({{43, 2, 3, 24}, 25, 3, 3, {1, 2, 1}});
+  if (devices_under_test() == std::vector{Device::simt}) {
+    all.resize(12);  // its kernels keep no filters: these are the kernels of the tests above
+  } else {
+    // 3x3 with stride 1, tiles and channels enough for Winograd's algorithm: few tiles and many, vectors
+    // that do not divide the channels, a last block of filters that fills half a vector, padding of all
+    // three kinds
+    all.push_back({{1, 31, 17, 56}, 24, 3, 3, {1, 1, 1}});
+    all.push_back({{1, 13, 14, 128}, 27, 3, 3, {1, 1, 1}});
+    all.push_back({{3, 18, 21, 27}, 57, 3, 3, {1, 0, 1}});
+    all.push_back({{43, 2, 3, 24}, 25, 3, 3, {1, 2, 1}});
+  }
   for (const ConvCase& c : all)
     for (const bool with_epilogue : {false, true}) check_constant_filter(c, with_epilogue);
 }

@@ -32,6 +32,8 @@ function(plume_target_options target)
   if(PLUME_SANITIZE)
     target_compile_options(${target} PRIVATE
       $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${PLUME_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1>
+      # Accesses through bad pointers are the address sanitizer's, and a third of the kernels' compile time.
+      $<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize=null,object-size,pointer-overflow,vptr>
       # GCC 12 takes what the sanitizers add to the standard library's headers for reads of unset values.
       $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>)
     target_link_options(${target} PUBLIC -fsanitize=${PLUME_SANITIZE})
