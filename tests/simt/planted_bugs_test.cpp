@@ -1,7 +1,8 @@
-// Planted mistakes are found by the emulator's checks, by poisoned shared memory or by the address sanitizer.
+// Planted mistakes are found by the emulator's checks, by poisoned shared memory or by the sanitizers.
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -46,6 +47,34 @@ TEST_P(PlantedBug, WritePastSharedArray) {
 TEST_P(PlantedBug, WritePastDynamicSharedMemory) {
   if (*kNeedsAsan) GTEST_SKIP() << kNeedsAsan;
   EXPECT_DEATH(simt::launch<write_past_dynamic>({1, 1, 100, {}}, 100), "use-after-poison");
+}
+
+// What the preset keeps of the undefined sanitizer, and a null pointer, which it leaves to the other one.
+TEST_P(PlantedBug, MisalignedPack) {
+  if (*kNeedsAsan) GTEST_SKIP() << kNeedsAsan;
+  alignas(16) const float x[48] = {};
+  EXPECT_DEATH(simt::launch<misaligned_pack>({1, 32, 0, {}}, static_cast<const float*>(x), out_.data()),
+               "misaligned address");
+}
+
+TEST_P(PlantedBug, ReadThroughNull) {
+  if (*kNeedsAsan) GTEST_SKIP() << kNeedsAsan;
+  EXPECT_DEATH(
+      simt::launch<read_through_null>({1, 1, 0, {}}, static_cast<const float*>(nullptr), out_.data()),
+      "SEGV on unknown address");
+}
+
+TEST_P(PlantedBug, SignedOverflow) {
+  if (*kNeedsAsan) GTEST_SKIP() << kNeedsAsan;
+  std::vector<int> out(1);
+  EXPECT_DEATH(simt::launch<signed_overflow>({1, 32, 0, {}}, std::numeric_limits<int>::max(), out.data()),
+               "signed integer overflow");
+}
+
+TEST_P(PlantedBug, WildShift) {
+  if (*kNeedsAsan) GTEST_SKIP() << kNeedsAsan;
+  std::vector<int> out(1);
+  EXPECT_DEATH(simt::launch<wild_shift>({1, 64, 0, {}}, out.data()), "shift exponent .* is too large");
 }
 
 TEST_P(PlantedBug, DivergentBarrier) {

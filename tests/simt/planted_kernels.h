@@ -1,5 +1,6 @@
 // Kernels with one mistake each. Every one of them must be found by the check that its test names.
 #pragma once
+#include "kernels/common/vector.h"
 #include "kernels/common/warp_reduce.h"
 #include "kernels/simt/simt.h"
 
@@ -19,6 +20,18 @@ namespace plume::PLUME_KERNELS {
 }
 
 [[maybe_unused]] static __global__ void write_past_dynamic(int bytes) { simt::dyn_smem<char>()[bytes] = 1; }
+
+[[maybe_unused]] static __global__ void misaligned_pack(const float* x, float* out) {
+  out[threadIdx.x] = reinterpret_cast<const Pack<float, 4>*>(x + threadIdx.x)->values[0];
+}
+
+[[maybe_unused]] static __global__ void read_through_null(const float* x, float* out) { out[0] = x[0]; }
+
+[[maybe_unused]] static __global__ void signed_overflow(int large, int* out) {
+  out[0] = large + int(threadIdx.x);
+}
+
+[[maybe_unused]] static __global__ void wild_shift(int* out) { out[0] = 1 << (threadIdx.x + 1); }
 
 [[maybe_unused]] static __global__ void divergent_barrier(float* out) {
   if (threadIdx.x < 7) {

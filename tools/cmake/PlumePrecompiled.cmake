@@ -14,7 +14,11 @@ set(PLUME_PRECOMPILED_BENCH ${PLUME_PRECOMPILED_STANDARD} "${CMAKE_SOURCE_DIR}/b
 # quickly, and a precompiled header, either of its own (HEADERS and a list) or another target's (REUSE and its
 # name).
 function(plume_quick_to_compile target optimization how)
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Release,RelWithDebInfo>:${optimization}>)
+  if(PLUME_SANITIZE)
+    target_compile_options(${target} PRIVATE ${optimization})
+  else()
+    target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:${optimization}>)
+  endif()
   # One code model for a static library and the programs that share its precompiled header.
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
   if(how STREQUAL "REUSE")
