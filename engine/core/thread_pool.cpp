@@ -103,7 +103,7 @@ void HelpAccount::book(int64_t saved, int64_t lost, int64_t now) {
     useless_pause_ = kFirstPause;
   } else {
     pause = std::max(pause, useless_pause_);
-    useless_pause_ = std::min(2 * useless_pause_, kLongestPause);
+    useless_pause_ = std::min(4 * useless_pause_, kLongestPause);
   }
   closed_until_ = now + std::min(pause, kLongestPause);
   balance_ = since_opening_ = 0;

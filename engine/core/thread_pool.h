@@ -54,9 +54,9 @@ class HelpAccount {
   void book(int64_t saved, int64_t lost, int64_t now);
 
  private:
-  // Loops go to the caller alone for this many times a loss, and twice as long each time that the threads
-  // have brought nothing to speak of since they were last let in.
-  static constexpr int64_t kPause = 24, kFirstPause = 30'000'000, kLongestPause = 4'000'000'000;
+  // Loops go to the caller alone for this many times a loss, and four times as long each time that the
+  // threads have brought nothing to speak of since they were last let in.
+  static constexpr int64_t kPause = 24, kFirstPause = 120'000'000, kLongestPause = 4'000'000'000;
   int64_t balance_ = 0, since_opening_ = 0, closed_until_ = 0, useless_pause_ = kFirstPause;
 };
 
