@@ -196,6 +196,28 @@ TEST(CodeCounts, BranchesFollowTheirLines) {
   EXPECT_THAT(runs.of_block, ElementsAre(20, 5, 20, 0, 20, 0));
 }
 
+// Loops in loops, none with accesses of its own; loads of one line stand before the inner one and in it.
+TEST(CodeCounts, LoopsWithoutAccesses) {
+  const tools::KernelCode code = parse(
+      "C 1 1:10\nC 2 1:20\nC 3 1:30\nC 4 1:40\nC 5 1:50\n0 NOP\n"
+      ":.outer\n1 IADD3 R8, R8, R9, RZ\n5 @P2 BRA `(.inner)\n3 LDG.E R4, [R2.64]\n"
+      ":.inner\n2 IADD3 R1, R1, R9, RZ\n5 @P3 BRA `(.work)\n3 LDG.E R4, [R2.64]\n"
+      ":.work\n2 @P4 BRA `(.next)\n4 FADD R6, R6, R4\n"
+      ":.next\n2 @P0 BRA `(.inner)\n1 @P1 BRA `(.outer)\n0 EXIT\n");
+  const auto met = [](int line, double times) {
+    CountedPlace branch{"/somewhere/kernels/a.cu", line, {}};
+    branch.counts.steps = times;
+    return branch;
+  };
+  // Of 20 warps each turns 5 times, within that 8 times; 700 of the 800 inner turns work.
+  const tools::CodeRuns runs =
+      tools::runs_of(code, tools::analyse_flow(code),
+                     launch_of({met(10, 100), met(20, 800), place(30, 900, 0), met(40, 700), met(50, 900)}));
+  const std::vector<double> expected{20, 100, 100, 800, 800, 800, 700, 800, 100, 20};
+  ASSERT_EQ(runs.of_block.size(), expected.size());
+  for (size_t b = 0; b < expected.size(); ++b) EXPECT_NEAR(runs.of_block[b] / expected[b], 1, 0.1) << b;
+}
+
 TEST(CodeLoads, BytesOnTheirWay) {
   const tools::KernelCode together = parse(kUnrolled);
   const tools::LoadWaits all = tools::waits_of(together, {1, 10, 1}, 32);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <map>
 #include <optional>
 #include <set>
@@ -133,8 +134,11 @@ std::vector<Equation> equations_of(const KernelCode& code, const CodeFlow& flow,
   return result;
 }
 
-// Coordinate descent; unknowns that no equation names stay below zero.
-std::vector<double> solve(const std::vector<Equation>& equations, size_t classes, double warps) {
+// Coordinate descent; no class runs more often than its `most`. Unknowns that no equation names stay below
+// zero.
+std::vector<double> solve(const std::vector<Equation>& equations, const std::vector<double>& most,
+                          double warps) {
+  const size_t classes = most.size();
   std::vector<double> runs(classes, -1);
   struct Term {
     size_t equation;
@@ -161,54 +165,107 @@ std::vector<double> solve(const std::vector<Equation>& equations, size_t classes
         pull += t.factor * (missing[t.equation] + t.factor * runs[c]);
         weight += t.factor * t.factor;
       }
-      const double better = std::max(pull / (weight * (1 + kRidge)), 0.0), change = better - runs[c];
-      for (const Term& t : terms[c]) missing[t.equation] -= t.factor * change;
+      const double better = std::clamp(pull / (weight * (1 + kRidge)), 0.0, most[c]);
+      for (const Term& t : terms[c]) missing[t.equation] -= t.factor * (better - runs[c]);
       runs[c] = better;
     }
   return runs;
 }
 
-// Of a class without accesses: its parent's runs, times what the branches counted at its lines say. A line
-// that the compiler has copied shares its count with its copies.
-void fill_in(const KernelCode& code, const CodeFlow& flow, const Lines& lines, std::vector<double>& runs) {
-  const std::vector<double> solved = runs;
-  const auto lines_of_class = [&](size_t c) {
-    std::map<std::pair<std::string, int>, double> found;  // and how many instructions are of it
-    for (const uint32_t b : flow.classes[c].blocks)
-      for (uint32_t i = code.blocks[b].first; i < code.blocks[b].last; ++i) {
-        const auto& chain = code.chains[code.instructions[i].chain];
-        if (!chain.empty()) found[{chain[0].file, chain[0].line}] += 1;
+using LineNumber = std::pair<std::string, int>;
+
+// How often classes without accesses ran: as their parents did, times what the branches counted at their lines
+// say. A line that the compiler has copied shares its count with its copies.
+class Branches {
+ public:
+  Branches(const KernelCode& code, const CodeFlow& flow, const Lines& lines) : flow_(flow), lines_(lines) {
+    for (size_t c = 0; c < flow.classes.size(); ++c) {
+      std::map<LineNumber, size_t>& found = of_class_.emplace_back();
+      for (const uint32_t b : flow.classes[c].blocks)
+        for (uint32_t i = code.blocks[b].first; i < code.blocks[b].last; ++i) {
+          const auto& chain = code.chains[code.instructions[i].chain];
+          if (!chain.empty()) found[{chain[0].file, chain[0].line}] += 1;
+        }
+      if (flow.classes[c].callee) continue;
+      for (const auto& [line, instructions] : found) classes_of_[line].push_back(c);
+    }
+  }
+  // At most as often as its branches were met, and as what decides about it. Copies of a line, as before a
+  // loop and in it, are told apart by that.
+  std::vector<double> most(double warps) const {
+    std::vector<double> most(flow_.classes.size(), std::numeric_limits<double>::infinity());
+    most[0] = warps;
+    for (size_t c = 1; c < most.size(); ++c) {
+      const CodeFlow::Class& one = flow_.classes[c];
+      if (one.callee) continue;
+      if (!one.loop) most[c] = most[size_t(one.parent)];
+      for (const auto& [line, n] : of_class_[c])
+        if (const auto at = lines_.find(line); at != lines_.end() && at->second.steps > 0)
+          most[c] = std::min(most[c], at->second.steps);
+    }
+    return most;
+  }
+  // Those that are not `solved` (below zero). Parents' runs may follow from others in turn.
+  void fill_in(const std::vector<double>& solved, std::vector<double>& runs) const {
+    constexpr int kDeepest = 8;  // loops in loops
+    for (int round = 0; round < kDeepest; ++round) {
+      const std::vector<double> before = runs;
+      for (size_t c = 1; c < flow_.classes.size(); ++c) {
+        const CodeFlow::Class& one = flow_.classes[c];
+        if (solved[c] >= 0 || one.callee) continue;
+        const double parent = runs[size_t(one.parent)];
+        runs[c] = one.unlikely ? 0 : round == 0 ? parent : turns(c, parent, solved, before);
       }
-    return found;
-  };
-  std::map<std::pair<std::string, int>, double> chances;  // parents' runs over the classes that a line is in
-  const auto assume = [&](auto&& share) {
-    for (size_t c = 1; c < flow.classes.size(); ++c) {
-      const CodeFlow::Class& one = flow.classes[c];
-      if (solved[c] >= 0 || one.callee) continue;
-      const double parent = runs[size_t(one.parent)];
-      runs[c] = one.unlikely ? 0 : parent * share(c, parent);
+      if (round > 0 && runs == before) return;
     }
-  };
-  assume([](size_t, double) { return 1.0; });
-  for (size_t c = 1; c < flow.classes.size(); ++c)
-    if (!flow.classes[c].callee)
-      for (const auto& [line, n] : lines_of_class(c)) chances[line] += runs[size_t(flow.classes[c].parent)];
-  assume([&](size_t c, double) {
-    double share = -1;
+  }
+
+ private:
+  double turns(size_t c, double parent, const std::vector<double>& solved,
+               const std::vector<double>& runs) const {
+    const bool loop = flow_.classes[c].loop;
+    if (!loop) return std::min(by_lines(c, parent, runs), parent);
+    // What a loop decides about and has accesses runs once a turn, or less often.
+    double turns = 0;
+    for (size_t child = c + 1; child < flow_.classes.size(); ++child)
+      if (size_t(flow_.classes[child].parent) == c && !flow_.classes[child].loop)
+        turns = std::max(turns, solved[child]);
+    return std::max(turns > 0 ? turns : by_lines(c, parent, runs), parent);
+  }
+  // Of its lines the one that was met least often; no branch ran more often than it was met.
+  double by_lines(size_t c, double parent, const std::vector<double>& runs) const {
     size_t instructions = 0;
-    for (const auto& [line, n] : lines_of_class(c)) {
-      instructions += size_t(n);
-      const auto at = lines.find(line);
-      if (at == lines.end() || at->second.steps <= 0 || chances[line] <= 0) continue;
-      const double here = at->second.steps / chances[line];
-      share = share < 0 ? here : std::min(share, here);
+    double least = -1;
+    for (const auto& [line, n] : of_class_[c]) {
+      instructions += n;
+      const auto at = lines_.find(line);
+      if (at == lines_.end() || at->second.steps <= 0) continue;
+      const double times =
+          std::min(at->second.steps, parent * quotient(at->second.steps, met(line, c, runs)));
+      least = least < 0 ? times : std::min(least, times);
     }
+    if (least >= 0) return least;
     constexpr size_t kShort = 8;  // such a branch may be none in the host's code
-    if (share < 0) return instructions <= kShort ? 0.5 : flow.classes[c].loop ? 1.0 : kRarely;
-    return flow.classes[c].loop ? std::max(share, 1.0) : std::min(share, 1.0);
-  });
-}
+    return parent * (instructions <= kShort ? 0.5 : flow_.classes[c].loop ? 1.0 : kRarely);
+  }
+  // How often the classes that a line is in could have run. What c decides about has its own share of that.
+  double met(const LineNumber& line, size_t c, const std::vector<double>& runs) const {
+    double times = 0;
+    for (const size_t d : classes_of_.at(line))
+      if (!decides(c, d)) times += runs[size_t(flow_.classes[d].parent)];
+    return times;
+  }
+  bool decides(size_t above, size_t c) const {
+    int at = flow_.classes[c].parent;
+    while (at > int(above)) at = flow_.classes[size_t(at)].parent;
+    return at == int(above);
+  }
+
+  const CodeFlow& flow_;
+  const Lines& lines_;
+  std::vector<std::map<LineNumber, size_t>> of_class_;  // and how many instructions are of the line
+  std::map<LineNumber, std::vector<size_t>> classes_of_;
+};
 
 }  // namespace
 
@@ -216,9 +273,11 @@ CodeRuns runs_of(const KernelCode& code, const CodeFlow& flow, const CountedLaun
   const double warps = double(launch.counted_blocks) * launch.warps();
   const Lines lines = counts_by_line(launch);
   CodeRuns result;
-  std::vector<double> runs =
-      solve(equations_of(code, flow, lines, result.matched), flow.classes.size(), warps);
-  fill_in(code, flow, lines, runs);
+  const std::vector<Equation> equations = equations_of(code, flow, lines, result.matched);
+  const Branches branches(code, flow, lines);
+  const std::vector<double> solved = solve(equations, branches.most(warps), warps);
+  std::vector<double> runs = solved;
+  branches.fill_in(solved, runs);
   result.of_block.assign(code.blocks.size(), 0);
   for (size_t c = 0; c < flow.classes.size(); ++c)
     for (const uint32_t b : flow.classes[c].blocks) result.of_block[b] = std::max(runs[c], 0.0);
