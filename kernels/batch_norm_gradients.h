@@ -134,23 +134,21 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
                StoreGradients{dbeta, dgamma});
 }
 
-// dbeta and dgamma are null when the statistics are fixed. They are sums over `rows` rows, or, unless null,
-// over count[channel].
-template <class T, int kWidth, class Walk>
-__device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& source, Activation activation,
-                                                    bool more, const float* dbeta, const float* dgamma,
-                                                    const float* count, float rows, const Columns& all,
-                                                    const Walk& walk, T* __restrict__ dx,
-                                                    T* __restrict__ dresidual) {
-  if (walk.channel >= all.columns) return;
-  const GradientBefore<T, kWidth> gradient(source, activation, more, all, walk.channel);
-  // dx = scale * dz - constant - linear * (x - mean)
+// dx = scale * dz - constant - linear * (x - mean), of a thread's columns. dbeta and dgamma are null when the
+// statistics are fixed. They are sums over `rows` rows, or, unless null, over count[channel].
+template <int kWidth>
+struct ThroughStatistics {
   float constant[kWidth] = {}, linear[kWidth] = {};
-  if (dbeta) {
+
+  template <class T>
+  __device__ __forceinline__ ThroughStatistics(const GradientBefore<T, kWidth>& gradient, const float* dbeta,
+                                               const float* dgamma, const float* count, float rows,
+                                               const Columns& all, int column) {
+    if (!dbeta) return;
     float counts[kWidth];
-    load_channels(dbeta, all, walk.channel, constant);
-    load_channels(dgamma, all, walk.channel, linear);
-    if (count) load_channels(count, all, walk.channel, counts);
+    load_channels(dbeta, all, column, constant);
+    load_channels(dgamma, all, column, linear);
+    if (count) load_channels(count, all, column, counts);
     const float of_row = 1.0f / rows;
 #pragma unroll
     for (int i = 0; i < kWidth; ++i) {
@@ -159,6 +157,18 @@ __device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& sou
       linear[i] *= share * gradient.inv_std[i];
     }
   }
+};
+
+// dbeta, dgamma, count and rows as ThroughStatistics has them.
+template <class T, int kWidth, class Walk>
+__device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& source, Activation activation,
+                                                    bool more, const float* dbeta, const float* dgamma,
+                                                    const float* count, float rows, const Columns& all,
+                                                    const Walk& walk, T* __restrict__ dx,
+                                                    T* __restrict__ dresidual) {
+  if (walk.channel >= all.columns) return;
+  const GradientBefore<T, kWidth> gradient(source, activation, more, all, walk.channel);
+  const ThroughStatistics<kWidth> through(gradient, dbeta, dgamma, count, rows, all, walk.channel);
   SampleScale samples(source.drop);
   typename GradientBefore<T, kWidth>::Words words[2]{};
   walk_rows<2>(
@@ -169,7 +179,8 @@ __device__ __forceinline__ void input_gradient_rows(const GradientSource<T>& sou
         auto v = gradient.values(words[k], more ? samples.of_row(row) : 1.0f);
 #pragma unroll
         for (int i = 0; i < kWidth; ++i)
-          v.distance[i] = gradient.scale[i] * v.dz[i] - (constant[i] + linear[i] * v.distance[i]);
+          v.distance[i] =
+              gradient.scale[i] * v.dz[i] - (through.constant[i] + through.linear[i] * v.distance[i]);
         Pack<T, kWidth>::narrow(v.distance).store(dx + at);
         if (!more || !dresidual) return;
         if (source.drop.state)
@@ -211,7 +222,7 @@ void launch_gradient_sums(Context& context, const GradientSource<T>& source, con
   });
 }
 
-// dbeta, dgamma, count: as input_gradient_rows has them, or undefined. `rows`: of one channel.
+// dbeta, dgamma, count: as ThroughStatistics has them, or undefined. `rows`: of one channel.
 template <int kWidth, class T>
 void launch_input_gradient(Context& context, const GradientSource<T>& source, const float* dbeta,
                            const float* dgamma, const float* count, int64_t rows, const Columns& all,

@@ -5,9 +5,13 @@
 // and writes y and, for training, its argmax of a byte; backward reads dy and argmax and writes dx. One
 // comparison per window element: the bound is memory bandwidth. Backward gathers: a thread asks the windows
 // that cover its pixels which of them they won, so there are no atomics.
+//
+// 16-bit values are compared two at once, an instruction and a half for each (common/pair_leaders.h); where a
+// maximum turns out to be NaN, its window is met once more value by value, for the first one's place. f32
+// values, and what no pack fits, are met so at once.
 #include "engine/ops/max_pool2d.h"
 
-#include "kernels/common/pair_max.h"
+#include "kernels/common/pair_leaders.h"
 #include "kernels/common/row_tiling.h"
 
 namespace plume::PLUME_KERNELS {
@@ -66,73 +70,6 @@ class Leaders {
  private:
   float values_[kWidth];
   int places_[kWidth];
-};
-
-// All bits of those halves of b that are larger than those of a.
-template <class T>
-__device__ __forceinline__ uint32_t where_larger(uint32_t a, uint32_t b) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  uint32_t where;
-  if constexpr (std::is_same_v<T, bf16>)
-    asm("set.gt.u32.bf16x2 %0, %1, %2;" : "=r"(where) : "r"(b), "r"(a));
-  else
-    asm("set.gt.u32.f16x2 %0, %1, %2;" : "=r"(where) : "r"(b), "r"(a));
-  return where;
-#else
-  float first[2], second[2];
-  detail::widen_pair(T{}, a, first[0], first[1]);
-  detail::widen_pair(T{}, b, second[0], second[1]);
-  return (second[0] > first[0] ? 0xffffu : 0u) | (second[1] > first[1] ? 0xffff0000u : 0u);
-#endif
-}
-
-// The same of 16-bit values, two at once: one and a half instructions for each that is met, where Leaders
-// take seven. Where there is a NaN the places are wrong.
-template <class T, int kWidth, bool kPlaces>
-class PairLeaders {
- public:
-  using Vector = Pack<T, kWidth>;
-  using Word = typename Vector::Word;
-
-  __device__ void start(const Word& word, int place) {
-    memcpy(pairs_, &word, sizeof word);
-#pragma unroll
-    for (int i = 0; i < kWidth / 2; ++i) places_[i] = uint32_t(place) * 0x10001u;
-  }
-  __device__ void meet(const Word& word, int place) {
-    uint32_t pairs[kWidth / 2];
-    memcpy(pairs, &word, sizeof word);
-#pragma unroll
-    for (int i = 0; i < kWidth / 2; ++i) {
-      if (kPlaces) {
-        const uint32_t now = where_larger<T>(pairs_[i], pairs[i]);
-        places_[i] = (places_[i] & ~now) | (uint32_t(place) * 0x10001u & now);
-      }
-      pairs_[i] = larger_of_pairs<T>(pairs_[i], pairs[i]);
-    }
-  }
-  __device__ bool any_nan() const {
-    float values[kWidth];
-    this->values().widen(values);
-    bool any = false;
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) any |= values[i] != values[i];
-    return any;
-  }
-  __device__ Vector values() const {
-    Vector values;
-    memcpy(values.values, pairs_, sizeof values);
-    return values;
-  }
-  __device__ Pack<uint8_t, kWidth> places() const {
-    Pack<uint8_t, kWidth> places;
-#pragma unroll
-    for (int i = 0; i < kWidth; ++i) places[i] = uint8_t(places_[i / 2] >> 16 * (i % 2));
-    return places;
-  }
-
- private:
-  uint32_t pairs_[kWidth / 2], places_[kWidth / 2];
 };
 
 // Has the leaders meet all values of an output's window that are in the image, of one pack of channels: there
