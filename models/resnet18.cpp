@@ -99,11 +99,7 @@ class ResNet18 : public Module {
   }
 
   Variable forward(const Variable& images) override {
-    Variable x;
-    if (imagenet_stem_ && stem_.fused())
-      x = stem_.forward_pooled(images, kPool);
-    else
-      x = imagenet_stem_ ? max_pool2d(stem_.forward(images), kPool) : stem_.forward(images);
+    Variable x = imagenet_stem_ ? stem_.forward_pooled(images, kPool) : stem_.forward(images);
     x = layer1_(x);
     x = layer2_(x);
     x = layer3_(x);

@@ -29,7 +29,7 @@ ConvNormAct::ConvNormAct(int in_channels, int out_channels, int kernel, const Op
 
 Variable ConvNormAct::forward_pooled(const Variable& x, const MaxPool2dParams& pool) {
   // Whoever hooks into this module wants to see its output.
-  if (!pair_.fused() || hooked()) return max_pool2d((*this)(x), pool);
+  if (hooked()) return max_pool2d((*this)(x), pool);
   const Scope scope(*this);
   return pair_.forward_pooled(x, pool);
 }

@@ -35,7 +35,7 @@ class ConvNormAct : public Module {
   Variable forward_dropped(const Variable& x, const Variable& residual, float drop) {
     return pair_.forward_dropped(x, residual, drop);
   }
-  // max_pool2d((*this)(x)); one operation once fused.
+  // max_pool2d((*this)(x)), as ConvBn has it.
   Variable forward_pooled(const Variable& x, const MaxPool2dParams& pool);
   const ConvBn& pair() const { return pair_; }
   // ConvBn::forward_chain of all layers but null.

@@ -4,6 +4,7 @@
 
 #include "engine/ops/activation.h"
 #include "engine/ops/batch_norm_conv.h"
+#include "engine/ops/batch_norm_max_pool.h"
 #include "engine/ops/cast.h"
 #include "engine/ops/conv2d_max_pool.h"
 #include "engine/ops/conv_batch_norm.h"
@@ -178,6 +179,14 @@ Variable BatchNorm2d::forward_behind(Conv2d& conv, const Variable& x, const Vari
                                params);
 }
 
+Variable BatchNorm2d::forward_pooled(const Variable& x, const MaxPool2dParams& pool) {
+  const bool trains = training() && alone() && weight.requires_grad();
+  if (!trains || !fuses_batch_norm_max_pool(x, params, pool)) return max_pool2d(forward(x), pool);
+  const Scope scope(*this);
+  ++*num_batches_tracked.data<int64_t>();
+  return batch_norm_max_pool_train(x, weight, bias, running_mean, running_var, params, pool);
+}
+
 Variable BatchNorm2d::forward_dropped_behind(Conv2d& conv, const Variable& x, const Variable& residual,
                                              float drop) {
   if (!dropout_enabled() || !fuses_behind(conv, x)) return forward_dropped(conv(x), residual, drop);
@@ -244,6 +253,7 @@ Variable ConvBn::forward(const Variable& x, const Variable& residual) {
 }
 
 Variable ConvBn::forward_pooled(const Variable& x, const MaxPool2dParams& pool) {
+  if (!folded_) return norm_.forward_pooled(conv_(x), pool);
   return conv_.forward_fused(x.value(), folded_->filter,
                              {.shift = folded_->shift, .activation = norm_.params.activation}, &pool);
 }

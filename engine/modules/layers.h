@@ -72,6 +72,8 @@ class BatchNorm2d : public Module {
   Variable forward(const Variable& x, const Variable& residual);
   // The same of conv(x), as one operation where the device has a kernel for both (ops/conv_batch_norm.h).
   Variable forward_behind(Conv2d& conv, const Variable& x, const Variable& residual);
+  // max_pool2d(activation(norm(x))), likewise (ops/batch_norm_max_pool.h).
+  Variable forward_pooled(const Variable& x, const MaxPool2dParams& pool);
   // In training: activation(norm(x)) + residual, whole samples of the former left out with probability `drop`
   // (ops/stochastic_depth.h), above 0.
   Variable forward_dropped(const Variable& x, const Variable& residual, float drop);
@@ -129,7 +131,8 @@ class ConvBn {
  public:
   ConvBn(Conv2d& conv, BatchNorm2d& norm) : conv_(conv), norm_(norm) {}
   Variable forward(const Variable& x, const Variable& residual = {});
-  // max_pool2d(forward(x)) by one operation; only between fuse(true) and fuse(false).
+  // max_pool2d(forward(x)); one operation once fused, and in training the norm and the pooling are one where
+  // the device has a kernel for both.
   Variable forward_pooled(const Variable& x, const MaxPool2dParams& pool);
   Variable forward_dropped(const Variable& x, const Variable& residual, float drop) {
     return norm_.forward_dropped_behind(conv_, x, residual, drop);
@@ -163,7 +166,7 @@ class ConvAct {
  public:
   ConvAct(Conv2d& conv, Activation activation) : conv_(conv), activation_(activation) {}
   Variable forward(const Variable& x);
-  // As ConvBn has it.
+  // max_pool2d(forward(x)) by one operation; only between fuse(true) and fuse(false).
   Variable forward_pooled(const Variable& x, const MaxPool2dParams& pool);
   void fuse(bool on);
   bool fused() const { return constant_ != nullptr; }

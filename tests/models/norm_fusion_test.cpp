@@ -1,19 +1,22 @@
 // Norms that the next convolution computes (ops/batch_norm_conv.h): the networks train like those that
-// compute every norm alone, bit for bit on the cpu.
+// compute every norm alone, bit for bit on the cpu. And norms that are pooled at once
+// (ops/batch_norm_max_pool.h).
 #include <gtest/gtest.h>
 
 #include "engine/modules/mbconv.h"
 #include "engine/ops/batch_norm_conv.h"
+#include "engine/ops/batch_norm_max_pool.h"
+#include "engine/ops/cast.h"
 #include "tests/support/networks.h"
 
 namespace plume::norm_fusion_test {
 namespace {
 
-uint64_t runs_beside_separate() {
+uint64_t runs_beside_separate(const KernelSlotBase& slot = batch_norm_conv_forward,
+                              Device device = Device::cpu) {
   uint64_t runs = 0;
-  for (int i = 0; i < batch_norm_conv_forward.variant_count(Device::cpu); ++i)
-    if (std::string_view(batch_norm_conv_forward.variant_name(Device::cpu, i)) != "separate")
-      runs += batch_norm_conv_forward.runs(Device::cpu, i);
+  for (int i = 0; i < slot.variant_count(device); ++i)
+    if (std::string_view(slot.variant_name(device, i)) != "separate") runs += slot.runs(device, i);
   return runs;
 }
 
@@ -77,6 +80,64 @@ TEST(NormFusionTest, LeavesHookedLayersAlone) {
     ASSERT_TRUE(seen.defined()) << layer;
     EXPECT_EQ(seen.shape(), (Shape{2, 12, 12, 32})) << layer;
   }
+}
+
+// What a stem in 16 bits returns, its running statistics and the gradients of its norm. (Not that of the
+// convolution: where the norm is pooled at once another one of maxima that rounding made equal has it.)
+class PooledStem {
+ public:
+  PooledStem() {
+    RandomSequence random(7);
+    layer_.initialize(random);
+    layer_.to(Device::simt);
+  }
+  ConvNormAct& layer() { return layer_; }
+  std::vector<Tensor> step(int size) {
+    const Variable images = cast(test::random_images(4, size).to(Device::simt), DType::bf16);
+    const Variable y = layer_.forward_pooled(images, {.window = 3, .stride = 2, .padding = 1});
+    backward(y, y.value());
+    std::vector<Tensor> results{y.value()};
+    for (const NamedTensor& t : layer_.state())
+      if (t.name.starts_with("1.running")) results.push_back(*t.tensor);
+    for (const NamedParameter& p : layer_.parameters())
+      if (p.name.starts_with("1.")) results.push_back(p.variable.grad());
+    return results;
+  }
+
+ private:
+  ConvNormAct layer_{3, 24, 3, {.stride = 2, .norm = {.activation = Activation::relu}}};
+};
+
+uint64_t pooled_runs() { return runs_beside_separate(batch_norm_max_pool_forward, Device::simt); }
+
+TEST(NormFusionTest, StemsArePooledAtOnce) {
+  uint64_t before = pooled_runs();
+  const std::vector<Tensor> fused = PooledStem().step(70);
+  EXPECT_EQ(pooled_runs(), ++before);
+  force_variants("batch_norm_max_pool.forward=separate");
+  const std::vector<Tensor> alone = PooledStem().step(70);
+  force_variants("batch_norm_max_pool.forward=");
+  EXPECT_EQ(pooled_runs(), before);
+  ASSERT_EQ(fused.size(), size_t(5));
+  for (size_t i = 0; i < fused.size(); ++i)
+    EXPECT_LE(test::relative_difference(fused[i], alone[i]), 1e-2) << i;
+}
+
+// Whoever hooks into a layer sees what it returns; in evaluation nothing is pooled at once.
+TEST(NormFusionTest, WatchedStemsArePooledApart) {
+  const uint64_t before = pooled_runs();
+  PooledStem stem;
+  Tensor seen;
+  stem.layer().set_forward_hook([&](const Variable& y) {
+    seen = y.value();
+    return y;
+  });
+  stem.step(30);
+  EXPECT_EQ(seen.shape(), (Shape{4, 15, 15, 24}));
+  stem.layer().set_forward_hook({});
+  stem.layer().eval();
+  stem.step(30);
+  EXPECT_EQ(pooled_runs(), before);
 }
 
 }  // namespace
