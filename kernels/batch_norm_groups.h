@@ -158,6 +158,11 @@ struct GroupPlan {
   simt::Launch launch(const Context& context) const {
     return {dim3(order.blocks_of_kind(), 1, 2), tiling.block, 0, stream_of(context)};
   }
+  // Cuts the rows otherwise.
+  void take_slices(unsigned slices) {
+    tiling.grid.y = order.slices = slices;
+    if (order.lag > 0) order.lag = order.tiles_of_group * slices;
+  }
 
  private:
   GroupPlan(const Columns& all, int64_t packs, double bytes_of_pack, const GroupTraffic& traffic)

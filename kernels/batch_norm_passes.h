@@ -216,13 +216,19 @@ struct Normalisation {
   DropView drop;
 };
 
+// Of whoever wants to see the values of a pass before they are rounded and stored.
+struct SeeNothing {
+  template <int kWidth>
+  __device__ void operator()(const float (&)[kWidth]) const {}
+};
+
 // What is known when this is compiled costs no branches: the activation, and that there is no more, neither a
 // residual nor samples that are dropped.
-template <class T, int kWidth, int kAtOnce = 2, class Walk>
+template <class T, int kWidth, int kAtOnce = 2, class Walk, class See = SeeNothing>
 __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T* __restrict__ residual,
                                                const Columns& all, const Walk& walk,
                                                const Normalisation& norm, Activation activation, bool more,
-                                               T* __restrict__ y) {
+                                               T* __restrict__ y, See&& see = {}) {
   if (walk.channel >= all.columns) return;
   float mean[kWidth], scale[kWidth], beta[kWidth], gamma[kWidth];
   load_channels(norm.mean, all, walk.channel, mean);
@@ -256,6 +262,7 @@ __device__ __forceinline__ void normalise_rows(const T* __restrict__ x, const T*
           else
             v[i] = activate(activation, more ? z + extra[i] : z);
         }
+        see(v);
         Vector::narrow(v).store(y + row * all.columns + walk.channel);
       });
 }

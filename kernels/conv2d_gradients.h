@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/common/finish.h"
+#include "kernels/common/row_tiling.h"
 #include "kernels/conv2d_patches.h"
 
 namespace plume::PLUME_KERNELS {
@@ -140,5 +141,14 @@ struct FilterGradientStore {
   };
   __device__ __forceinline__ Columns columns(int slice, int column) const { return {*this, slice, column}; }
 };
+
+// `launch`es the slices of a plan, and puts them off to be added, where they are not dw itself.
+template <class T, class Launch>
+void in_slices_of_gradient(Context& context, const CorePlan& plan, Tensor& dw, const Launch& launch) {
+  const bool whole = plan.slices == 1 && dw.dtype() == DType::f32;
+  Tensor partial = whole ? dw : Tensor::empty({plan.slices, dw.size()}, DType::f32, dw.device(), "workspace");
+  launch(partial.data<float>());
+  if (!whole) finish_gradient<T>(context, partial, plan.slices, dw);
+}
 
 }  // namespace plume::PLUME_KERNELS

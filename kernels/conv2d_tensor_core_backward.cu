@@ -11,7 +11,6 @@
 // C % 8 == 0 and K % 8 == 0: 16-byte copies. 1x1 filters: four or two values at once; else pairs, or (odd)
 // value by value, which waits for each; filters of first layers have kernels of their own
 // (conv2d_stem_gradient.cu).
-#include "kernels/common/row_tiling.h"
 #include "kernels/conv2d_gradients.h"
 #include "kernels/conv2d_strips.h"
 #include "kernels/conv2d_taps.h"
@@ -99,15 +98,6 @@ void launch_backward_input(const Context& context, const Tensor& dy, const Tenso
         dy.data<T>(), w.data<T>(), strips, plan, sums, store);
     launch_core_slices(context, sums, plan, store);
   });
-}
-
-// `launch`es the slices of a plan, and puts them off to be added, where they are not dw itself.
-template <class T, class Launch>
-void in_slices_of_gradient(Context& context, const CorePlan& plan, Tensor& dw, const Launch& launch) {
-  const bool whole = plan.slices == 1 && dw.dtype() == DType::f32;
-  Tensor partial = whole ? dw : Tensor::empty({plan.slices, dw.size()}, DType::f32, dw.device(), "workspace");
-  launch(partial.data<float>());
-  if (!whole) finish_gradient<T>(context, partial, plan.slices, dw);
 }
 
 template <class T>

@@ -12,46 +12,13 @@
 // gates. FLOPs: 2 N H W C K.
 #include "engine/ops/mbconv.h"
 #include "kernels/common/block_gemm.h"
+#include "kernels/common/gates.h"
 #include "kernels/conv2d_patches.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
 
 // ---- tensor_core ----
-
-// Two values of 16 bits in a word: of floats, and a product, rounded once.
-template <class T>
-__device__ __forceinline__ uint32_t gate_pair(float low, float high) {
-  Pack<T, 2> pair;
-  pair[0] = T(low);
-  pair[1] = T(high);
-  return pair.word();
-}
-#if SIMT_EMU
-template <class T>
-inline uint32_t multiply_pairs(T, uint32_t a, uint32_t b) {
-  const auto left = Pack<T, 2>::of(a), right = Pack<T, 2>::of(b);
-  return gate_pair<T>(float(left.values[0]) * float(right.values[0]),
-                      float(left.values[1]) * float(right.values[1]));
-}
-#else
-__device__ __forceinline__ uint32_t multiply_pairs(f16, uint32_t a, uint32_t b) {
-  uint32_t product;
-  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(product) : "r"(a), "r"(b));
-  return product;
-}
-__device__ __forceinline__ uint32_t multiply_pairs(bf16, uint32_t a, uint32_t b) {
-  constexpr uint32_t kMinusZeros = 0x80008000u;  // sm_80 has no product without a sum
-  uint32_t product;
-  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(product) : "r"(a), "r"(b), "r"(kMinusZeros));
-  return product;
-}
-#endif
-
-struct Gates {
-  const float* values;  // [images, channels]
-  FastDivide by_plane;
-};
 
 // [pixels, channels], row-major, each pixel times its image's gates: channels are a multiple of 8. A thread
 // copies one chunk of neighbouring pixels, which mostly belong to one image: that image's gates are fetched
@@ -60,6 +27,7 @@ template <class T, int kDepth, int kRows = kCoreRows, int kThreads = kCoreThread
 struct GatedRows {
   static constexpr bool kDepthMajor = true;
   using Plan = CopyPlan<kRows, true, kChunk, kDepth, kThreads>;
+  using Words = typename ChunkGates<T>::Words;
   static constexpr int kPixels = Plan::kPasses;
   const T* x;
   Gates gates;
@@ -67,7 +35,7 @@ struct GatedRows {
   int next = 0, pixels_left = 0, depth_left = 0;  // of the copies
   int valid = 0, of_first = 0, channel = 0;       // of what is multiplied: pixels, of the first one's image
   int of_image = 0;                               // where that image's gates begin
-  Pack<float, 4>::Word ahead[kChunk / 4] = {};    // its gates of the next step
+  Words ahead;                                    // its gates of the next step
 
   __device__ GatedRows(const T* x_, const Gates& gates_, int pixels_, int channels_)
       : x(x_), gates(gates_), pixels(pixels_), channels(channels_) {}
@@ -106,8 +74,7 @@ struct GatedRows {
     of_first = (image + 1) * int(gates.by_plane.divisor) - pixel;
     channel = depth + Plan::chunk() * kChunk;
     of_image = image * channels;
-#pragma unroll
-    for (auto& word : ahead) word = {};  // nothing of the tile before need be kept in registers
+    ahead = {};  // nothing of the tile before need be kept in registers
     fetch_gates(of_image, ahead);
   }
   __device__ void arrived(char* tile) {
@@ -118,7 +85,7 @@ struct GatedRows {
       const int begin = end;
       end += int(gates.by_plane.divisor);
       image += channels;
-      typename Pack<float, 4>::Word more[kChunk / 4] = {};
+      Words more;
       fetch_gates(image, more);
       scale(begin, end, more, tile);
     }
@@ -127,34 +94,16 @@ struct GatedRows {
   }
 
  private:
-  __device__ void fetch_gates(int image, Pack<float, 4>::Word (&to)[kChunk / 4]) const {
-    if (channel >= channels) return;
-#pragma unroll
-    for (int part = 0; part < kChunk / 4; ++part)
-      to[part] = Pack<float, 4>::load(gates.values + (image + channel + 4 * part)).word();
+  __device__ void fetch_gates(int image, Words& to) const {
+    if (channel < channels) to.fetch(gates.values + (image + channel));
   }
   // Multiplies the chunks of pixels `begin` to `end` - 1 by gates.
-  __device__ static void scale(int begin, int end, const Pack<float, 4>::Word (&by)[kChunk / 4], char* tile) {
-    using Chunk = Pack<T, kChunk>;
-    uint32_t factors[kChunk / 2];
-#pragma unroll
-    for (int part = 0; part < kChunk / 4; ++part) {
-      float four[4];
-      Pack<float, 4>::widen(by[part], four);
-      factors[2 * part] = gate_pair<T>(four[0], four[1]);
-      factors[2 * part + 1] = gate_pair<T>(four[2], four[3]);
-    }
+  __device__ static void scale(int begin, int end, const Words& by, char* tile) {
+    const ChunkGates<T> factors(by);
 #pragma unroll
     for (int k = 0; k < kPixels; ++k) {
       const int i = turn(k);
-      if (i < begin || i >= end) continue;
-      T* const at = reinterpret_cast<T*>(tile + place(i));
-      uint4 words = Chunk::load(at).word();
-      words.x = multiply_pairs(T{}, words.x, factors[0]);
-      words.y = multiply_pairs(T{}, words.y, factors[1]);
-      words.z = multiply_pairs(T{}, words.z, factors[2]);
-      words.w = multiply_pairs(T{}, words.w, factors[3]);
-      Chunk::of(words).store(at);
+      if (i >= begin && i < end) factors.multiply(tile + place(i));
     }
   }
 };

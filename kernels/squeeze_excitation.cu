@@ -17,20 +17,10 @@
 // The bound is memory bandwidth, but for small planes (7x7) the launches: two each way.
 #include "engine/ops/mbconv.h"
 #include "kernels/common/last_block.h"
-#include "kernels/common/row_tiling.h"
-#include "kernels/common/warp_reduce.h"
+#include "kernels/squeeze_excitation_products.h"
 
 namespace plume::PLUME_KERNELS {
 namespace {
-
-constexpr int kExciteThreads = kTilingThreads, kLanesPerOutput = 8;
-
-struct ExciteSizes {
-  int plane, channels, hidden;
-};
-
-// Blocks are of RowTiling's shape here and in a row there.
-__device__ __forceinline__ int thread_of_block() { return int(threadIdx.y * blockDim.x + threadIdx.x); }
 
 // sums[n, c] = factor * sum over the plane of x, or of x dy where there is a dy; then excite(n).
 template <class T, int kWidth, class Excite>
@@ -95,8 +85,9 @@ struct ExciteForward {
   ExciteSizes s;
   SqueezeExcitationParams params;
   float *z1, *z2;
-  bool gates;
-  int parts = 1;  // of a mean, in `pooled`
+  float* gates = nullptr;  // null: z2 alone is wanted, which may be null otherwise
+  int parts = 1;           // of a mean, in `pooled`
+  float* means = nullptr;  // where their sums are kept, or null
 
   __device__ void operator()(int64_t image) const {
     float* mean = simt::dyn_smem<float>();  // [channels]
@@ -105,6 +96,7 @@ struct ExciteForward {
     for (int c = thread; c < s.channels; c += kExciteThreads) {
       mean[c] = 0.0f;
       for (int part = 0; part < parts; ++part) mean[c] += pooled[(image * parts + part) * s.channels + c];
+      if (means) means[image * s.channels + c] = mean[c];
     }
     __syncthreads();
     matrix_vector(w1, b1, mean, s.hidden, s.channels, hidden);
@@ -114,11 +106,13 @@ struct ExciteForward {
       hidden[q] = activate(params.inner, hidden[q]);
     }
     __syncthreads();
-    float* out = z2 + image * s.channels;
+    const int64_t row = image * s.channels;
+    float* out = (z2 ? z2 : gates) + row;
     matrix_vector(w2, b2, hidden, s.channels, s.hidden, out);
     if (!gates) return;
     __syncthreads();
-    for (int c = thread; c < s.channels; c += kExciteThreads) out[c] = activate(params.gate, out[c]);
+    for (int c = thread; c < s.channels; c += kExciteThreads)
+      gates[row + c] = activate(params.gate, out[c]);
   }
 };
 
@@ -127,51 +121,6 @@ template <class W>
 __global__ void __launch_bounds__(kExciteThreads, 1) squeeze_excite(ExciteForward<W> excite) {
   excite(blockIdx.x);
 }
-
-// dz2 holds the gates' gradients and becomes dz2.
-struct ExciteBackward {
-  const float *z1, *z2, *w1, *w2;
-  ExciteSizes s;
-  SqueezeExcitationParams params;
-  float *dz2, *dz1, *hidden, *dpooled;
-
-  __device__ void operator()(int64_t image) const {
-    constexpr int kWarps = kExciteThreads / kWarpSize;
-    float* d2 = simt::dyn_smem<float>();  // [channels]
-    float* d1 = d2 + s.channels;          // [hidden]
-    SMEM(partial, float[kWarps][kWarpSize]);
-    const int thread = thread_of_block(), lane = thread % kWarpSize, warp = thread / kWarpSize;
-    for (int c = thread; c < s.channels; c += kExciteThreads) {
-      const int64_t at = image * s.channels + c;
-      d2[c] = dz2[at] * slope_from_input(params.gate, z2[at]);
-      dz2[at] = d2[c];
-    }
-    __syncthreads();
-    for (int q0 = 0; q0 < s.hidden; q0 += kWarpSize) {
-      const int q = q0 + lane;
-      float sum = 0.0f;
-      if (q < s.hidden)
-        for (int c = warp; c < s.channels; c += kWarps) sum += d2[c] * w2[int64_t(c) * s.hidden + q];
-      partial[warp][lane] = sum;
-      __syncthreads();
-      if (warp == 0 && q < s.hidden) {
-        float total = 0.0f;
-#pragma unroll
-        for (int i = 0; i < kWarps; ++i) total += partial[i][lane];
-        const int64_t at = image * s.hidden + q;
-        d1[q] = total * slope_from_input(params.inner, z1[at]);
-        dz1[at] = d1[q];
-        hidden[at] = activate(params.inner, z1[at]);
-      }
-      __syncthreads();
-    }
-    for (int c = thread; c < s.channels; c += kExciteThreads) {
-      float sum = 0.0f;
-      for (int q = 0; q < s.hidden; ++q) sum += d1[q] * w1[int64_t(q) * s.channels + c];
-      dpooled[image * s.channels + c] = sum / float(s.plane);
-    }
-  }
-};
 
 // out = in * gate(z2) + shift, where there is one.
 template <class T, int kWidth>
@@ -208,73 +157,6 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
   scale_image<T, kWidth>(x, z2, nullptr, gate, blockIdx.x, plane, channels, y);
 }
 
-// out[a, b] = sum over n of left[n, a] right[n, b];  sums[a] = sum over n of left[n, a]. A thread has a few
-// rows and columns, so that what it reads is used more than once; a warp's columns lie side by side.
-struct WeightGradient {
-  static constexpr int kRows = 4, kColumns = 2;
-
-  const float *left, *right;
-  int images, rows, columns;
-  float *out, *sums;
-
-  WeightGradient(const Tensor& l, const Tensor& r, Tensor& to, Tensor& bias)
-      : left(l.data<float>()),
-        right(r.data<float>()),
-        images(int(l.dim(0))),
-        rows(int(l.dim(1))),
-        columns(int(r.dim(1))),
-        out(to.data<float>()),
-        sums(bias.data<float>()) {}
-  PLUME_HD int across() const { return int(ceil_div(columns, kColumns * kWarpSize)); }
-  PLUME_HD int warps() const { return int(ceil_div(rows, kRows)) * across(); }
-  __device__ void operator()(int warp, int lane) const {
-    const int a0 = warp / across() * kRows, b0 = warp % across() * (kColumns * kWarpSize) + lane;
-    float products[kRows][kColumns] = {}, plain[kRows] = {};
-#pragma unroll 4
-    for (int n = 0; n < images; ++n) {
-      const float *from = left + int64_t(n) * rows + a0, *with = right + int64_t(n) * columns + b0;
-      float factors[kRows], values[kColumns];
-#pragma unroll
-      for (int i = 0; i < kRows; ++i) factors[i] = a0 + i < rows ? from[i] : 0.0f;
-#pragma unroll
-      for (int j = 0; j < kColumns; ++j)
-        values[j] = b0 + j * kWarpSize < columns ? with[j * kWarpSize] : 0.0f;
-#pragma unroll
-      for (int i = 0; i < kRows; ++i) {
-        plain[i] += factors[i];
-#pragma unroll
-        for (int j = 0; j < kColumns; ++j) products[i][j] += factors[i] * values[j];
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      if (a0 + i >= rows) continue;
-#pragma unroll
-      for (int j = 0; j < kColumns; ++j)
-        if (const int b = b0 + j * kWarpSize; b < columns)
-          out[int64_t(a0 + i) * columns + b] = products[i][j];
-      if (b0 == 0) sums[a0 + i] = plain[i];
-    }
-  }
-};
-
-struct WeightGradients {
-  WeightGradient first, second;
-
-  unsigned blocks() const {
-    return unsigned(ceil_div(first.warps() + second.warps(), kExciteThreads / kWarpSize));
-  }
-  __device__ void operator()(unsigned block) const {
-    const int thread = thread_of_block(), own = first.warps();
-    const int warp = int(block) * (kExciteThreads / kWarpSize) + thread / kWarpSize,
-              lane = thread % kWarpSize;
-    if (warp < own)
-      first(warp, lane);
-    else if (warp < own + second.warps())
-      second(warp - own, lane);
-  }
-};
-
 // The rows of blocks before the images' do the weights: they take longer than one of these.
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kTilingThreads, 1)
@@ -285,19 +167,6 @@ __global__ void __launch_bounds__(kTilingThreads, 1)
     scale_image<T, kWidth>(dy, z2, dpooled, gate, blockIdx.x - before, plane, channels, dx);
   else
     weights(blockIdx.x * gridDim.y + blockIdx.y);
-}
-
-// The numbers of w1 [hidden, channels].
-ExciteSizes excite_sizes(int64_t plane, const Tensor& w1) {
-  return {int(plane), int(w1.dim(1)), int(w1.dim(0))};
-}
-size_t excite_bytes(const ExciteSizes& s) { return sizeof(float) * size_t(s.channels + s.hidden); }
-
-// blockIdx.x counts images, blockIdx.y tiles of channels.
-template <int kWidth>
-simt::Launch per_image(const Context& context, const Tensor& x) {
-  const RowTiling tiling(x.dim(1) * x.dim(2), x.dim(3) / kWidth);
-  return {dim3(unsigned(x.dim(0)), tiling.grid.x), tiling.block, 0, stream_of(context)};
 }
 
 template <class T, int kWidth, class Excite>
@@ -323,8 +192,7 @@ void run_squeeze_excitation_forward(Context& context, const Tensor& x, const Ten
                                     s,
                                     params,
                                     z1.data<float>(),
-                                    z2.data<float>(),
-                                    false};
+                                    z2.data<float>()};
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     with_pack_width<T>(x.dim(3), [&](auto width) {
@@ -364,16 +232,35 @@ void run_squeeze_excitation_backward(Context& context, const Tensor& x, const Te
 }
 
 void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
-              const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
+              const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate,
+              SqueezeExcitationKept& kept) {
   if (pooled.size() == 0) return;
   const ExciteSizes s = excite_sizes(1, w1);
+  const auto place = [](Tensor& t) { return t.defined() ? t.data<float>() : nullptr; };
   dispatch_floating(w1.dtype(), [&](auto zero) {
     using W = decltype(zero);
     simt::launch<squeeze_excite<W>>(
         {dim3(unsigned(pooled.dim(0))), dim3(kExciteThreads), excite_bytes(s), stream_of(context)},
         ExciteForward<W>{pooled.data<float>(), w1.data<W>(), b1.data<float>(), w2.data<W>(), b2.data<float>(),
-                         s, params, nullptr, gate.data<float>(), true, int(pooled.dim(1))});
+                         s, params, place(kept.z1), place(kept.z2), gate.data<float>(), int(pooled.dim(1)),
+                         place(kept.pooled)});
   });
+}
+
+// For floats, and channels that no chunk divides: x is scaled, then convolved.
+void run_gated_backward_weight(Context& context, const Tensor& x, const Tensor& gate, const Tensor& dy,
+                               Tensor& dw) {
+  Tensor scaled = Tensor::empty(x.shape(), x.dtype(), x.device(), "workspace");
+  if (x.size() > 0)
+    dispatch_floating(x.dtype(), [&](auto zero) {
+      using T = decltype(zero);
+      with_pack_width<T>(x.dim(3), [&](auto width) {
+        simt::launch<squeeze_scale<T, width>>(per_image<width>(context, x), x.data<T>(), gate.data<float>(),
+                                              Activation::identity, int(x.dim(1) * x.dim(2)), int(x.dim(3)),
+                                              scaled.data<T>());
+      });
+    });
+  conv2d_backward_weight(context, scaled, dy, {}, dw);
 }
 
 const bool squeeze_excitation_registered =
@@ -381,7 +268,8 @@ const bool squeeze_excitation_registered =
                                    {{"image_per_block", always, run_squeeze_excitation_forward}}) &&
     squeeze_excitation_backward.add(kThisDevice,
                                     {{"image_per_block", always, run_squeeze_excitation_backward}}) &&
-    squeeze_gate_forward.add(kThisDevice, {{"image_per_block", always, run_gate}});
+    squeeze_gate_forward.add(kThisDevice, {{"image_per_block", always, run_gate}}) &&
+    gated_pointwise_backward_weight.add(kThisDevice, {{"scale_first", always, run_gated_backward_weight}});
 
 }  // namespace
 }  // namespace plume::PLUME_KERNELS

@@ -80,11 +80,17 @@ __device__ __forceinline__ void gate_product(const T* from, int rows, int pitch,
   }
 }
 
+// What a gradient reads; null in evaluation.
+struct KeptOfGate {
+  float *pooled, *z1, *z2;
+};
+
 template <class T>
 __global__ void __launch_bounds__(kGateThreads, 1)
     squeeze_gate_core(const float* __restrict__ pooled, const T* __restrict__ w1,
                       const float* __restrict__ b1, const T* __restrict__ w2, const float* __restrict__ b2,
-                      const GateSizes s, const SqueezeExcitationParams params, float* __restrict__ gate) {
+                      const GateSizes s, const SqueezeExcitationParams params, float* __restrict__ gate,
+                      const KeptOfGate kept) {
   const int mean_pitch = gate_pitch(s.channels), hidden_pitch = gate_pitch(s.hidden);
   T* const mean = simt::dyn_smem<T>();                                                   // [16, mean_pitch]
   T* const hidden = mean + kGateImages * mean_pitch;                                     // [16, hidden_pitch]
@@ -94,7 +100,7 @@ __global__ void __launch_bounds__(kGateThreads, 1)
 
   // Rows are shared out among the threads; there are only as many as images.
   const int row = thread >> s.row_shift, place = thread & ((1 << s.row_shift) - 1);
-  const bool has_row = row < rows;
+  const bool has_row = row < rows, keeps = kept.pooled && blockIdx.y == 0;
   if (has_row) {
     const float* const means = pooled + int64_t(first_image + row) * s.mean_parts * s.channels;
     for (int c = place * 4; c < mean_pitch; c += 4 << s.row_shift) {
@@ -107,6 +113,7 @@ __global__ void __launch_bounds__(kGateThreads, 1)
 #pragma unroll
           for (int j = 0; j < 4; ++j) values[j] += more[j];
         }
+        if (keeps) values.store(kept.pooled + int64_t(first_image + row) * s.channels + c);
       }
       Pack<T, 4>::narrow(values.values).store(mean + row * mean_pitch + c);
     }
@@ -130,7 +137,9 @@ __global__ void __launch_bounds__(kGateThreads, 1)
       float sum = 0.0f;
       if (q < s.hidden) {
         for (int part = 0; part < parts; ++part) sum += partial[(part * kGateImages + row) * s.hidden + q];
-        sum = activate(params.inner, sum + b1[q]);
+        sum += b1[q];
+        if (keeps) kept.z1[int64_t(first_image + row) * s.hidden + q] = sum;
+        sum = activate(params.inner, sum);
       }
       hidden[row * hidden_pitch + q] = T(sum);
     }
@@ -147,32 +156,39 @@ __global__ void __launch_bounds__(kGateThreads, 1)
     for (int half = 0; half < 2; ++half) {
       const int image = first_image + group + half * 8;
       if (image >= s.images) continue;
+      const int64_t at = int64_t(image) * s.channels + column;
       Pack<float, 2> gates;
-      gates[0] = activate(params.gate, sums[2 * half] + bias[0]);
-      gates[1] = activate(params.gate, sums[2 * half + 1] + bias[1]);
-      gates.store(gate + int64_t(image) * s.channels + column);
+      gates[0] = sums[2 * half] + bias[0];
+      gates[1] = sums[2 * half + 1] + bias[1];
+      if (kept.z2) gates.store(kept.z2 + at);
+      gates[0] = activate(params.gate, gates[0]);
+      gates[1] = activate(params.gate, gates[1]);
+      gates.store(gate + at);
     }
   }
 }
 
 void run_gate_core(Context& context, const Tensor& pooled, const Tensor& w1, const Tensor& b1,
-                   const Tensor& w2, const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
+                   const Tensor& w2, const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate,
+                   SqueezeExcitationKept& kept) {
   const GateSizes s(pooled.dim(0), pooled.dim(1), pooled.dim(2), w1.dim(0));
   const int64_t groups = ceil_div(s.images, kGateImages);
   // Blocks that share images share out the second product's columns: at most as many as multiprocessors.
   const int64_t most = ceil_div(s.channels / 8, kGateWarps), sharing = simt::multiprocessors() / groups;
   const simt::Launch launch{dim3(unsigned(groups), unsigned(std::clamp<int64_t>(sharing, 1, most))),
                             dim3(kGateThreads), s.bytes(), stream_of(context)};
+  KeptOfGate to{};
+  if (kept.pooled.defined()) to = {kept.pooled.data<float>(), kept.z1.data<float>(), kept.z2.data<float>()};
   const auto run = [&](auto zero) {
     using T = decltype(zero);
     simt::launch<squeeze_gate_core<T>>(launch, pooled.data<float>(), w1.data<T>(), b1.data<float>(),
-                                       w2.data<T>(), b2.data<float>(), s, params, gate.data<float>());
+                                       w2.data<T>(), b2.data<float>(), s, params, gate.data<float>(), to);
   };
   w1.dtype() == DType::f16 ? run(f16{}) : run(bf16{});
 }
 
 bool fits_gate_core(const Context&, const Tensor& pooled, const Tensor& w1, const Tensor&, const Tensor&,
-                    const Tensor&, const SqueezeExcitationParams&, Tensor&) {
+                    const Tensor&, const SqueezeExcitationParams&, Tensor&, SqueezeExcitationKept&) {
   constexpr int64_t kMostBytes = 96 << 10;
   const int64_t channels = pooled.dim(2), hidden = w1.dim(0);
   return w1.dtype() != DType::f32 && pooled.size() > 0 && channels % 8 == 0 && hidden % 8 == 0 &&

@@ -6,6 +6,7 @@
 #include "engine/files/atomic_file.h"
 #include "engine/ops/batch_norm_conv.h"
 #include "engine/ops/batch_norm_max_pool.h"
+#include "engine/ops/batch_norm_excitation.h"
 #include "engine/ops/conv_batch_norm.h"
 #include "engine/profiler/device_tracer.h"
 #include "engine/profiler/trace.h"
@@ -215,6 +216,7 @@ int run(tools::Flags& flags) {
     conv_batch_norm_forward.force(request.device, "separate");
     batch_norm_conv_forward.force(request.device, "separate");
     batch_norm_max_pool_forward.force(request.device, "separate");
+    batch_norm_pool_forward.force(request.device, "separate");
   }
   PLUME_CHECK(gpu.empty() || request.device == Device::simt, "--gpu: predictions are made on --device simt");
   PLUME_CHECK(kernel.kernel.empty() || comparison.empty(), "--kernel and --compare exclude each other");

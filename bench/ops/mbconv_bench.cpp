@@ -26,7 +26,9 @@ namespace {
 
 const bool mbconv_registered = bench_slot<expand_depthwise_forward>() &&
                                bench_slot<depthwise_pool_forward>() &&
-                               bench_slot<gated_pointwise_forward>() && bench_slot<fused_mbconv_forward>();
+                               bench_slot<gated_pointwise_forward>() &&
+                               bench_slot<gated_pointwise_backward_weight>() &&
+                               bench_slot<fused_mbconv_forward>();
 
 }  // namespace
 }  // namespace bench

@@ -6,6 +6,7 @@ namespace plume {
 std::string describe(const SqueezeExcitationParams& p) {
   return message("{}_{}", name(p.inner), name(p.gate));
 }
+std::string describe(const SqueezeExcitationKept& kept) { return kept.pooled.defined() ? "kept" : "-"; }
 
 namespace bench {
 namespace {

@@ -6,8 +6,7 @@
 namespace plume::cpu {
 namespace {
 
-void run(Context& context, const Tensor& x, const Tensor& gate, const Tensor& w, PackedFilter* packed,
-         const Epilogue& epilogue, Tensor& y) {
+Tensor scaled_image(const Tensor& x, const Tensor& gate) {
   Tensor scaled = Tensor::empty(x.shape(), x.dtype(), x.device(), "workspace");
   const int64_t channels = x.dim(3), plane = x.dim(1) * x.dim(2);
   const float* gates = gate.data<float>();
@@ -25,10 +24,22 @@ void run(Context& context, const Tensor& x, const Tensor& gate, const Tensor& w,
       }
     });
   });
-  conv2d_forward(context, scaled, w, {.packed = packed}, epilogue, y);
+  return scaled;
 }
 
-const bool registered = gated_pointwise_forward.add(Device::cpu, {{"scale_first", always, run}});
+void run(Context& context, const Tensor& x, const Tensor& gate, const Tensor& w, PackedFilter* packed,
+         const Epilogue& epilogue, Tensor& y) {
+  conv2d_forward(context, scaled_image(x, gate), w, {.packed = packed}, epilogue, y);
+}
+
+void run_backward_weight(Context& context, const Tensor& x, const Tensor& gate, const Tensor& dy,
+                         Tensor& dw) {
+  conv2d_backward_weight(context, scaled_image(x, gate), dy, {}, dw);
+}
+
+const bool registered =
+    gated_pointwise_forward.add(Device::cpu, {{"scale_first", always, run}}) &&
+    gated_pointwise_backward_weight.add(Device::cpu, {{"scale_first", always, run_backward_weight}});
 
 }  // namespace
 }  // namespace plume::cpu

@@ -82,7 +82,8 @@ Tensor add_parts(const Tensor& pooled) {
 }
 
 void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Tensor& b1, const Tensor& w2,
-              const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate) {
+              const Tensor& b2, const SqueezeExcitationParams& params, Tensor& gate,
+              SqueezeExcitationKept& kept) {
   const auto workspace = [&](const Shape& shape) {
     return Tensor::empty(shape, DType::f32, pooled.device(), "workspace");
   };
@@ -93,7 +94,15 @@ void run_gate(Context& context, const Tensor& pooled, const Tensor& w1, const Te
     return copy;
   };
   Tensor hidden = workspace({gate.dim(0), w1.dim(0)});
-  linear_forward(context, add_parts(pooled), in_f32(w1), {.shift = b1, .activation = params.inner}, hidden);
+  const Tensor means = add_parts(pooled);
+  if (kept.pooled.defined()) {
+    kept.pooled.copy_from(means);
+    linear_forward(context, means, in_f32(w1), {.shift = b1}, kept.z1);
+    activation_forward(context, kept.z1, params.inner, hidden);
+    linear_forward(context, hidden, in_f32(w2), {.shift = b2}, kept.z2);
+    return activation_forward(context, kept.z2, params.gate, gate);
+  }
+  linear_forward(context, means, in_f32(w1), {.shift = b1, .activation = params.inner}, hidden);
   linear_forward(context, hidden, in_f32(w2), {.shift = b2, .activation = params.gate}, gate);
 }
 

@@ -35,17 +35,19 @@ Variable ConvNormAct::forward_pooled(const Variable& x, const MaxPool2dParams& p
 }
 
 Variable ConvNormAct::forward_chain(std::initializer_list<ConvNormAct*> all, const Variable& x,
-                                    const Variable& residual, float drop) {
+                                    const Variable& residual, float drop, SqueezeExcitation* squeeze) {
   std::vector<ConvNormAct*> layers;
   std::copy_if(all.begin(), all.end(), std::back_inserter(layers), [](auto* layer) { return layer; });
   std::vector<ConvBn*> pairs;
   for (ConvNormAct* layer : layers) pairs.push_back(&layer->pair_);
-  if (std::none_of(layers.begin(), layers.end(), [](auto* layer) { return layer->hooked(); }))
-    return ConvBn::forward_chain(pairs, x, residual, drop);
+  if (std::none_of(layers.begin(), layers.end(), [](auto* layer) { return layer->hooked(); }) &&
+      !(squeeze && squeeze->hooked()))
+    return ConvBn::forward_chain(pairs, x, residual, drop, squeeze);
   // Whoever hooks into a layer wants to see its output.
   Variable y = x;
   for (ConvNormAct* layer : layers)
     if (layer != layers.back()) y = (*layer)(y);
+  if (squeeze) y = (*squeeze)(y);
   if (drop > 0) return layers.back()->forward_dropped(y, residual, drop);
   return residual.defined() ? layers.back()->forward(y, residual) : (*layers.back())(y);
 }

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "engine/modules/layers.h"
-#include "engine/ops/squeeze_excitation.h"
+#include "engine/ops/batch_norm_excitation.h"
 
 namespace plume {
 
@@ -40,7 +40,8 @@ class ConvNormAct : public Module {
   const ConvBn& pair() const { return pair_; }
   // ConvBn::forward_chain of all layers but null.
   static Variable forward_chain(std::initializer_list<ConvNormAct*> layers, const Variable& x,
-                                const Variable& residual = {}, float drop = 0);
+                                const Variable& residual = {}, float drop = 0,
+                                SqueezeExcitation* squeeze = nullptr);
   void zero_scale() { norm_.zero_scale(); }
 
  private:
@@ -59,6 +60,8 @@ class SqueezeExcitation : public Module {
   }
   // The gates [N, C] of the plane's means, for blocks that do the rest themselves; weights as the images are.
   Tensor gate(const Tensor& pooled, DType images) const;
+  ExcitationWeights weights() const { return {fc1_.weight, fc1_.bias, fc2_.weight, fc2_.bias}; }
+  const SqueezeExcitationParams& params() const { return params_; }
 
  private:
   SqueezeExcitationParams params_;

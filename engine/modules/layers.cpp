@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "engine/modules/blocks.h"
 #include "engine/ops/activation.h"
 #include "engine/ops/batch_norm_conv.h"
 #include "engine/ops/batch_norm_max_pool.h"
@@ -171,6 +172,17 @@ Variable BatchNorm2d::forward_before(Conv2d& conv, const Variable& x) {
   return batch_norm_conv_train(x, weight, bias, running_mean, running_var, params, conv.weight, conv.params);
 }
 
+bool BatchNorm2d::fuses_excitation(const Conv2d& conv, const Variable& x) const {
+  return fuses_around(conv) && fuses_batch_norm_excitation(x, conv.weight);
+}
+
+Variable BatchNorm2d::forward_excited(const SqueezeExcitation& squeeze, Conv2d& conv, const Variable& x) {
+  const Scope scope(conv);
+  ++*num_batches_tracked.data<int64_t>();
+  return batch_norm_excitation_conv_train(x, weight, bias, running_mean, running_var, params,
+                                          squeeze.weights(), squeeze.params(), conv.weight);
+}
+
 Variable BatchNorm2d::forward_behind(Conv2d& conv, const Variable& x, const Variable& residual) {
   if (!fuses_behind(conv, x)) return forward(conv(x), residual);
   const Scope scope(*this);
@@ -259,15 +271,19 @@ Variable ConvBn::forward_pooled(const Variable& x, const MaxPool2dParams& pool) 
 }
 
 Variable ConvBn::forward_chain(std::span<ConvBn* const> pairs, const Variable& x, const Variable& residual,
-                               float drop) {
+                               float drop, SqueezeExcitation* squeeze) {
   Variable y = x;
   const ConvBn* open = nullptr;  // y is this pair's convolution, and its norm is still to come
   for (ConvBn* pair : pairs) {
     const bool last = pair == pairs.back();
-    if (open && open->norm_.fuses_before(pair->conv_, y)) {
+    SqueezeExcitation* const excitation = last ? squeeze : nullptr;
+    if (open && excitation && open->norm_.fuses_excitation(pair->conv_, y)) {
+      y = open->norm_.forward_excited(*excitation, pair->conv_, y);
+    } else if (open && !excitation && open->norm_.fuses_before(pair->conv_, y)) {
       y = open->norm_.forward_before(pair->conv_, y);
     } else {
       if (open) y = open->norm_.forward(y);
+      if (excitation) y = (*excitation)(y);
       open = nullptr;
       if (last && drop > 0) return pair->forward_dropped(y, residual, drop);
       if (last) return pair->forward(y, residual);

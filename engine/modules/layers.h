@@ -10,6 +10,8 @@
 
 namespace plume {
 
+class SqueezeExcitation;  // blocks.h
+
 struct MaxPool2dParams;
 
 // How torchvision's networks begin. fan_in and fan_out are the weights per output and per input channel (of a
@@ -82,6 +84,9 @@ class BatchNorm2d : public Module {
   Variable forward_before(Conv2d& conv, const Variable& x);
   bool fuses_before(Conv2d& conv, const Variable& x) const;
   bool fuses_behind(Conv2d& conv, const Variable& x) const;
+  // conv(squeeze(norm(x))), where fuses_excitation(conv, x): as one operation (ops/batch_norm_excitation.h).
+  Variable forward_excited(const SqueezeExcitation& squeeze, Conv2d& conv, const Variable& x);
+  bool fuses_excitation(const Conv2d& conv, const Variable& x) const;
   // In evaluation mode, too: normalises with the batch's statistics and averages them (batch_statistics.h).
   void collect(bool on) { collecting_ = on; }
   void zero_scale();  // gamma becomes 0; on the cpu
@@ -140,9 +145,11 @@ class ConvBn {
   void fuse(bool on);
   // Each pair's forward of what the one before returns, the last with a residual and, in training, samples
   // of it dropped. In training, where the device has a kernel for both, a norm between two of them is part of
-  // the next convolution, and what it returns is stored nowhere.
+  // the next convolution, and what it returns is stored nowhere. `squeeze`, unless null, is applied before the
+  // last pair.
   static Variable forward_chain(std::span<ConvBn* const> pairs, const Variable& x,
-                                const Variable& residual = {}, float drop = 0);
+                                const Variable& residual = {}, float drop = 0,
+                                SqueezeExcitation* squeeze = nullptr);
 
   // What blocks that fuse further need; only between fuse(true) and fuse(false).
   bool fused() const { return folded_ != nullptr; }

@@ -42,10 +42,8 @@ Variable MbConv::forward(const Variable& x) {
   if ((expand_ || squeeze_) && depthwise_.pair().fused()) return forward_fused(x.value());
   const Variable residual = residual_ ? x : Variable();
   const float drop = residual_ && training() ? drop_ : 0.0f;
-  if (!squeeze_)
-    return ConvNormAct::forward_chain({expand_.get(), &depthwise_, &project_}, x, residual, drop);
-  const Variable y = ConvNormAct::forward_chain({expand_.get(), &depthwise_}, x);
-  return ConvNormAct::forward_chain({&project_}, (*squeeze_)(y), residual, drop);
+  return ConvNormAct::forward_chain({expand_.get(), &depthwise_, &project_}, x, residual, drop,
+                                    squeeze_.get());
 }
 
 Tensor MbConv::forward_fused(const Tensor& x) {

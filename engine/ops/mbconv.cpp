@@ -15,12 +15,16 @@ CallCost expand_depthwise_cost(const Tensor& x, const Tensor& w1, const Tensor&,
   return {CallClass::fused, double(conv2d_macs(x.shape(), w1.shape(), {}) + depthwise)};
 }
 CallCost squeeze_gate_cost(const Tensor& pooled, const Tensor& w1, const Tensor&, const Tensor&,
-                           const Tensor&, const SqueezeExcitationParams&, const Tensor&) {
+                           const Tensor&, const SqueezeExcitationParams&, const Tensor&,
+                           const SqueezeExcitationKept&) {
   return {CallClass::squeeze_excitation, 2.0 * double(pooled.dim(0) * w1.size())};
 }
 CallCost gated_pointwise_cost(const Tensor& x, const Tensor&, const Tensor& w, PackedFilter* const&,
                               const Epilogue&, const Tensor&) {
   return {CallClass::pointwise, double(conv2d_macs(x.shape(), w.shape(), {}))};
+}
+CallCost gated_backward_weight_cost(const Tensor& x, const Tensor&, const Tensor&, const Tensor& dw) {
+  return {CallClass::pointwise, double(conv2d_macs(x.shape(), dw.shape(), {}))};
 }
 CallCost fused_mbconv_cost(const Tensor& x, const Tensor& w1, const Tensor&, const Tensor& w2,
                            const Epilogue&, const FusedMbconvParams& p, const Tensor& y) {
@@ -34,6 +38,8 @@ constinit KernelSlot<ExpandDepthwise> expand_depthwise_forward{"expand_depthwise
                                                                expand_depthwise_cost};
 constinit KernelSlot<SqueezeGate> squeeze_gate_forward{"squeeze_gate.forward", squeeze_gate_cost};
 constinit KernelSlot<GatedPointwise> gated_pointwise_forward{"gated_pointwise.forward", gated_pointwise_cost};
+constinit KernelSlot<GatedPointwiseBackwardWeight> gated_pointwise_backward_weight{
+    "gated_pointwise.backward_weight", gated_backward_weight_cost};
 constinit KernelSlot<FusedMbconv> fused_mbconv_forward{"fused_mbconv.forward", fused_mbconv_cost};
 
 namespace {
@@ -89,8 +95,9 @@ Tensor squeeze_gate(const Tensor& pooled, const Tensor& w1, const Tensor& b1, co
               w2.dtype());
   Tensor gate = empty({images, channels}, pooled);
   count_macs(Work::squeeze_excitation, images * 2 * hidden * channels);
+  SqueezeExcitationKept nothing;
   squeeze_gate_forward(context(pooled.device()), pooled, w1.reshape({hidden, channels}), b1,
-                       w2.reshape({channels, hidden}), b2, params, gate);
+                       w2.reshape({channels, hidden}), b2, params, gate, nothing);
   return gate;
 }
 

@@ -20,6 +20,18 @@ struct SqueezeExcitationParams {
   Activation gate = Activation::hardsigmoid;  // hardsigmoid in MobileNetV3, sigmoid in EfficientNetV2
 };
 
+// What the gradient of the two products reads; undefined where nobody wants it.
+struct SqueezeExcitationKept {
+  Tensor pooled, z1, z2;
+
+  template <class Self, class F>
+  static void for_each_tensor(Self& self, F&& f) {
+    f(self.pooled);
+    f(self.z1);
+    f(self.z2);
+  }
+};
+
 // w1 and w2 may be given as 1x1 filters [Q, 1, 1, C] and [C, 1, 1, Q].
 Variable squeeze_excitation(const Variable& x, const Variable& w1, const Variable& b1, const Variable& w2,
                             const Variable& b2, const SqueezeExcitationParams& params);

@@ -8,15 +8,10 @@
 #include "engine/ops/depthwise_pool.h"
 #include "tests/ops/reference/convolution.h"
 #include "tests/support/check_op.h"
+#include "tests/support/stored.h"
 
 namespace plume::test {
 namespace {
-
-// What lies between two steps may be stored in the dtype: its rounding, in units of float's.
-double storage_error(DType dtype) { return dtype == DType::bf16 ? 0x1p16 : dtype == DType::f16 ? 0x1p13 : 0; }
-void store(Array& array, DType dtype) {
-  for (Real& v : array.values) v.error += storage_error(dtype) * std::fabs(v.value);
-}
 
 // Outliers would overflow f16 between the steps.
 Fill values(DType dtype) { return dtype == DType::f32 ? outliers() : positive(-1, 1); }
@@ -38,21 +33,6 @@ void reference_means(Array planes, DType dtype, Array& pooled) {
     pooled[i] = Real(sum) / double(plane);
   }
 }
-// Means [N, C] as an operation takes them: with room for one part.
-Tensor one_part(const Tensor& means) {
-  return means.defined() ? means.reshape({means.dim(0), 1, means.dim(1)}) : Tensor();
-}
-// What squeeze_gate does, where the operation left more.
-void add_parts(const Tensor& parts, Tensor& means) {
-  if (!parts.defined() || parts.dim(1) == 1) return;
-  const std::vector<float> values = parts.to_vector<float>();
-  const int64_t channels = parts.dim(2), plane = parts.dim(1) * channels;
-  std::vector<float> sums(size_t(means.size()));
-  for (int64_t i = 0; i < parts.size(); ++i)
-    sums[size_t(i / plane * channels + i % channels)] += values[size_t(i)];
-  means.copy_from(Tensor::from(sums, means.shape(), means.device()));
-}
-
 // ---- depthwise_pool ----
 
 TEST(DepthwisePoolTest, Forward) {
@@ -161,12 +141,6 @@ TEST(ExpandDepthwiseTest, Forward) {
 
 // ---- squeeze_gate ----
 
-void reference_product(const Array& in, const Array& w, const Array& bias, Activation activation,
-                       Array& out) {
-  const Array none;
-  reference::linear(in, w, {none, bias, none, activation}, out);
-}
-
 TEST(SqueezeGateTest, Forward) {
   for (const SqueezeExcitationParams params :
        {SqueezeExcitationParams{Activation::relu, Activation::hardsigmoid},
@@ -179,7 +153,12 @@ TEST(SqueezeGateTest, Forward) {
                                              {19, 5, 40, 8},
                                              {3, 1, 296, 40},
                                              {16, 4, 96, 136}})
-      for (const DType dtype : kDTypes)
+      for (const auto& [dtype, keeps] : {std::pair{DType::f32, true}, {DType::bf16, false}, {DType::bf16, true},
+                                        {DType::f16, true}, {DType::f32, false}}) {
+        std::vector<Operand> outputs{f32("gate", {images, channels})};
+        if (keeps)
+          for (const auto& [what, width] : {std::pair{"means", channels}, {"z1", hidden}, {"z2", channels}})
+            outputs.push_back(f32(what, {images, width}));
         check_op({.slot = squeeze_gate_forward,
                   .label = name(params.gate),
                   .inputs = {f32("pooled", {images, parts, channels}),
@@ -187,15 +166,16 @@ TEST(SqueezeGateTest, Forward) {
                              f32("b1", {hidden}),
                              {"w2", {channels, hidden}, positive(-1, 1)},
                              f32("b2", {channels})},
-                  .outputs = {f32("gate", {images, channels})},
+                  .outputs = outputs,
                   .run =
                       [params](Context& context, Tensors& t) {
+                        SqueezeExcitationKept kept{t["means"], t["z1"], t["z2"]};
                         squeeze_gate_forward(context, t["pooled"], t["w1"], t["b1"], t["w2"], t["b2"], params,
-                                             t["gate"]);
+                                             t["gate"], kept);
                       },
                   .reference =
-                      [params, dtype](Arrays& a) {
-                        const Array& pooled = a["pooled"];
+                      [params, dtype = dtype](Arrays& a) {
+                        const Array none, &pooled = a["pooled"];
                         Array means({pooled.dim(0), pooled.dim(2)}), between({pooled.dim(0), a["w1"].dim(0)});
                         for (int64_t i = 0; i < means.size(); ++i) {
                           Sum sum;
@@ -203,12 +183,18 @@ TEST(SqueezeGateTest, Forward) {
                             sum += pooled.at(i / means.dim(1) * pooled.dim(1) + part, i % means.dim(1));
                           means[i] = Real(sum);
                         }
+                        if (a["means"].defined()) a["means"] = means;
                         if (pooled.dim(1) > 1) store(means, dtype);
-                        reference_product(means, a["w1"], a["b1"], params.inner, between);
+                        reference::linear(means, a["w1"], {none, a["b1"], none}, between);
+                        if (a["z1"].defined()) a["z1"] = between;
+                        for (Real& v : between.values) v = reference::activate(params.inner, v);
                         store(between, dtype);
-                        reference_product(between, a["w2"], a["b2"], params.gate, a["gate"]);
+                        reference::linear(between, a["w2"], {none, a["b2"], none}, a["gate"]);
+                        if (a["z2"].defined()) a["z2"] = a["gate"];
+                        for (Real& v : a["gate"].values) v = reference::activate(params.gate, v);
                       },
                   .dtypes = {dtype}});
+      }
 }
 
 // ---- gated_pointwise ----
@@ -271,6 +257,39 @@ TEST(GatedPointwiseTest, Forward) {
                 .dtypes = {dtype},
                 .only = large ? "tensor_core" : ""});
     }
+}
+
+// Channels in chunks and not, images of one pixel to many, several in a step and ends in one; one slice of
+// pixels and several; tiles of each kind.
+TEST(GatedPointwiseTest, BackwardWeight) {
+  struct Case {
+    Shape x;
+    int64_t filters;
+  };
+  for (const Case& c :
+       {Case{{1, 1, 1, 1}, 1}, Case{{2, 7, 7, 72}, 24}, Case{{70, 1, 2, 72}, 8}, Case{{5, 3, 7, 136}, 72},
+        Case{{3, 5, 9, 16}, 16}, Case{{9, 1, 3, 32}, 130}, Case{{1, 7, 31, 17}, 65}, Case{{40, 1, 1, 24}, 40},
+        Case{{3, 14, 14, 200}, 136}, Case{{7, 5, 5, 260}, 200}, Case{{4, 9, 11, 1032}, 8}})
+    for (const DType dtype : kDTypes)
+      check_op({.slot = gated_pointwise_backward_weight,
+                .inputs = {{"x", c.x, values(dtype)},
+                           f32("gate", {c.x[0], c.x[3]}),
+                           {"dy", c.x.with(-1, c.filters), values(dtype)}},
+                .outputs = {f32("dw", {c.filters, 1, 1, c.x[3]})},
+                .run =
+                    [](Context& context, Tensors& t) {
+                      gated_pointwise_backward_weight(context, t["x"], t["gate"], t["dy"], t["dw"]);
+                    },
+                .reference =
+                    [dtype](Arrays& a) {
+                      Array scaled = a["x"];
+                      const int64_t plane = scaled.dim(1) * scaled.dim(2), channels = scaled.dim(3);
+                      for (int64_t i = 0; i < scaled.size(); ++i)
+                        scaled[i] = scaled[i] * a["gate"].at(i / channels / plane, i % channels);
+                      store(scaled, dtype);
+                      reference::conv2d_backward_weight(scaled, a["dy"], {}, a["dw"]);
+                    },
+                .dtypes = {dtype}});
 }
 
 // ---- fused_mbconv ----

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/ops/reference/elementwise.h"
+#include "tests/ops/reference/squeeze_excitation.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {
@@ -10,76 +10,6 @@ namespace {
 
 constexpr SqueezeExcitationParams kMobileNet{Activation::relu, Activation::hardsigmoid};
 constexpr SqueezeExcitationParams kEfficientNet{Activation::silu, Activation::sigmoid};
-
-// out[n, i] = bias[i] + sum over j of w[i, j] in[n, j]
-void products(const Array& in, const Array& w, const Array& bias, Array& out) {
-  for (int64_t n = 0; n < out.dim(0); ++n)
-    for (int64_t i = 0; i < out.dim(1); ++i) {
-      Sum sum;
-      for (int64_t j = 0; j < in.dim(1); ++j) sum += in.at(n, j) * w.at(i, j);
-      sum += bias[i];
-      out.at(n, i) = sum;
-    }
-}
-
-void forward(const SqueezeExcitationParams& params, Arrays& a) {
-  const Array& x = a["x"];
-  const int64_t plane = x.dim(1) * x.dim(2);
-  for (int64_t n = 0; n < x.dim(0); ++n)
-    for (int64_t c = 0; c < x.dim(3); ++c) {
-      Sum sum;
-      for (int64_t i = 0; i < plane; ++i) sum += x.at(n * plane + i, c);
-      a["pooled"].at(n, c) = Real(sum) / double(plane);
-    }
-  products(a["pooled"], a["w1"], a["b1"], a["z1"]);
-  Array hidden = a["z1"];
-  for (Real& v : hidden.values) v = reference::activate(params.inner, v);
-  products(hidden, a["w2"], a["b2"], a["z2"]);
-  for (int64_t i = 0; i < x.size(); ++i) {
-    const int64_t n = i / (plane * x.dim(3)), c = i % x.dim(3);
-    a["y"][i] = x[i] * reference::activate(params.gate, a["z2"].at(n, c));
-  }
-}
-
-void backward(const SqueezeExcitationParams& params, Arrays& a) {
-  const Array &x = a["x"], &dy = a["dy"], &w1 = a["w1"], &w2 = a["w2"];
-  const int64_t images = x.dim(0), plane = x.dim(1) * x.dim(2), channels = x.dim(3), hidden = w1.dim(0);
-  Array dz2({images, channels}), dz1({images, hidden}), h({images, hidden});
-  for (int64_t n = 0; n < images; ++n) {
-    for (int64_t c = 0; c < channels; ++c) {
-      Sum sum;
-      for (int64_t i = 0; i < plane; ++i) sum += x.at(n * plane + i, c) * dy.at(n * plane + i, c);
-      dz2.at(n, c) = Real(sum) * reference::slope(params.gate, a["z2"].at(n, c));
-    }
-    for (int64_t q = 0; q < hidden; ++q) {
-      Sum sum;
-      for (int64_t c = 0; c < channels; ++c) sum += dz2.at(n, c) * w2.at(c, q);
-      dz1.at(n, q) = Real(sum) * reference::slope(params.inner, a["z1"].at(n, q));
-      h.at(n, q) = reference::activate(params.inner, a["z1"].at(n, q));
-    }
-    for (int64_t c = 0; c < channels; ++c) {
-      Sum sum;
-      for (int64_t q = 0; q < hidden; ++q) sum += dz1.at(n, q) * w1.at(q, c);
-      const Real shift = Real(sum) / double(plane), gate = reference::activate(params.gate, a["z2"].at(n, c));
-      for (int64_t i = 0; i < plane; ++i)
-        a["dx"].at(n * plane + i, c) = dy.at(n * plane + i, c) * gate + shift;
-    }
-  }
-  const auto weights = [&](const Array& left, const Array& right, Array& dw, Array& db) {
-    for (int64_t i = 0; i < dw.dim(0); ++i) {
-      Sum plain;
-      for (int64_t n = 0; n < images; ++n) plain += left.at(n, i);
-      db[i] = plain;
-      for (int64_t j = 0; j < dw.dim(1); ++j) {
-        Sum sum;
-        for (int64_t n = 0; n < images; ++n) sum += left.at(n, i) * right.at(n, j);
-        dw.at(i, j) = sum;
-      }
-    }
-  };
-  weights(dz2, h, a["dw2"], a["db2"]);
-  weights(dz1, a["pooled"], a["dw1"], a["db1"]);
-}
 
 Operand f32_operand(const char* name, const Shape& shape) {
   return {.name = name, .shape = shape, .dtype = DType::f32};
@@ -106,7 +36,7 @@ TEST(SqueezeExcitationTest, Forward) {
                         squeeze_excitation_forward(context, t["x"], t["w1"], t["b1"], t["w2"], t["b2"],
                                                    params, t["y"], t["pooled"], t["z1"], t["z2"]);
                       },
-                  .reference = [params](Arrays& a) { forward(params, a); }});
+                  .reference = [params](Arrays& a) { reference::squeeze_excitation(params, a); }});
       }
 }
 
@@ -135,7 +65,7 @@ TEST(SqueezeExcitationTest, Backward) {
                                                     t["z1"], t["z2"], params, t["dx"], t["dw1"], t["db1"],
                                                     t["dw2"], t["db2"]);
                       },
-                  .reference = [params](Arrays& a) { backward(params, a); }});
+                  .reference = [params](Arrays& a) { reference::squeeze_excitation_backward(params, a); }});
       }
 }
 
@@ -159,7 +89,7 @@ TEST(SqueezeExcitationTest, Gradients) {
                     squeeze_excitation_forward(context, t["x"], t["w1"], t["b1"], t["w2"], t["b2"], params,
                                                t["y"], t["pooled"], t["z1"], t["z2"]);
                   },
-              .reference = [params](Arrays& a) { forward(params, a); },
+              .reference = [params](Arrays& a) { reference::squeeze_excitation(params, a); },
               .op =
                   [params](Variables& v) {
                     return squeeze_excitation(v["x"], v["w1"], v["b1"], v["w2"], v["b2"], params);

@@ -1,0 +1,262 @@
+// batch_norm_excitation.backward, "image_per_block": from the gradient dv of u * gate to x, in two passes over x
+// and dv (batch_norm_excitation.h says why two do). 16 bits, a thread has eight channels and goes down an image's
+// pixels, of which a block has all, for a tile of channels.
+//
+//   sums    Of each image and channel five: dv u, and slope and slope (x - mean), with and without dv. The image's
+//           last block computes what the gate's gradient needs of the small products (ExciteBackward).
+//   norm    dbeta and dgamma of a channel: its images' sums in order, 32 threads a channel.
+//   apply   dx = scale dz - constant - linear (x - mean), what was summed last first; and beside it blocks with
+//           the weights' gradients (WeightGradients).
+//
+// Bytes: x and dv twice, dx once; 20 for each image and channel. Per value some 20 FLOPs and, with silu, two
+// special functions, in either pass: the bound is memory bandwidth.
+#include "engine/ops/batch_norm_excitation.h"
+#include "kernels/batch_norm_columns.h"
+#include "kernels/common/last_block.h"
+#include "kernels/squeeze_excitation_products.h"
+
+namespace plume::PLUME_KERNELS {
+namespace {
+
+constexpr int kExcitedWidth = 8;
+
+// Of an image and a channel: of dv slope gate, slope, dv slope gate xhat, slope xhat.
+struct alignas(16) ExcitedSums {
+  float beta, beta_of_pool, gamma, gamma_of_pool;
+};
+
+template <class T>
+struct ExcitedSource {
+  const T *x, *dv;
+  const float *gamma, *beta, *mean, *inv_std, *z2;
+  Activation gate;
+  ExciteSizes s;
+  Columns all;
+};
+
+// A thread's channels of it.
+template <class T>
+struct ExcitedChannels {
+  using Vector = Pack<T, kExcitedWidth>;
+  float mean[kExcitedWidth], scale[kExcitedWidth], beta[kExcitedWidth];
+
+  __device__ __forceinline__ ExcitedChannels(const ExcitedSource<T>& from, int channel) {
+    float inv_std[kExcitedWidth];
+    load_channels(from.mean, from.all, channel, mean);
+    load_channels(from.gamma, from.all, channel, scale);
+    load_channels(from.beta, from.all, channel, beta);
+    load_channels(from.inv_std, from.all, channel, inv_std);
+#pragma unroll
+    for (int i = 0; i < kExcitedWidth; ++i) scale[i] *= inv_std[i];
+  }
+  struct Words {
+    typename Vector::Word x, dv;
+  };
+  // Calls use(pixel, x less its mean, z, dv) for the pixels of an image, of its channels from `first` on.
+  template <class Use>
+  __device__ __forceinline__ void walk(const ExcitedSource<T>& from, int64_t first, Use&& use) const {
+    Words words[2]{};
+    walk_rows<2>(
+        PlaneWalk(from.s.plane),
+        [&](int k, int pixel) {
+          const int64_t at = first + int64_t(pixel) * from.s.channels;
+          words[k] = {Vector::load(from.x + at).word(), Vector::load(from.dv + at).word()};
+        },
+        [&](int k, int pixel) {
+          float distance[kExcitedWidth], z[kExcitedWidth], dv[kExcitedWidth];
+          Vector::widen(words[k].x, distance);
+          Vector::widen(words[k].dv, dv);
+#pragma unroll
+          for (int i = 0; i < kExcitedWidth; ++i) {
+            distance[i] -= mean[i];
+            z[i] = distance[i] * scale[i] + beta[i];
+          }
+          use(pixel, distance, z, dv);
+        });
+  }
+};
+
+// As sum_over_rows_of_block(), in half of its memory and with a barrier more a step.
+template <int kCount>
+__device__ __forceinline__ void sum_rows_by_halves(float (&values)[kCount]) {
+  SMEM(partial, float[kCount][kTilingThreads / 2]);
+  const int lanes = int(blockDim.x), row = int(threadIdx.y);
+  for (int half = int(blockDim.y) / 2; half > 0; half /= 2) {
+    const int place = (row < half ? row : row - half) * lanes + int(threadIdx.x);
+    if (row >= half && row < 2 * half) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) partial[i][place] = values[i];
+    }
+    __syncthreads();
+    if (row < half) {
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) values[i] += partial[i][place];
+    }
+    __syncthreads();
+  }
+}
+
+template <class T, int kActivation>
+__global__ void __launch_bounds__(kTilingThreads, 2)
+    excitation_gradient_sums(const ExcitedSource<T> source, ExcitedSums* __restrict__ sums, float* dgate,
+                             unsigned* tickets, const ExciteBackward excite) {
+  constexpr auto kKind = Activation(kActivation);
+  const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kExcitedWidth;
+  const int64_t image = blockIdx.x, row = image * source.s.channels + channel;
+  float mine[5 * kExcitedWidth] = {};
+  if (channel < source.s.channels) {
+    const ExcitedChannels<T> channels(source, channel);
+    channels.walk(source, image * source.s.plane * source.s.channels + channel,
+                  [&](int, const auto& distance, const auto& z, const auto& dv) {
+#pragma unroll
+                    for (int i = 0; i < kExcitedWidth; ++i) {
+                      const float slope = slope_from_input(kKind, z[i]), dz = through_slope(dv[i], slope);
+                      float* const sum = mine + 5 * i;
+                      sum[0] += dv[i] * activate(kKind, z[i]);
+                      sum[1] += dz;
+                      sum[2] += slope;
+                      sum[3] += dz * distance[i];
+                      sum[4] += slope * distance[i];
+                    }
+                  });
+  }
+  sum_rows_by_halves(mine);
+  if (threadIdx.y == 0 && channel < source.s.channels) {
+#pragma unroll
+    for (int i = 0; i < kExcitedWidth; ++i) {
+      const float *const sum = mine + 5 * i, inv_std = source.inv_std[channel + i];
+      const float gate = activate(source.gate, source.z2[row + i]);
+      dgate[row + i] = sum[0];
+      sums[row + i] = {sum[1] * gate, sum[2], sum[3] * gate * inv_std, sum[4] * inv_std};
+    }
+  }
+  if (is_last_block(tickets + image, gridDim.y)) excite(image);
+}
+
+// Neighbouring threads have neighbouring channels.
+constexpr unsigned kNormLanes = 8;
+__global__ void __launch_bounds__(kTilingThreads)
+    excitation_norm_sums(const ExcitedSums* __restrict__ sums, const float* __restrict__ dpooled, int images,
+                         int channels, float* __restrict__ dbeta, float* __restrict__ dgamma) {
+  const int channel = int(blockIdx.x * blockDim.x + threadIdx.x);
+  float mine[2] = {};
+  if (channel < channels) {
+#pragma unroll 8
+    for (int n = int(threadIdx.y); n < images; n += int(kTilingThreads / kNormLanes)) {
+      const int64_t at = int64_t(n) * channels + channel;
+      const ExcitedSums of = sums[at];
+      const float shift = dpooled[at];
+      mine[0] += of.beta + shift * of.beta_of_pool;
+      mine[1] += of.gamma + shift * of.gamma_of_pool;
+    }
+  }
+  sum_over_rows_of_block(mine);
+  if (threadIdx.y != 0 || channel >= channels) return;
+  dbeta[channel] = mine[0];
+  dgamma[channel] = mine[1];
+}
+
+template <class T, int kActivation>
+__global__ void __launch_bounds__(kTilingThreads, 2)
+    excitation_input_gradient(const ExcitedSource<T> source, const float* __restrict__ dpooled,
+                              const float* __restrict__ dbeta, const float* __restrict__ dgamma, float rows,
+                              T* __restrict__ dx, unsigned before, WeightGradients weights) {
+  constexpr auto kKind = Activation(kActivation);
+  if (blockIdx.x < before) return weights(blockIdx.x * gridDim.y + blockIdx.y);
+  const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kExcitedWidth;
+  const int64_t image = gridDim.x - 1 - blockIdx.x;
+  if (channel >= source.s.channels) return;
+  const ExcitedChannels<T> channels(source, channel);
+  // dx = (by_dv dv + shift) slope - constant - linear (x - mean)
+  float by_dv[kExcitedWidth], shift[kExcitedWidth], constant[kExcitedWidth], linear[kExcitedWidth];
+  {
+    const int64_t row = image * source.s.channels;
+    float inv_std[kExcitedWidth];
+    load_channels(source.z2 + row, source.all, channel, by_dv);
+    load_channels(dpooled + row, source.all, channel, shift);
+    load_channels(dbeta, source.all, channel, constant);
+    load_channels(dgamma, source.all, channel, linear);
+    load_channels(source.inv_std, source.all, channel, inv_std);
+    const float of_row = 1.0f / rows;
+#pragma unroll
+    for (int i = 0; i < kExcitedWidth; ++i) {
+      const float scale = channels.scale[i];
+      by_dv[i] = activate(source.gate, by_dv[i]) * scale;
+      shift[i] *= scale;
+      constant[i] *= scale * of_row;
+      linear[i] *= scale * of_row * inv_std[i];
+    }
+  }
+  const int64_t first = image * source.s.plane * source.s.channels + channel;
+  channels.walk(source, first, [&](int pixel, auto& distance, const auto& z, const auto& dv) {
+#pragma unroll
+    for (int i = 0; i < kExcitedWidth; ++i)
+      distance[i] = through_slope(dv[i] * by_dv[i] + shift[i], slope_from_input(kKind, z[i])) -
+                    (constant[i] + linear[i] * distance[i]);
+    Pack<T, kExcitedWidth>::narrow(distance).store(dx + first + int64_t(pixel) * source.s.channels);
+  });
+}
+
+void run_excitation_backward(Context& context, const Tensor& x, const Tensor& dv, const KnownNorm& norm,
+                             const Tensor& w1, const Tensor& w2, const SqueezeExcitationKept& kept,
+                             const SqueezeExcitationParams& params, Tensor& dx, Tensor& dgamma, Tensor& dbeta,
+                             Tensor& dw1, Tensor& db1, Tensor& dw2, Tensor& db2) {
+  const ExciteSizes s = excite_sizes(x.dim(1) * x.dim(2), w1);
+  const auto room = [&](const Shape& shape) {
+    return Tensor::empty(shape, DType::f32, x.device(), "workspace");
+  };
+  Tensor dz2 = room(kept.z2.shape()), dz1 = room(kept.z1.shape()), hidden = room(kept.z1.shape());
+  Tensor dpooled = room(kept.z2.shape()), all_sums = room({x.dim(0), s.channels, 4});
+  auto* const sums = static_cast<ExcitedSums*>(all_sums.raw());
+  const ExciteBackward excite{kept.z1.data<float>(), kept.z2.data<float>(), w1.data<float>(),
+                              w2.data<float>(),      s,                     params,
+                              dz2.data<float>(),     dz1.data<float>(),     hidden.data<float>(),
+                              dpooled.data<float>()};
+  const WeightGradients weights{{dz1, kept.pooled, dw1, db1}, {dz2, hidden, dw2, db2}};
+  const auto run = [&](auto zero) {
+    using T = decltype(zero);
+    const ExcitedSource<T> source{x.data<T>(),
+                                  dv.data<T>(),
+                                  norm.gamma.data<float>(),
+                                  norm.beta.data<float>(),
+                                  norm.mean.data<float>(),
+                                  norm.inv_std.data<float>(),
+                                  kept.z2.data<float>(),
+                                  params.gate,
+                                  s,
+                                  Columns(x)};
+    dispatch_activation(norm.activation, [&](auto kind) {
+      constexpr int kKind = int(decltype(kind)::value);
+      simt::Launch launch = per_image<kExcitedWidth>(context, x);
+      launch.smem = excite_bytes(s);
+      simt::launch<excitation_gradient_sums<T, kKind>>(launch, source, sums, dz2.data<float>(), tickets(),
+                                                       excite);
+      const unsigned tiles = unsigned(ceil_div(s.channels, kNormLanes));
+      simt::launch<excitation_norm_sums>(
+          {dim3(tiles), dim3(kNormLanes, kTilingThreads / kNormLanes), 0, stream_of(context)}, sums,
+          dpooled.data<float>(), int(x.dim(0)), s.channels, dbeta.data<float>(), dgamma.data<float>());
+      launch.smem = 0;
+      const unsigned before = unsigned(ceil_div(weights.blocks(), launch.grid.y));
+      launch.grid.x += before;
+      simt::launch<excitation_input_gradient<T, kKind>>(
+          launch, source, dpooled.data<float>(), dbeta.data<float>(), dgamma.data<float>(),
+          float(x.size() / x.dim(3)), dx.data<T>(), before, weights);
+    });
+  };
+  x.dtype() == DType::f16 ? run(f16{}) : run(bf16{});
+}
+
+bool fits_excitation_backward(const Context&, const Tensor& x, const Tensor&, const KnownNorm&,
+                              const Tensor& w1, const Tensor&, const SqueezeExcitationKept&,
+                              const SqueezeExcitationParams&, Tensor&, Tensor&, Tensor&, Tensor&, Tensor&,
+                              Tensor&, Tensor&) {
+  constexpr size_t kMostBytes = 24 << 10;  // beside those of the sums
+  return x.dtype() != DType::f32 && x.size() > 0 && x.dim(3) % kExcitedWidth == 0 && x.dim(0) <= kTickets &&
+         excite_bytes(excite_sizes(1, w1)) <= kMostBytes;
+}
+
+const bool batch_norm_excitation_registered = batch_norm_excitation_backward.add(
+    kThisDevice, {{"image_per_block", fits_excitation_backward, run_excitation_backward}});
+
+}  // namespace
+}  // namespace plume::PLUME_KERNELS
