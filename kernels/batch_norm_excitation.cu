@@ -11,7 +11,6 @@
 // Bytes: x and dv twice, dx once; 20 for each image and channel. Per value some 20 FLOPs and, with silu, two
 // special functions, in either pass: the bound is memory bandwidth.
 #include "engine/ops/batch_norm_excitation.h"
-#include "kernels/batch_norm_columns.h"
 #include "kernels/common/last_block.h"
 #include "kernels/squeeze_excitation_products.h"
 
@@ -20,10 +19,31 @@ namespace {
 
 constexpr int kExcitedWidth = 8;
 
-// Of an image and a channel: of dv slope gate, slope, dv slope gate xhat, slope xhat.
-struct alignas(16) ExcitedSums {
-  float beta, beta_of_pool, gamma, gamma_of_pool;
+// [4, images, channels], so that threads side by side write what lies side by side: the sums of dv slope gate,
+// slope, dv slope gate xhat, slope xhat.
+struct ExcitedSums {
+  float* values;
+  int64_t count;  // of each
+
+  __device__ float* operator[](int i) const { return values + i * count; }
 };
+
+// Of a thread's channels, which are never but whole packs.
+__device__ __forceinline__ void load_eight(const float* __restrict__ from, float (&to)[kExcitedWidth]) {
+#pragma unroll
+  for (int part = 0; part < kExcitedWidth; part += 4) {
+    const auto four = Pack<float, 4>::load(from + part);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to[part + i] = four[i];
+  }
+}
+__device__ __forceinline__ void store_eight(float* __restrict__ to, const float (&from)[kExcitedWidth]) {
+#pragma unroll
+  for (int part = 0; part < kExcitedWidth; part += 4) {
+    const float four[4] = {from[part], from[part + 1], from[part + 2], from[part + 3]};
+    Pack<float, 4>::narrow(four).store(to + part);
+  }
+}
 
 template <class T>
 struct ExcitedSource {
@@ -31,7 +51,6 @@ struct ExcitedSource {
   const float *gamma, *beta, *mean, *inv_std, *z2;
   Activation gate;
   ExciteSizes s;
-  Columns all;
 };
 
 // A thread's channels of it.
@@ -42,10 +61,10 @@ struct ExcitedChannels {
 
   __device__ __forceinline__ ExcitedChannels(const ExcitedSource<T>& from, int channel) {
     float inv_std[kExcitedWidth];
-    load_channels(from.mean, from.all, channel, mean);
-    load_channels(from.gamma, from.all, channel, scale);
-    load_channels(from.beta, from.all, channel, beta);
-    load_channels(from.inv_std, from.all, channel, inv_std);
+    load_eight(from.mean + channel, mean);
+    load_eight(from.gamma + channel, scale);
+    load_eight(from.beta + channel, beta);
+    load_eight(from.inv_std + channel, inv_std);
 #pragma unroll
     for (int i = 0; i < kExcitedWidth; ++i) scale[i] *= inv_std[i];
   }
@@ -98,8 +117,7 @@ __device__ __forceinline__ void sum_rows_by_halves(float (&values)[kCount]) {
 
 template <class T, int kActivation>
 __global__ void __launch_bounds__(kTilingThreads, 2)
-    excitation_gradient_sums(const ExcitedSource<T> source, ExcitedSums* __restrict__ sums, float* dgate,
-                             unsigned* tickets, const ExciteBackward excite) {
+    excitation_gradient_sums(const ExcitedSource<T> source, const ExcitedSums sums, float* dgate, unsigned* tickets, const ExciteBackward excite) {
   constexpr auto kKind = Activation(kActivation);
   const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kExcitedWidth;
   const int64_t image = blockIdx.x, row = image * source.s.channels + channel;
@@ -122,13 +140,21 @@ __global__ void __launch_bounds__(kTilingThreads, 2)
   }
   sum_rows_by_halves(mine);
   if (threadIdx.y == 0 && channel < source.s.channels) {
+    float inv_std[kExcitedWidth], gate[kExcitedWidth], of[5][kExcitedWidth];
+    load_eight(source.inv_std + channel, inv_std);
+    load_eight(source.z2 + row, gate);
 #pragma unroll
     for (int i = 0; i < kExcitedWidth; ++i) {
-      const float *const sum = mine + 5 * i, inv_std = source.inv_std[channel + i];
-      const float gate = activate(source.gate, source.z2[row + i]);
-      dgate[row + i] = sum[0];
-      sums[row + i] = {sum[1] * gate, sum[2], sum[3] * gate * inv_std, sum[4] * inv_std};
+      gate[i] = activate(source.gate, gate[i]);
+#pragma unroll
+      for (int k = 0; k < 5; ++k) of[k][i] = mine[5 * i + k];
+      of[1][i] *= gate[i];
+      of[3][i] *= gate[i] * inv_std[i];
+      of[4][i] *= inv_std[i];
     }
+    store_eight(dgate + row, of[0]);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) store_eight(sums[k] + row, of[k + 1]);
   }
   if (is_last_block(tickets + image, gridDim.y)) excite(image);
 }
@@ -136,7 +162,7 @@ __global__ void __launch_bounds__(kTilingThreads, 2)
 // Neighbouring threads have neighbouring channels.
 constexpr unsigned kNormLanes = 8;
 __global__ void __launch_bounds__(kTilingThreads)
-    excitation_norm_sums(const ExcitedSums* __restrict__ sums, const float* __restrict__ dpooled, int images,
+    excitation_norm_sums(const ExcitedSums sums, const float* __restrict__ dpooled, int images,
                          int channels, float* __restrict__ dbeta, float* __restrict__ dgamma) {
   const int channel = int(blockIdx.x * blockDim.x + threadIdx.x);
   float mine[2] = {};
@@ -144,10 +170,9 @@ __global__ void __launch_bounds__(kTilingThreads)
 #pragma unroll 8
     for (int n = int(threadIdx.y); n < images; n += int(kTilingThreads / kNormLanes)) {
       const int64_t at = int64_t(n) * channels + channel;
-      const ExcitedSums of = sums[at];
       const float shift = dpooled[at];
-      mine[0] += of.beta + shift * of.beta_of_pool;
-      mine[1] += of.gamma + shift * of.gamma_of_pool;
+      mine[0] += sums[0][at] + shift * sums[1][at];
+      mine[1] += sums[2][at] + shift * sums[3][at];
     }
   }
   sum_over_rows_of_block(mine);
@@ -170,13 +195,13 @@ __global__ void __launch_bounds__(kTilingThreads, 2)
   // dx = (by_dv dv + shift) slope - constant - linear (x - mean)
   float by_dv[kExcitedWidth], shift[kExcitedWidth], constant[kExcitedWidth], linear[kExcitedWidth];
   {
-    const int64_t row = image * source.s.channels;
+    const int64_t row = image * source.s.channels + channel;
     float inv_std[kExcitedWidth];
-    load_channels(source.z2 + row, source.all, channel, by_dv);
-    load_channels(dpooled + row, source.all, channel, shift);
-    load_channels(dbeta, source.all, channel, constant);
-    load_channels(dgamma, source.all, channel, linear);
-    load_channels(source.inv_std, source.all, channel, inv_std);
+    load_eight(source.z2 + row, by_dv);
+    load_eight(dpooled + row, shift);
+    load_eight(dbeta + channel, constant);
+    load_eight(dgamma + channel, linear);
+    load_eight(source.inv_std + channel, inv_std);
     const float of_row = 1.0f / rows;
 #pragma unroll
     for (int i = 0; i < kExcitedWidth; ++i) {
@@ -206,8 +231,8 @@ void run_excitation_backward(Context& context, const Tensor& x, const Tensor& dv
     return Tensor::empty(shape, DType::f32, x.device(), "workspace");
   };
   Tensor dz2 = room(kept.z2.shape()), dz1 = room(kept.z1.shape()), hidden = room(kept.z1.shape());
-  Tensor dpooled = room(kept.z2.shape()), all_sums = room({x.dim(0), s.channels, 4});
-  auto* const sums = static_cast<ExcitedSums*>(all_sums.raw());
+  Tensor dpooled = room(kept.z2.shape()), all_sums = room({4, x.dim(0), s.channels});
+  const ExcitedSums sums{all_sums.data<float>(), kept.z2.size()};
   const ExciteBackward excite{kept.z1.data<float>(), kept.z2.data<float>(), w1.data<float>(),
                               w2.data<float>(),      s,                     params,
                               dz2.data<float>(),     dz1.data<float>(),     hidden.data<float>(),
@@ -223,8 +248,7 @@ void run_excitation_backward(Context& context, const Tensor& x, const Tensor& dv
                                   norm.inv_std.data<float>(),
                                   kept.z2.data<float>(),
                                   params.gate,
-                                  s,
-                                  Columns(x)};
+                                  s};
     dispatch_activation(norm.activation, [&](auto kind) {
       constexpr int kKind = int(decltype(kind)::value);
       simt::Launch launch = per_image<kExcitedWidth>(context, x);

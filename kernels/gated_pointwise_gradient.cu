@@ -24,12 +24,11 @@ struct GatedLayers : MatrixLayers<T, kRows, true, kChunk, kThreads> {
   bool mine = false;  // the thread has channels
   int image = 0;        // whose gates `now` are: where they begin, for the thread's channels
   int pixels_left = 0;  // of that image, from the next one that is multiplied
-  int values;           // of all gates
   ChunkGates<T> now;
   Words next;
 
   __device__ GatedLayers(const T* x, const Gates& gates_, int channels, int pixels)
-      : Base(x, channels, pixels, true), gates(gates_), values(gates.by_plane(pixels) * channels) {}
+      : Base(x, channels, pixels, true), gates(gates_) {}
 
   __device__ void follow(int row, int first) {
     const int channel = row + Plan::value(), pixel = first + Plan::row(0);
@@ -45,7 +44,7 @@ struct GatedLayers : MatrixLayers<T, kRows, true, kChunk, kThreads> {
   __device__ void arrived(char* tile) {
     if (!mine) return;
     const int to = Plan::begin();
-#pragma unroll
+#pragma unroll 1
     for (int pass = 0; pass < Plan::kPasses; ++pass) {
       if (pixels_left <= 0) go_on();
       now.multiply(Plan::place(tile, to, pass));
@@ -59,10 +58,11 @@ struct GatedLayers : MatrixLayers<T, kRows, true, kChunk, kThreads> {
     words.fetch(gates.values + at);
     return ChunkGates<T>(words);
   }
+  __device__ int values() const { return gates.by_plane(this->depth) * this->rows; }  // of all gates
   __device__ int plane() const { return int(gates.by_plane.divisor); }
   // Where there is another image; layers past the last pixel are zeros.
   __device__ void fetch_next() {
-    if (image + this->rows < values) next.fetch(gates.values + (image + this->rows));
+    if (image + this->rows < values()) next.fetch(gates.values + (image + this->rows));
   }
   __device__ void go_on() {
     image += this->rows;
@@ -72,7 +72,7 @@ struct GatedLayers : MatrixLayers<T, kRows, true, kChunk, kThreads> {
     while (pixels_left <= 0) {  // images of fewer pixels than the thread passes by
       image += this->rows;
       pixels_left += plane();
-      if (image < values) now = gates_of(image);
+      if (image < values()) now = gates_of(image);
     }
     fetch_next();
   }
