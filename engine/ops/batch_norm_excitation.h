@@ -15,8 +15,8 @@
 // where A, B, C and D are an image's sums of dv slope, slope, dv slope xhat and slope xhat. They come out of the
 // pass that adds up the gate's gradient, dv u, before anybody knows s.
 //
-// Values of the wide image that move, each step on its own: forward 3 (norm) + 3 + 1, backward 1 (dW) + 4 + 5.
-// Here: forward 3 + 1, backward 1 + 2 + 3.
+// Values of the wide image that move, each step on its own: forward 3 (norm) + 3 + 1, backward 1 (dW) + 1 (dv)
+// + 4 + 5. Here: forward 3 + 1, backward 1 + 1 + 2 + 3.
 #pragma once
 #include "engine/ops/batch_norm.h"
 #include "engine/ops/mbconv.h"
