@@ -1,12 +1,13 @@
-// batch_norm_excitation.backward, "image_per_block": from the gradient dv of u * gate to x, in two passes over x
-// and dv (batch_norm_excitation.h says why two do). 16 bits, a thread has eight channels and goes down an image's
-// pixels, of which a block has all, for a tile of channels.
+// batch_norm_excitation.backward, "image_per_block": from the gradient dv of u * gate to x, in two passes
+// over x and dv (batch_norm_excitation.h says why two do). 16 bits, a thread has eight channels and goes down
+// an image's pixels, of which a block has all, for a tile of channels.
 //
-//   sums    Of each image and channel five: dv u, and slope and slope (x - mean), with and without dv. The image's
-//           last block computes what the gate's gradient needs of the small products (ExciteBackward).
+//   sums    Of each image and channel five: dv u, and slope and slope (x - mean), with and without dv. The
+//           image's last block computes what the gate's gradient needs of the small products
+//           (ExciteBackward).
 //   norm    dbeta and dgamma of a channel: its images' sums in order, 32 threads a channel.
-//   apply   dx = scale dz - constant - linear (x - mean), what was summed last first; and beside it blocks with
-//           the weights' gradients (WeightGradients).
+//   apply   dx = scale dz - constant - linear (x - mean), what was summed last first; and beside it blocks
+//           with the weights' gradients (WeightGradients). Of 7x7 pixels a block has two images.
 //
 // Bytes: x and dv twice, dx once; 20 for each image and channel. Per value some 20 FLOPs and, with silu, two
 // special functions, in either pass: the bound is memory bandwidth.
@@ -19,8 +20,8 @@ namespace {
 
 constexpr int kExcitedWidth = 8;
 
-// [4, images, channels], so that threads side by side write what lies side by side: the sums of dv slope gate,
-// slope, dv slope gate xhat, slope xhat.
+// [4, images, channels], so that threads side by side write what lies side by side: the sums of dv slope
+// gate, slope, dv slope gate xhat, slope xhat.
 struct ExcitedSums {
   float* values;
   int64_t count;  // of each
@@ -72,10 +73,10 @@ struct ExcitedChannels {
     typename Vector::Word x, dv;
   };
   // Calls use(pixel, x less its mean, z, dv) for the pixels of an image, of its channels from `first` on.
-  template <class Use>
+  template <int kAtOnce, class Use>
   __device__ __forceinline__ void walk(const ExcitedSource<T>& from, int64_t first, Use&& use) const {
-    Words words[2]{};
-    walk_rows<2>(
+    Words words[kAtOnce]{};
+    walk_rows<kAtOnce>(
         PlaneWalk(from.s.plane),
         [&](int k, int pixel) {
           const int64_t at = first + int64_t(pixel) * from.s.channels;
@@ -117,26 +118,28 @@ __device__ __forceinline__ void sum_rows_by_halves(float (&values)[kCount]) {
 
 template <class T, int kActivation>
 __global__ void __launch_bounds__(kTilingThreads, 2)
-    excitation_gradient_sums(const ExcitedSource<T> source, const ExcitedSums sums, float* dgate, unsigned* tickets, const ExciteBackward excite) {
+    excitation_gradient_sums(const ExcitedSource<T> source, const ExcitedSums sums, float* dgate,
+                             unsigned* tickets, const ExciteBackward excite) {
   constexpr auto kKind = Activation(kActivation);
   const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kExcitedWidth;
   const int64_t image = blockIdx.x, row = image * source.s.channels + channel;
   float mine[5 * kExcitedWidth] = {};
   if (channel < source.s.channels) {
     const ExcitedChannels<T> channels(source, channel);
-    channels.walk(source, image * source.s.plane * source.s.channels + channel,
-                  [&](int, const auto& distance, const auto& z, const auto& dv) {
+    channels.template walk<4>(source, image * source.s.plane * source.s.channels + channel,
+                              [&](int, const auto& distance, const auto& z, const auto& dv) {
 #pragma unroll
-                    for (int i = 0; i < kExcitedWidth; ++i) {
-                      const float slope = slope_from_input(kKind, z[i]), dz = through_slope(dv[i], slope);
-                      float* const sum = mine + 5 * i;
-                      sum[0] += dv[i] * activate(kKind, z[i]);
-                      sum[1] += dz;
-                      sum[2] += slope;
-                      sum[3] += dz * distance[i];
-                      sum[4] += slope * distance[i];
-                    }
-                  });
+                                for (int i = 0; i < kExcitedWidth; ++i) {
+                                  const float slope = slope_from_input(kKind, z[i]),
+                                              dz = through_slope(dv[i], slope);
+                                  float* const sum = mine + 5 * i;
+                                  sum[0] += dv[i] * activate(kKind, z[i]);
+                                  sum[1] += dz;
+                                  sum[2] += slope;
+                                  sum[3] += dz * distance[i];
+                                  sum[4] += slope * distance[i];
+                                }
+                              });
   }
   sum_rows_by_halves(mine);
   if (threadIdx.y == 0 && channel < source.s.channels) {
@@ -162,8 +165,8 @@ __global__ void __launch_bounds__(kTilingThreads, 2)
 // Neighbouring threads have neighbouring channels.
 constexpr unsigned kNormLanes = 8;
 __global__ void __launch_bounds__(kTilingThreads)
-    excitation_norm_sums(const ExcitedSums sums, const float* __restrict__ dpooled, int images,
-                         int channels, float* __restrict__ dbeta, float* __restrict__ dgamma) {
+    excitation_norm_sums(const ExcitedSums sums, const float* __restrict__ dpooled, int images, int channels,
+                         float* __restrict__ dbeta, float* __restrict__ dgamma) {
   const int channel = int(blockIdx.x * blockDim.x + threadIdx.x);
   float mine[2] = {};
   if (channel < channels) {
@@ -181,45 +184,55 @@ __global__ void __launch_bounds__(kTilingThreads)
   dgamma[channel] = mine[1];
 }
 
+// Images of few pixels, two of which share what a block reads of its channels.
+constexpr int kFewPixels = 64;
+constexpr int images_of_block(int plane) { return plane <= kFewPixels ? 2 : 1; }
+
 template <class T, int kActivation>
 __global__ void __launch_bounds__(kTilingThreads, 2)
     excitation_input_gradient(const ExcitedSource<T> source, const float* __restrict__ dpooled,
-                              const float* __restrict__ dbeta, const float* __restrict__ dgamma, float rows,
+                              const float* __restrict__ dbeta, const float* __restrict__ dgamma, int images,
                               T* __restrict__ dx, unsigned before, WeightGradients weights) {
   constexpr auto kKind = Activation(kActivation);
   if (blockIdx.x < before) return weights(blockIdx.x * gridDim.y + blockIdx.y);
   const int channel = int(blockIdx.y * blockDim.x + threadIdx.x) * kExcitedWidth;
-  const int64_t image = gridDim.x - 1 - blockIdx.x;
   if (channel >= source.s.channels) return;
   const ExcitedChannels<T> channels(source, channel);
   // dx = (by_dv dv + shift) slope - constant - linear (x - mean)
-  float by_dv[kExcitedWidth], shift[kExcitedWidth], constant[kExcitedWidth], linear[kExcitedWidth];
+  float constant[kExcitedWidth], linear[kExcitedWidth];
+  load_eight(dbeta + channel, constant);
+  load_eight(dgamma + channel, linear);
   {
-    const int64_t row = image * source.s.channels + channel;
     float inv_std[kExcitedWidth];
-    load_eight(source.z2 + row, by_dv);
-    load_eight(dpooled + row, shift);
-    load_eight(dbeta + channel, constant);
-    load_eight(dgamma + channel, linear);
     load_eight(source.inv_std + channel, inv_std);
-    const float of_row = 1.0f / rows;
+    const float of_row = 1.0f / (float(images) * float(source.s.plane));
 #pragma unroll
     for (int i = 0; i < kExcitedWidth; ++i) {
-      const float scale = channels.scale[i];
-      by_dv[i] = activate(source.gate, by_dv[i]) * scale;
-      shift[i] *= scale;
-      constant[i] *= scale * of_row;
-      linear[i] *= scale * of_row * inv_std[i];
+      constant[i] *= channels.scale[i] * of_row;
+      linear[i] *= channels.scale[i] * of_row * inv_std[i];
     }
   }
-  const int64_t first = image * source.s.plane * source.s.channels + channel;
-  channels.walk(source, first, [&](int pixel, auto& distance, const auto& z, const auto& dv) {
+  const int end = (int(gridDim.x) - int(blockIdx.x)) * images_of_block(source.s.plane);
+#pragma unroll 1
+  for (int image = end - images_of_block(source.s.plane); image < min(end, images); ++image) {
+    const int64_t row = int64_t(image) * source.s.channels + channel;
+    float by_dv[kExcitedWidth], shift[kExcitedWidth];
+    load_eight(source.z2 + row, by_dv);
+    load_eight(dpooled + row, shift);
 #pragma unroll
-    for (int i = 0; i < kExcitedWidth; ++i)
-      distance[i] = through_slope(dv[i] * by_dv[i] + shift[i], slope_from_input(kKind, z[i])) -
-                    (constant[i] + linear[i] * distance[i]);
-    Pack<T, kExcitedWidth>::narrow(distance).store(dx + first + int64_t(pixel) * source.s.channels);
-  });
+    for (int i = 0; i < kExcitedWidth; ++i) {
+      by_dv[i] = activate(source.gate, by_dv[i]) * channels.scale[i];
+      shift[i] *= channels.scale[i];
+    }
+    const int64_t first = int64_t(image) * source.s.plane * source.s.channels + channel;
+    channels.template walk<2>(source, first, [&](int pixel, auto& distance, const auto& z, const auto& dv) {
+#pragma unroll
+      for (int i = 0; i < kExcitedWidth; ++i)
+        distance[i] = through_slope(dv[i] * by_dv[i] + shift[i], slope_from_input(kKind, z[i])) -
+                      (constant[i] + linear[i] * distance[i]);
+      Pack<T, kExcitedWidth>::narrow(distance).store(dx + first + int64_t(pixel) * source.s.channels);
+    });
+  }
 }
 
 void run_excitation_backward(Context& context, const Tensor& x, const Tensor& dv, const KnownNorm& norm,
@@ -233,10 +246,9 @@ void run_excitation_backward(Context& context, const Tensor& x, const Tensor& dv
   Tensor dz2 = room(kept.z2.shape()), dz1 = room(kept.z1.shape()), hidden = room(kept.z1.shape());
   Tensor dpooled = room(kept.z2.shape()), all_sums = room({4, x.dim(0), s.channels});
   const ExcitedSums sums{all_sums.data<float>(), kept.z2.size()};
-  const ExciteBackward excite{kept.z1.data<float>(), kept.z2.data<float>(), w1.data<float>(),
-                              w2.data<float>(),      s,                     params,
-                              dz2.data<float>(),     dz1.data<float>(),     hidden.data<float>(),
-                              dpooled.data<float>()};
+  const ExciteBackward excite{
+      kept.z1.data<float>(), kept.z2.data<float>(), w1.data<float>(),     w2.data<float>(),     s, params,
+      dz2.data<float>(),     dz1.data<float>(),     hidden.data<float>(), dpooled.data<float>()};
   const WeightGradients weights{{dz1, kept.pooled, dw1, db1}, {dz2, hidden, dw2, db2}};
   const auto run = [&](auto zero) {
     using T = decltype(zero);
@@ -261,10 +273,10 @@ void run_excitation_backward(Context& context, const Tensor& x, const Tensor& dv
           dpooled.data<float>(), int(x.dim(0)), s.channels, dbeta.data<float>(), dgamma.data<float>());
       launch.smem = 0;
       const unsigned before = unsigned(ceil_div(weights.blocks(), launch.grid.y));
-      launch.grid.x += before;
-      simt::launch<excitation_input_gradient<T, kKind>>(
-          launch, source, dpooled.data<float>(), dbeta.data<float>(), dgamma.data<float>(),
-          float(x.size() / x.dim(3)), dx.data<T>(), before, weights);
+      launch.grid.x = before + unsigned(ceil_div(x.dim(0), images_of_block(s.plane)));
+      simt::launch<excitation_input_gradient<T, kKind>>(launch, source, dpooled.data<float>(),
+                                                        dbeta.data<float>(), dgamma.data<float>(),
+                                                        int(x.dim(0)), dx.data<T>(), before, weights);
     });
   };
   x.dtype() == DType::f16 ? run(f16{}) : run(bf16{});

@@ -25,7 +25,8 @@ struct PlaneParts {
   PlaneParts(int64_t images_, int64_t plane_, int64_t rows)
       : images(int(images_)), plane(int(plane_)), images_of_slice(1) {
     while (images_of_slice < kPoolWarps && images_of_slice * plane_ < rows) images_of_slice *= 2;
-    if (images_of_slice == kPoolWarps) images_of_slice = int(ceil_div(rows, kPoolWarps * plane_)) * kPoolWarps;
+    if (images_of_slice == kPoolWarps)
+      images_of_slice = int(ceil_div(rows, kPoolWarps * plane_)) * kPoolWarps;
     parts = std::max(kPoolWarps / images_of_slice, 1);
     rows_of_part = int(ceil_div(plane, parts));
   }
@@ -54,12 +55,12 @@ __device__ __forceinline__ void normalise_parts(const T* __restrict__ x, const C
     const int begin = min(part * of.rows_of_part, of.plane), end = min(begin + of.rows_of_part, of.plane);
     const int64_t first = int64_t(image) * of.plane;
     float sums[kPoolWidth] = {};
-    normalise_rows<T, kPoolWidth, 4>(
-        x, nullptr, all, PartWalk{channel, first + begin + row, first + end, rows_at_once}, norm,
-        Activation(kActivation), false, y, [&](const float(&v)[kPoolWidth]) {
+    normalise_rows<T, kPoolWidth, 4>(x, nullptr, all,
+                                     PartWalk{channel, first + begin + row, first + end, rows_at_once}, norm,
+                                     Activation(kActivation), false, y, [&](const float(&v)[kPoolWidth]) {
 #pragma unroll
-          for (int i = 0; i < kPoolWidth; ++i) sums[i] += v[i];
-        });
+                                       for (int i = 0; i < kPoolWidth; ++i) sums[i] += v[i];
+                                     });
     for (int offset = lanes; offset < 32; offset *= 2) {
 #pragma unroll
       for (int i = 0; i < kPoolWidth; ++i) sums[i] += __shfl_xor_sync(kFullWarp, sums[i], offset);

@@ -1,9 +1,9 @@
-// gated_pointwise's filter gradient, "tensor_core": dW[k, c] = sum over pixels of dy[pixel, k] (x gate)[pixel, c],
-// 16 bits, a product on the matrix core. Rows are channels c, columns filters k, depth pixels, cut into slices
-// as those of every filter gradient (conv2d_tensor_core_backward.cu). A thread copies one chunk of channels of
-// every kStep-th pixel, and multiplies it by its image's gates as soon as it has arrived, rounded as forward
-// rounds it. Its pixels come in order, so that its gates change once per image: those of the next image are
-// fetched when an image begins.
+// gated_pointwise's filter gradient, "tensor_core": dW[k, c] = sum over pixels of dy[pixel, k] (x
+// gate)[pixel, c], 16 bits, a product on the matrix core. Rows are channels c, columns filters k, depth
+// pixels, cut into slices as those of every filter gradient (conv2d_tensor_core_backward.cu). A thread copies
+// one chunk of channels of every kStep-th pixel, and multiplies it by its image's gates as soon as it has
+// arrived, rounded as forward rounds it. Its pixels come in order, so that its gates change once per image:
+// those of the next image are fetched when an image begins.
 //
 // Bytes: x and dy once, as often as there are tiles of the other from the L2; gates once per tile and image.
 // FLOPs: 2 N H W C K. Beside the plain gradient two accesses to shared memory for each chunk of x.
@@ -21,7 +21,7 @@ struct GatedLayers : MatrixLayers<T, kRows, true, kChunk, kThreads> {
   using typename Base::Plan;
   using Words = typename ChunkGates<T>::Words;
   Gates gates;
-  bool mine = false;  // the thread has channels
+  bool mine = false;    // the thread has channels
   int image = 0;        // whose gates `now` are: where they begin, for the thread's channels
   int pixels_left = 0;  // of that image, from the next one that is multiplied
   ChunkGates<T> now;

@@ -111,8 +111,7 @@ struct ExciteForward {
     matrix_vector(w2, b2, hidden, s.channels, s.hidden, out);
     if (!gates) return;
     __syncthreads();
-    for (int c = thread; c < s.channels; c += kExciteThreads)
-      gates[row + c] = activate(params.gate, out[c]);
+    for (int c = thread; c < s.channels; c += kExciteThreads) gates[row + c] = activate(params.gate, out[c]);
   }
 };
 
@@ -184,15 +183,9 @@ void run_squeeze_excitation_forward(Context& context, const Tensor& x, const Ten
                                     Tensor& y, Tensor& pooled, Tensor& z1, Tensor& z2) {
   if (x.size() == 0) return;
   const ExciteSizes s = excite_sizes(x.dim(1) * x.dim(2), w1);
-  const ExciteForward<float> excite{pooled.data<float>(),
-                                    w1.data<float>(),
-                                    b1.data<float>(),
-                                    w2.data<float>(),
-                                    b2.data<float>(),
-                                    s,
-                                    params,
-                                    z1.data<float>(),
-                                    z2.data<float>()};
+  const ExciteForward<float> excite{
+      pooled.data<float>(), w1.data<float>(), b1.data<float>(), w2.data<float>(), b2.data<float>(), s, params,
+      z1.data<float>(),     z2.data<float>()};
   dispatch_floating(x.dtype(), [&](auto zero) {
     using T = decltype(zero);
     with_pack_width<T>(x.dim(3), [&](auto width) {

@@ -24,11 +24,10 @@ void for_each_packed(FusedMbconvParams& p, F&& f) {
 namespace bench {
 namespace {
 
-const bool mbconv_registered = bench_slot<expand_depthwise_forward>() &&
-                               bench_slot<depthwise_pool_forward>() &&
-                               bench_slot<gated_pointwise_forward>() &&
-                               bench_slot<gated_pointwise_backward_weight>() &&
-                               bench_slot<fused_mbconv_forward>();
+const bool mbconv_registered =
+    bench_slot<expand_depthwise_forward>() && bench_slot<depthwise_pool_forward>() &&
+    bench_slot<gated_pointwise_forward>() && bench_slot<gated_pointwise_backward_weight>() &&
+    bench_slot<fused_mbconv_forward>();
 
 }  // namespace
 }  // namespace bench

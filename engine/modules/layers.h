@@ -143,10 +143,10 @@ class ConvBn {
     return norm_.forward_dropped_behind(conv_, x, residual, drop);
   }
   void fuse(bool on);
-  // Each pair's forward of what the one before returns, the last with a residual and, in training, samples
-  // of it dropped. In training, where the device has a kernel for both, a norm between two of them is part of
-  // the next convolution, and what it returns is stored nowhere. `squeeze`, unless null, is applied before the
-  // last pair.
+  // Each pair's forward of what the one before returns, the last with a residual and, in training, samples of
+  // it dropped. In training, where the device has a kernel for both, a norm between two of them is part of
+  // the next convolution, and what it returns is stored nowhere. `squeeze`, unless null, is applied before
+  // the last pair.
   static Variable forward_chain(std::span<ConvBn* const> pairs, const Variable& x,
                                 const Variable& residual = {}, float drop = 0,
                                 SqueezeExcitation* squeeze = nullptr);

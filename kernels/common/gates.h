@@ -1,5 +1,5 @@
-// Channels times the gates of their image, within shared memory: gates are rounded to 16 bits first, so that two
-// products take one instruction.
+// Channels times the gates of their image, within shared memory: gates are rounded to 16 bits first, so that
+// two products take one instruction.
 #pragma once
 #include "kernels/common/matrix_plan.h"
 #include "kernels/common/vector.h"

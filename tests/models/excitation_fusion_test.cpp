@@ -59,7 +59,7 @@ Results train(const MbConv::Options& o, const char* hooked = nullptr) {
   test::disturb_norms(block);
   block.to(kDevice);
   if (hooked) block.find(hooked)->set_forward_hook([](const Variable& y) { return y; });
-  const Variable x(values({3, 9, 7, o.in}, 8).value(), true);
+  const Variable x(values({4, 19, 15, o.in}, 8).value(), true);
   const Variable y = block.forward(x);
   backward(y, values(y.shape(), 9).value());
   Results results{{"y", y.value()}, {"dx", x.grad()}};

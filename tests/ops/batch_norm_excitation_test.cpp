@@ -28,43 +28,41 @@ void check_pool(const Shape& x, Activation activation, const Fill& fill = positi
   const Shape channels{x[3]};
   const BatchNormParams p{.activation = activation};
   for (const DType dtype : kDTypes)
-    check_op({.slot = batch_norm_pool_forward,
-              .label = name(activation),
-              .inputs = {{"x", x, fill}, f32("gamma", channels), f32("beta", channels)},
-              .updated = {f32("running_mean", channels), f32("running_var", channels, positive(0.1, 10))},
-              .outputs = {{"y", x},
-                          f32("mean", channels),
-                          f32("inv_std", channels),
-                          f32("pooled", {x[0], x[3]})},
-              .run =
-                  [p](Context& context, Tensors& t) {
-                    Tensor parts = one_part(t["pooled"]);
-                    batch_norm_pool_forward(context, t["x"], t["gamma"], t["beta"], p, t["y"], t["mean"],
-                                            t["inv_std"], t["running_mean"], t["running_var"], parts);
-                    add_parts(parts, t["pooled"]);
-                  },
-              .reference =
-                  [p, dtype](Arrays& a) {
-                    reference::batch_norm_train(a["x"], a["gamma"], a["beta"], {}, p, a["y"], a["mean"],
-                                                a["inv_std"], a["running_mean"], a["running_var"]);
-                    Array y = a["y"];
-                    store(y, dtype);
-                    const int64_t plane = y.dim(1) * y.dim(2);
-                    for (int64_t i = 0; i < a["pooled"].size(); ++i) {
-                      Sum sum;
-                      for (int64_t pixel = 0; pixel < plane; ++pixel)
-                        sum += y.at(i / y.dim(3) * plane + pixel, i % y.dim(3));
-                      a["pooled"][i] = Real(sum) / double(plane);
-                    }
-                  },
-              .dtypes = {dtype}});
+    check_op(
+        {.slot = batch_norm_pool_forward,
+         .label = name(activation),
+         .inputs = {{"x", x, fill}, f32("gamma", channels), f32("beta", channels)},
+         .updated = {f32("running_mean", channels), f32("running_var", channels, positive(0.1, 10))},
+         .outputs = {{"y", x}, f32("mean", channels), f32("inv_std", channels), f32("pooled", {x[0], x[3]})},
+         .run =
+             [p](Context& context, Tensors& t) {
+               Tensor parts = one_part(t["pooled"]);
+               batch_norm_pool_forward(context, t["x"], t["gamma"], t["beta"], p, t["y"], t["mean"],
+                                       t["inv_std"], t["running_mean"], t["running_var"], parts);
+               add_parts(parts, t["pooled"]);
+             },
+         .reference =
+             [p, dtype](Arrays& a) {
+               reference::batch_norm_train(a["x"], a["gamma"], a["beta"], {}, p, a["y"], a["mean"],
+                                           a["inv_std"], a["running_mean"], a["running_var"]);
+               Array y = a["y"];
+               store(y, dtype);
+               const int64_t plane = y.dim(1) * y.dim(2);
+               for (int64_t i = 0; i < a["pooled"].size(); ++i) {
+                 Sum sum;
+                 for (int64_t pixel = 0; pixel < plane; ++pixel)
+                   sum += y.at(i / y.dim(3) * plane + pixel, i % y.dim(3));
+                 a["pooled"][i] = Real(sum) / double(plane);
+               }
+             },
+         .dtypes = {dtype}});
 }
 
-// Channels of one pack, of some that fill no tile, and odd ones; planes of one pixel, of fewer rows than a warp
-// reads at once, with parts of equal lengths and not; several images in a slice, the last one not full.
-const std::vector<Shape> kImages = {{2, 7, 7, 8},    {5, 7, 7, 72},  {3, 14, 14, 24}, {1, 5, 3, 64},
-                                    {19, 1, 1, 16},  {2, 31, 31, 8}, {40, 3, 3, 136}, {3, 9, 5, 17},
-                                    {1, 20, 16, 264}};
+// Channels of one pack, of some that fill no tile, and odd ones; planes of one pixel, of fewer rows than a
+// warp reads at once, with parts of equal lengths and not; several images in a slice, the last one not full.
+const std::vector<Shape> kImages = {{2, 7, 7, 8},    {5, 7, 7, 72},  {3, 14, 14, 24},
+                                    {1, 5, 3, 64},   {19, 1, 1, 16}, {2, 31, 31, 8},
+                                    {40, 3, 3, 136}, {3, 9, 5, 17},  {1, 20, 16, 264}};
 
 TEST(BatchNormPoolTest, Forward) {
   for (const Shape& x : kImages)
@@ -147,7 +145,8 @@ void check_backward(const BackwardCase& c, DType dtype, const std::string& only)
 
 TEST(BatchNormExcitationTest, Backward) {
   for (const Shape& x : kImages) {
-    const BackwardCase c{x, 24, Activation::silu, kEfficientNet}, few{x, 1, Activation::hardswish, kMobileNet};
+    const BackwardCase c{x, 24, Activation::silu, kEfficientNet},
+        few{x, 1, Activation::hardswish, kMobileNet};
     for (const BackwardCase& one : {c, few}) {
       check_backward(one, DType::f32, "");
       if (x[3] % 8 != 0) continue;
@@ -201,8 +200,8 @@ TEST(BatchNormExcitationTest, Gradients) {
                     Array mean({8}), inv_std({8}), y = a["y"];
                     Arrays se = a;
                     se["x"] = se["y"] = Array(x);
-                    reference::batch_norm_train(a["x"], a["gamma"], a["beta"], none, p, se["x"], mean, inv_std,
-                                                a["running_mean"], a["running_var"]);
+                    reference::batch_norm_train(a["x"], a["gamma"], a["beta"], none, p, se["x"], mean,
+                                                inv_std, a["running_mean"], a["running_var"]);
                     se["pooled"] = se["z2"] = Array({3, 8});
                     se["z1"] = Array({3, 4});
                     reference::squeeze_excitation(params, se);
@@ -226,10 +225,10 @@ TEST(BatchNormExcitationTest, IsNormExcitationAndConvolutionInOne) {
       };
       constexpr DType kType = DType::bf16;
       const auto [n, h, w, c, hidden, filters] = std::array<int64_t, 6>{6, 7, 9, 72, 24, 40};
-      const Parameters v{values({n, h, w, c}, kType),         values({c}, DType::f32),
-                         values({c}, DType::f32),             values({hidden, 1, 1, c}, DType::f32),
-                         values({hidden}, DType::f32),        values({c, 1, 1, hidden}, DType::f32),
-                         values({c}, DType::f32),             values({filters, 1, 1, c}, DType::f32)};
+      const Parameters v{values({n, h, w, c}, kType),  values({c}, DType::f32),
+                         values({c}, DType::f32),      values({hidden, 1, 1, c}, DType::f32),
+                         values({hidden}, DType::f32), values({c, 1, 1, hidden}, DType::f32),
+                         values({c}, DType::f32),      values({filters, 1, 1, c}, DType::f32)};
       const Tensor dy = values({n, h, w, filters}, kType).value();
       const BatchNormParams norm{.activation = Activation::silu};
       std::vector<std::vector<double>> results[3];
@@ -241,9 +240,10 @@ TEST(BatchNormExcitationTest, IsNormExcitationAndConvolutionInOne) {
         };
         if (kind == 1 && batch_norm_pool_forward.variant_count(device) > 1)
           batch_norm_pool_forward.prefer(device, "channel_groups");
-        const Variable y = kind == 0 ? apart()
-                                     : batch_norm_excitation_conv_train(v.x, v.gamma, v.beta, mean, var, norm,
-                                                                        {v.w1, v.b1, v.w2, v.b2}, params, v.w);
+        const Variable y = kind == 0
+                               ? apart()
+                               : batch_norm_excitation_conv_train(v.x, v.gamma, v.beta, mean, var, norm,
+                                                                  {v.w1, v.b1, v.w2, v.b2}, params, v.w);
         batch_norm_pool_forward.prefer(device, "");
         for (Variable one : v.all()) one.clear_grad();
         backward(y, dy);

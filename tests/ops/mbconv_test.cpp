@@ -153,8 +153,11 @@ TEST(SqueezeGateTest, Forward) {
                                              {19, 5, 40, 8},
                                              {3, 1, 296, 40},
                                              {16, 4, 96, 136}})
-      for (const auto& [dtype, keeps] : {std::pair{DType::f32, true}, {DType::bf16, false}, {DType::bf16, true},
-                                        {DType::f16, true}, {DType::f32, false}}) {
+      for (const auto& [dtype, keeps] : {std::pair{DType::f32, true},
+                                         {DType::bf16, false},
+                                         {DType::bf16, true},
+                                         {DType::f16, true},
+                                         {DType::f32, false}}) {
         std::vector<Operand> outputs{f32("gate", {images, channels})};
         if (keeps)
           for (const auto& [what, width] : {std::pair{"means", channels}, {"z1", hidden}, {"z2", channels}})

@@ -7,7 +7,9 @@
 namespace plume::test {
 
 // What lies between two steps may be stored in the dtype: its rounding, in units of float's.
-inline double storage_error(DType dtype) { return dtype == DType::bf16 ? 0x1p16 : dtype == DType::f16 ? 0x1p13 : 0; }
+inline double storage_error(DType dtype) {
+  return dtype == DType::bf16 ? 0x1p16 : dtype == DType::f16 ? 0x1p13 : 0;
+}
 inline void store(Array& array, DType dtype) {
   for (Real& v : array.values) v.error += storage_error(dtype) * std::fabs(v.value);
 }
