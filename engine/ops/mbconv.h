@@ -13,8 +13,8 @@
 //
 // The E channels between, four to six times as many as outside, are what an unfused block spends its memory
 // traffic on: expand_depthwise never stores act1(...), gated_pointwise never stores d * gate, fused_mbconv
-// stores nothing in between. Nothing is recorded; training uses the separate operations, but where a squeeze-excitation
-// and what lies around it are one (batch_norm_excitation.h).
+// stores nothing in between. Nothing is recorded; training uses the separate operations, but where a
+// squeeze-excitation and what lies around it are one (batch_norm_excitation.h).
 #pragma once
 #include "engine/core/kernel_slot.h"
 #include "engine/math/epilogue.h"
@@ -55,7 +55,8 @@ using SqueezeGate = void(Context&, const Tensor& pooled, const Tensor& w1, const
                          SqueezeExcitationKept& kept);
 using GatedPointwise = void(Context&, const Tensor& x, const Tensor& gate, const Tensor& w, PackedFilter*,
                             const Epilogue&, Tensor& y);
-// dW of W3, f32 or as x is, for training (batch_norm_excitation.h): x is multiplied by its gates as it is read.
+// dW of W3, f32 or as x is, for training (batch_norm_excitation.h): x is multiplied by its gates as it is
+// read.
 using GatedPointwiseBackwardWeight = void(Context&, const Tensor& x, const Tensor& gate, const Tensor& dy,
                                           Tensor& dw);
 using FusedMbconv = void(Context&, const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
