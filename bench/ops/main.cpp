@@ -66,6 +66,10 @@ void record(const Options& options) {
       force_variants(std::string(slot) + variant);
     record_networks(options);
   }
+  // Norms that the convolution before does not take are left for what follows.
+  force_variants("conv_batch_norm.forward=separate");
+  record_networks(options);
+  force_variants("conv_batch_norm.forward=");
   for (OpBench* bench : op_benches()) bench->derive(options.device);
   for (const KernelSlotBase* slot : all_slots()) {
     bool known = false;
