@@ -13,8 +13,14 @@ std::string describe(const SqueezeExcitationKept& kept);
 namespace bench {
 namespace {
 
+void add_pooled_parts(Tensor&, Tensor&, Tensor&, BatchNormParams&, Tensor&, Tensor&, Tensor&, Tensor&,
+                      Tensor&, Tensor& pooled) {
+  add_parts(pooled);
+}
+
 const bool batch_norm_excitation_registered =
-    bench_slot<batch_norm_pool_forward>() && bench_slot<batch_norm_excitation_backward>();
+    bench_slot<batch_norm_pool_forward>({.conclude = add_pooled_parts}) &&
+    bench_slot<batch_norm_excitation_backward>();
 
 }  // namespace
 }  // namespace bench

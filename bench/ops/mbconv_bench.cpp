@@ -24,10 +24,15 @@ void for_each_packed(FusedMbconvParams& p, F&& f) {
 namespace bench {
 namespace {
 
-const bool mbconv_registered =
-    bench_slot<expand_depthwise_forward>() && bench_slot<depthwise_pool_forward>() &&
-    bench_slot<gated_pointwise_forward>() && bench_slot<gated_pointwise_backward_weight>() &&
-    bench_slot<fused_mbconv_forward>();
+void add_plane_parts(Tensor&, Tensor&, Conv2dParams&, Epilogue&, Tensor&, Tensor& pooled) {
+  add_parts(pooled);
+}
+
+const bool mbconv_registered = bench_slot<expand_depthwise_forward>() &&
+                               bench_slot<depthwise_pool_forward>({.conclude = add_plane_parts}) &&
+                               bench_slot<gated_pointwise_forward>() &&
+                               bench_slot<gated_pointwise_backward_weight>() &&
+                               bench_slot<fused_mbconv_forward>();
 
 }  // namespace
 }  // namespace bench

@@ -125,6 +125,16 @@ Tensor materialise(const Tensor& recorded, uint64_t seed) {
   return tensor;
 }
 
+void add_parts(Tensor& parts) {
+  const std::vector<float> values = parts.to_vector<float>();
+  const int64_t images = parts.dim(0), plane = parts.size() / std::max<int64_t>(images, 1),
+                channels = parts.dim(2);
+  std::vector<float> sums(size_t(images * channels));
+  for (int64_t i = 0; i < parts.size(); ++i)
+    sums[size_t(i / plane * channels + i % channels)] += values[size_t(i)];
+  parts = Tensor::from(sums, {images, 1, channels});
+}
+
 double relative_error(const Tensor& got, const Tensor& want) {
   constexpr int64_t kWindow = int64_t(1) << 20;
   const int64_t size = got.size(), window = std::min(size, kWindow);

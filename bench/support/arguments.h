@@ -46,6 +46,9 @@ bool is_outline(const Tensor& tensor);
 // differ from seed to seed, and a copy of everything else.
 Tensor materialise(const Tensor& recorded, uint64_t seed);
 
+// [N, parts, C] of f32 to [N, 1, C], on the cpu: variants may leave sums in some parts.
+void add_parts(Tensor& parts);
+
 // ||got - want|| / ||want|| over (at most) the first and last million elements; NaN when either has one.
 double relative_error(const Tensor& got, const Tensor& want);
 

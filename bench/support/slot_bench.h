@@ -81,6 +81,8 @@ class SlotBench<void(Context&, Args...)> : public OpBench {
     void (*complete)(Context&, std::remove_cvref_t<Args>&...) = nullptr;
     // For slots that networks do not call themselves: adds calls through note().
     void (*derive)(SlotBench&, Device) = nullptr;
+    // Brings results that variants leave in different forms into one, to be compared.
+    void (*conclude)(std::remove_cvref_t<Args>&...) = nullptr;
   };
 
   SlotBench(Slot& slot, void (*recorder)(Context&, Args...), const Rules& rules)
@@ -223,6 +225,9 @@ class SlotBench<void(Context&, Args...)>::Case : public OpCase {
     execute(*mine, device_, variant_);
     execute(*theirs, other_device, other);
     context(device_).synchronize();
+    if (bench_.rules_.conclude)
+      for (Set* set : {mine.get(), theirs.get()})
+        std::apply([&](auto&... argument) { bench_.rules_.conclude(argument...); }, set->call);
     std::vector<Tensor> got = written(mine->call), want = written(theirs->call);
     const std::string with =
         other_device == device_ ? other : message("{} {}", plume::name(other_device), other);
