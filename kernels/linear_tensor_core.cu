@@ -60,11 +60,6 @@ void launch_product(Context& context, const T* a, const T* b, int64_t depth, con
     launch(std::integral_constant<int, 64>{});
 }
 
-template <class F>
-void dispatch_16_bits(DType type, F&& f) {
-  type == DType::f16 ? f(f16{}) : f(bf16{});
-}
-
 void forward_core(Context& context, const Tensor& x, const Tensor& w, const Epilogue& epilogue, Tensor& y) {
   dispatch_16_bits(x.dtype(), [&](auto zero) {
     using T = decltype(zero);

@@ -163,7 +163,7 @@ bool BatchNorm2d::fuses_behind(Conv2d& conv, const Variable& x) const {
 }
 
 bool BatchNorm2d::fuses_before(Conv2d& conv, const Variable& x) const {
-  return fuses_around(conv) && fuses_batch_norm_conv(x, conv.weight, conv.params);
+  return fuses_around(conv) && fuses_batch_norm_conv(x, params, conv.weight, conv.params);
 }
 
 Variable BatchNorm2d::forward_before(Conv2d& conv, const Variable& x) {

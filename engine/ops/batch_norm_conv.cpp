@@ -49,10 +49,11 @@ const bool registered = add_separate(batch_norm_conv_forward, run_separate) &&
 
 }  // namespace
 
-bool fuses_batch_norm_conv(const Variable& x, const Variable& weight, const Conv2dParams& conv) {
+bool fuses_batch_norm_conv(const Variable& x, const BatchNormParams& params, const Variable& weight,
+                           const Conv2dParams& conv) {
   Tensor none;
   const char* variant =
-      batch_norm_conv_forward.choose(x.context(), x.value(), none, none, {}, value_in(weight, x.dtype()),
+      batch_norm_conv_forward.choose(x.context(), x.value(), none, none, params, value_in(weight, x.dtype()),
                                      conv, none, none, none, none, none);
   return is_joint(variant);
 }

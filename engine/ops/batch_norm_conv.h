@@ -14,7 +14,8 @@
 namespace plume {
 
 // Whether a kernel for both would run here. Otherwise the two operations are the same in two steps.
-bool fuses_batch_norm_conv(const Variable& x, const Variable& weight, const Conv2dParams& params);
+bool fuses_batch_norm_conv(const Variable& x, const BatchNormParams& params, const Variable& weight,
+                           const Conv2dParams& conv);
 
 // Arguments as for batch_norm_train and conv2d, or depthwise_conv2d; no bias.
 Variable batch_norm_conv_train(const Variable& x, const Variable& gamma, const Variable& beta,

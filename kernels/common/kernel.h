@@ -15,6 +15,12 @@ inline simt::stream_t stream_of(const Context& context) {
   return static_cast<simt::stream_t>(context.stream());
 }
 
+// Calls f with a value of f16 or bf16.
+template <class F>
+void dispatch_16_bits(DType type, F&& f) {
+  type == DType::f16 ? f(f16{}) : f(bf16{});
+}
+
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace plume::PLUME_KERNELS
