@@ -52,8 +52,9 @@ inline bool fits_operand_of_norm(Activation activation) {
          activation == Activation::silu || activation == Activation::hardswish;
 }
 
-// Rows: pixels; depth: channels, whose numbers of the next step are on their way while this one is multiplied.
-// Layers past the last stay zero, as they were copied; what is made of rows past the last nobody stores.
+// Rows: pixels; depth: channels, whose numbers of the next step are on their way while this one is
+// multiplied. Layers past the last stay zero, as they were copied; what is made of rows past the last nobody
+// stores.
 template <class T, int kUnit>
 struct NormRows : MatrixRows<T, kCoreRows, kUnit> {
   using Rows = MatrixRows<T, kCoreRows, kUnit>;

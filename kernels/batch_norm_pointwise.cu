@@ -6,10 +6,10 @@
 //                  order, f32 ones with other layers' (partial_sums.h)
 //
 // Bytes, forward: x for the statistics, x and y; as two operations x twice and u for the norm, u and y. For
-// the filter's gradient x and dy, which is as many as u and dy. Per value four to five instructions more, with
-// silu nine, and a 16-byte unit is read and written once more in shared memory: 96 wavefronts for a warp's 64
-// layers beside some 200. Each further tile of columns would make u again, so that all filters must be columns
-// of one.
+// the filter's gradient x and dy, as many as u and dy. Per value four to five instructions more, with silu
+// nine, and 16 bytes of a thread are read and written once more in shared memory: 64 wavefronts for a warp's
+// share of 64 layers, beside some 200. Each further tile of columns would make u again, so that all filters
+// must be columns of one.
 #include "kernels/batch_norm_operands.h"
 #include "kernels/conv2d_gradients.h"
 
