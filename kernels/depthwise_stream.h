@@ -125,18 +125,6 @@ class StreamedRows {
     next_ += pitch_;
     ++row_;
   }
-  // The same from the image's first or a later row on, without a branch: below the last one comes it again.
-  // Written out, so that the counts of a loop's loads are not those of what was fetched before it.
-  __device__ __forceinline__ void fetch_inside(Word (&words)[kColumns]) {
-    keep(inside_);
-    const T* pixel = row_ < height_ ? next_ : next_ - pitch_;
-#pragma unroll
-    for (int t = 0; t < kColumns; ++t) {
-      if (inside_ >> t & 1) words[t] = Vector::load(pixel).word();
-      go_on(pixel, channels_);
-    }
-    if (++row_ <= height_) next_ += pitch_;
-  }
   __device__ int inside() const { return inside_; }
   __device__ static __forceinline__ void widen(const Word (&words)[kColumns],
                                                float (&values)[kColumns][kStreamWidth]) {

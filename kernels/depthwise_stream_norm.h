@@ -8,7 +8,6 @@ namespace plume::PLUME_KERNELS {
 // Nothing: x is convolved as it is stored.
 struct AsStored {
   struct OfPair {
-    static constexpr bool kNormalises = false;
     template <class T, int kColumns>
     __device__ void apply(int, float (&)[kColumns][kStreamWidth]) const {}
   };
@@ -20,7 +19,6 @@ struct StreamedNorm {
   NormView norm;
 
   struct OfPair {
-    static constexpr bool kNormalises = true;
     NormOfChannels<kStreamWidth> channels;
     Activation activation;
 

@@ -64,10 +64,7 @@ __device__ __forceinline__ void add_strip(const T* x, const NormOfPair& norm, co
     for (int k = 0; k < kStride; ++k) {
       float values[kColumns][kStreamWidth];
       Rows::widen(ahead, values);
-      if constexpr (kStride == 1 && NormOfPair::kNormalises)
-        input.fetch_inside(ahead);
-      else
-        input.fetch(true, ahead);
+      input.fetch(true, ahead);
       // The first of two rows may lie above the image, the second one below.
       if (kStride > 1 && unsigned(step * kStride + k - s.padding) >= unsigned(s.height)) continue;
       norm.template apply<T>(input.inside(), values);
