@@ -5,8 +5,8 @@
 
 #include "engine/files/atomic_file.h"
 #include "engine/ops/batch_norm_conv.h"
-#include "engine/ops/batch_norm_max_pool.h"
 #include "engine/ops/batch_norm_excitation.h"
+#include "engine/ops/batch_norm_max_pool.h"
 #include "engine/ops/conv_batch_norm.h"
 #include "engine/profiler/device_tracer.h"
 #include "engine/profiler/trace.h"

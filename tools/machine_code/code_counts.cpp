@@ -174,8 +174,8 @@ std::vector<double> solve(const std::vector<Equation>& equations, const std::vec
 
 using LineNumber = std::pair<std::string, int>;
 
-// How often classes without accesses ran: as their parents did, times what the branches counted at their lines
-// say. A line that the compiler has copied shares its count with its copies.
+// How often classes without accesses ran: as their parents did, times what the branches counted at their
+// lines say. A line that the compiler has copied shares its count with its copies.
 class Branches {
  public:
   Branches(const KernelCode& code, const CodeFlow& flow, const Lines& lines) : flow_(flow), lines_(lines) {

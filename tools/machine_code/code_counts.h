@@ -3,9 +3,9 @@
 // The emulator knows how often a warp loaded, stored, met a barrier or went into a branch at each line; the
 // compiler has unrolled loops, doubled, merged and moved what stands there. Blocks of machine code that must
 // run equally often (code_flow.h) are unknowns; every line and kind of access is an equation: executions of
-// the instructions that the compiler made of it = what was counted there. Least squares, none below zero, none
-// above what decides about it. Blocks without accesses run as often as what decides about them, in the share
-// that the line's branches say; loops without, as often as what they decide about.
+// the instructions that the compiler made of it = what was counted there. Least squares, none below zero,
+// none above what decides about it. Blocks without accesses run as often as what decides about them, in the
+// share that the line's branches say; loops without, as often as what they decide about.
 #pragma once
 #include <vector>
 
