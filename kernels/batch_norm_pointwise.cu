@@ -79,7 +79,7 @@ void run_norm_pointwise_weight(Context& context, const Tensor& x, const KnownNor
     using T = decltype(zero);
     choose_pointwise(unit_of_gradient(x, dy), s.filters, [&](auto columns, auto unit) {
       constexpr int kColumns = columns(), kUnit = unit();
-      const CorePlan plan(s.channels, s.filters, walk.pixels(), kColumns, 1 << 16);
+      const CorePlan plan = filter_gradient_plan(s.channels, s.filters, walk.pixels(), {kCoreRows, kColumns});
       in_slices_of_gradient<T>(context, plan, dw, [&](float* to) {
         const FilterGradientStore<PatchWalk> store{walk, to, s.filters, s.patch(), dw.size()};
         simt::launch<norm_pointwise_gradient_core<T, kColumns, kUnit>>(

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "kernels/common/finish.h"
+#include "kernels/common/matrix_tiles.h"
 #include "kernels/common/row_tiling.h"
 #include "kernels/conv2d_patches.h"
 
@@ -141,6 +142,36 @@ struct FilterGradientStore {
   };
   __device__ __forceinline__ Columns columns(int slice, int column) const { return {*this, slice, column}; }
 };
+
+// What slices of a filter's gradient, of `rows` of the filter and all pixels, move beside the operands: each
+// is written and read once more. As a share of these.
+inline double share_of_slices(int64_t slices, int64_t rows, int64_t filters, int64_t pixels) {
+  return 2.0 * sizeof(float) * double(slices * rows * filters) / (2.0 * double(pixels * (rows + filters)));
+}
+
+// How it is cut up. Where slices for all blocks that fit would move more than a quarter of what the product
+// reads, one block on a multiprocessor has to do: with its copies of two steps on their way it nearly does.
+inline CorePlan filter_gradient_plan(int64_t rows, int64_t filters, int64_t pixels, TileSize tile) {
+  constexpr double kMostShare = 0.25;
+  int64_t most = int64_t{1} << 16;
+  if (core_blocks(tile.columns, kCoreDepth, tile.rows) > 1 && pixels > 0) {
+    const int64_t tiles = ceil_div(rows, tile.rows) * ceil_div(filters, tile.columns);
+    most = std::max({int64_t(kMostShare / share_of_slices(1, rows, filters, pixels)),
+                     simt::multiprocessors() / tiles, int64_t{1}});
+  }
+  return {rows, filters, pixels, tile.columns, most, kCoreDepth, tile.rows};
+}
+
+// The tile of those in chunks of 16 bytes. Large ones leave larger slices, but not
+// more of them than the operands.
+inline TileSize filter_gradient_tile(int64_t rows, int64_t filters, int64_t pixels) {
+  constexpr double kMostShare = 1;
+  const TileSize core{kCoreRows, core_columns(filters)};
+  const TileSize best =
+      choose_tile(rows, filters, pixels, core.columns, int64_t{1} << 16, {kWide192, kLarge128});
+  const int slices = filter_gradient_plan(rows, filters, pixels, best).slices;
+  return share_of_slices(slices, rows, filters, pixels) > kMostShare ? core : best;
+}
 
 // `launch`es the slices of a plan, and puts them off to be added, where they are not dw itself.
 template <class T, class Launch>

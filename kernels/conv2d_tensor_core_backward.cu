@@ -124,10 +124,9 @@ void launch_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
   if (reads == Reads::chunks && TapWalk::fits(walk, s.filters))
     return launch_tap_gradients<T>(context, x, dy, walk, s, dw);
   const int64_t rows = is_matrix(reads) ? s.channels : walk.depth();
-  constexpr int64_t kMostSlices = 1 << 16;
   const auto launch = [&](auto columns, auto kind) {
     constexpr int kColumns = columns(), kRows = rows_of(kind());
-    const CorePlan plan(rows, s.filters, walk.pixels(), kColumns, kMostSlices, kCoreDepth, kRows);
+    const CorePlan plan = filter_gradient_plan(rows, s.filters, walk.pixels(), {kRows, kColumns});
     in_slices_of_gradient<T>(context, plan, dw, [&](float* to) {
       const FilterGradientStore<PatchWalk> store{walk, to, s.filters, s.patch(), dw.size()};
       simt::launch<conv2d_backward_weight_core<T, kColumns, int(kind())>>(
@@ -137,8 +136,7 @@ void launch_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
     });
   };
   TileSize tile{kCoreRows, core_columns(s.filters)};
-  if (reads == Reads::matrix)
-    tile = choose_tile(rows, s.filters, walk.pixels(), tile.columns, kMostSlices, {kWide192, kLarge128});
+  if (reads == Reads::matrix) tile = filter_gradient_tile(rows, s.filters, walk.pixels());
   using std::integral_constant;
   if (tile.rows == kWideRows)
     launch(integral_constant<int, 192>{}, integral_constant<Reads, Reads::wide_matrix>{});

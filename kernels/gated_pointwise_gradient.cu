@@ -91,13 +91,12 @@ __global__ void __launch_bounds__(core_threads(kRows, kColumns), core_blocks(kCo
 template <class T>
 void launch_gated_gradient(Context& context, const Tensor& x, const Tensor& gate, const Tensor& dy,
                            Tensor& dw) {
-  constexpr int64_t kMostSlices = 1 << 16;
   const ConvSizes s(x, dw, dy, {});
   const PatchWalk walk = forward_patches(s);
   const Gates gates{gate.data<float>(), FastDivide(int(x.dim(1) * x.dim(2)))};
   const auto launch = [&](auto columns, auto rows) {
     constexpr int kColumns = columns(), kRows = rows();
-    const CorePlan plan(s.channels, s.filters, walk.pixels(), kColumns, kMostSlices, kCoreDepth, kRows);
+    const CorePlan plan = filter_gradient_plan(s.channels, s.filters, walk.pixels(), {kRows, kColumns});
     in_slices_of_gradient<T>(context, plan, dw, [&](float* to) {
       const FilterGradientStore<PatchWalk> store{walk, to, s.filters, s.patch(), dw.size()};
       simt::launch<gated_pointwise_gradient_core<T, kColumns, kRows>>(
@@ -107,8 +106,7 @@ void launch_gated_gradient(Context& context, const Tensor& x, const Tensor& gate
     });
   };
   using std::integral_constant;
-  const TileSize tile = choose_tile(s.channels, s.filters, walk.pixels(), core_columns(s.filters),
-                                    kMostSlices, {kWide192, kLarge128});
+  const TileSize tile = filter_gradient_tile(s.channels, s.filters, walk.pixels());
   constexpr integral_constant<int, kCoreRows> kCore;
   if (tile.rows == kWideRows)
     launch(integral_constant<int, 192>{}, integral_constant<int, kWideRows>{});
