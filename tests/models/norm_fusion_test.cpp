@@ -13,12 +13,30 @@
 namespace plume::norm_fusion_test {
 namespace {
 
-uint64_t runs_beside_separate(const KernelSlotBase& slot = batch_norm_conv_forward,
-                              Device device = Device::cpu) {
+// How often the variants ran whose name `counts`.
+template <class F>
+uint64_t runs_where(const KernelSlotBase& slot, Device device, F&& counts) {
   uint64_t runs = 0;
   for (int i = 0; i < slot.variant_count(device); ++i)
-    if (std::string_view(slot.variant_name(device, i)) != "separate") runs += slot.runs(device, i);
+    if (counts(std::string_view(slot.variant_name(device, i)))) runs += slot.runs(device, i);
   return runs;
+}
+uint64_t runs_beside_separate(const KernelSlotBase& slot = batch_norm_conv_forward,
+                              Device device = Device::cpu) {
+  return runs_where(slot, device, [](std::string_view name) { return name != "separate"; });
+}
+
+MbConv::Options with_expanded(int channels) {
+  return {.in = 16,
+          .expanded = channels,
+          .out = 16,
+          .kernel = 3,
+          .stride = 1,
+          .norm = {.activation = Activation::hardswish}};
+}
+void initialize(Module& module) {
+  RandomSequence random(7);
+  module.initialize(random);
 }
 
 class Unfused {
@@ -53,14 +71,8 @@ INSTANTIATE_TEST_SUITE_P(Networks, NormFusion,
 TEST(NormFusionTest, LeavesHookedLayersAlone) {
   Tensor seen;
   const auto output = [&](const char* hooked) {
-    MbConv block({.in = 16,
-                  .expanded = 32,
-                  .out = 16,
-                  .kernel = 3,
-                  .stride = 1,
-                  .norm = {.activation = Activation::hardswish}});
-    RandomSequence random(7);
-    block.initialize(random);
+    MbConv block(with_expanded(32));
+    initialize(block);
     if (hooked)
       block.find(hooked)->set_forward_hook([&](const Variable& y) {
         seen = y.value();
@@ -88,8 +100,7 @@ TEST(NormFusionTest, LeavesHookedLayersAlone) {
 class PooledStem {
  public:
   PooledStem() {
-    RandomSequence random(7);
-    layer_.initialize(random);
+    initialize(layer_);
     layer_.to(Device::simt);
   }
   ConvNormAct& layer() { return layer_; }
@@ -147,20 +158,11 @@ TEST(NormFusionTest, IsNearlyTheSameIn16Bits) {
   constexpr Device kDevice = Device::simt;
   const auto results = [&](const char* variant, uint64_t& runs) {
     const auto runs_now = [&] {
-      uint64_t all = 0;
-      for (int i = 0; i < batch_norm_conv_forward.variant_count(kDevice); ++i)
-        if (std::string_view(batch_norm_conv_forward.variant_name(kDevice, i)) == variant)
-          all += batch_norm_conv_forward.runs(kDevice, i);
-      return all;
+      return runs_where(batch_norm_conv_forward, kDevice,
+                        [&](std::string_view name) { return name == variant; });
     };
-    MbConv block({.in = 16,
-                  .expanded = 48,
-                  .out = 16,
-                  .kernel = 3,
-                  .stride = 1,
-                  .norm = {.activation = Activation::hardswish}});
-    RandomSequence random(7);
-    block.initialize(random);
+    MbConv block(with_expanded(48));
+    initialize(block);
     block.to(kDevice);
     RandomSequence values(8);
     std::vector<float> x(2 * 24 * 24 * 16);
