@@ -1,11 +1,14 @@
 #include "engine/core/cpu_count.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <limits>
 #include <numeric>
@@ -147,6 +150,40 @@ int usable_cores() {
   // Ranks that the launcher has bound have their own CPUs already.
   if (ranks > 1) most = std::min(most, double(one_per_core(all_cpus()).size()) / ranks);
   return std::max(1, int(std::min(most, std::floor(cpu_quota() / ranks))));
+}
+
+int64_t idle_nanoseconds(const char* root) {
+  cpu_set_t allowed;
+  const bool all = sched_getaffinity(0, sizeof allowed, &allowed) != 0;
+  char path[512];
+  std::snprintf(path, sizeof path, "%s/proc/stat", root);
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return -1;
+  // "cpu" for all, then "cpuN user nice system idle iowait ...", in ticks; other lines follow.
+  int64_t ticks = -1;
+  char text[4096];
+  size_t held = 0;
+  for (bool more = true; more;) {
+    const ssize_t count = read(file, text + held, sizeof text - 1 - held);
+    if (count <= 0) break;
+    held += size_t(count);
+    text[held] = 0;
+    const char* line = text;
+    for (const char* end; more && (end = std::strchr(line, '\n')); line = end + 1) {
+      int cpu = 0;
+      long long idle = 0, waiting = 0;
+      more = std::strncmp(line, "cpu", 3) == 0;
+      if (!more || line[3] == ' ' ||
+          std::sscanf(line, "cpu%d %*s %*s %*s %lld %lld", &cpu, &idle, &waiting) < 2)
+        continue;
+      if (all || (cpu < CPU_SETSIZE && CPU_ISSET(cpu, &allowed)))
+        ticks = std::max<int64_t>(ticks, 0) + idle + waiting;
+    }
+    held = size_t(text + held - line);
+    std::memmove(text, line, held);
+  }
+  close(file);
+  return ticks < 0 ? -1 : ticks * (1'000'000'000 / sysconf(_SC_CLK_TCK));
 }
 
 int default_threads() {

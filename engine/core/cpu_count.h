@@ -1,5 +1,6 @@
 // How many threads this process should use: what the system will let it have at once.
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,5 +25,10 @@ int usable_cores();
 
 // OMP_NUM_THREADS where it is set to a number (the first of a list), else usable_cores().
 int default_threads();
+
+// How long the CPUs that this thread may run on have had nothing to do since the system started, all together,
+// in nanoseconds; the system counts in steps of some ten milliseconds. -1 where it does not tell. Reads
+// <root>/proc/stat, some 20 us on a small machine; allocates nothing.
+int64_t idle_nanoseconds(const char* root = "");
 
 }  // namespace plume

@@ -13,8 +13,6 @@
 #include <system_error>
 #include <utility>
 
-#include "engine/core/cpu_count.h"
-
 namespace plume {
 namespace {
 
@@ -101,12 +99,26 @@ void HelpAccount::book(int64_t saved, int64_t lost, int64_t now) {
   int64_t pause = -balance_ * kPause;
   if (since_opening_ >= kDisturbance) {
     useless_pause_ = kFirstPause;
+    between_looks_ = kFirstLook;
   } else {
     pause = std::max(pause, useless_pause_);
     useless_pause_ = std::min(4 * useless_pause_, kLongestPause);
+    between_looks_ = std::min(2 * between_looks_, kLongestPause);
   }
   closed_until_ = now + std::min(pause, kLongestPause);
   balance_ = since_opening_ = 0;
+  next_look_ = now;
+  looked_at_ = -1;
+}
+
+bool HelpAccount::cores_were_idle(int64_t now) {
+  constexpr int64_t kLooksCost = 100;  // at most a hundredth of the time
+  const int64_t begin = now_ns(), idle = idle_clock_(), cost = now_ns() - begin;
+  const int64_t since = std::exchange(looked_at_, now), before = std::exchange(idle_then_, idle);
+  next_look_ = idle < 0 ? closed_until_ : now + std::max(between_looks_, kLooksCost * cost);
+  if (idle < 0 || before < 0 || since < 0 || 2 * (idle - before) < now - since) return false;
+  closed_until_ = now;
+  return true;
 }
 
 ThreadPool& ThreadPool::shared() {

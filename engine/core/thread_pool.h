@@ -15,8 +15,9 @@
 //   on the caller's core moves to another one, and where there is none leaves the pieces to the caller.
 //   Threads must earn their keep. A piece that was begun and then descheduled must be waited for; what that
 //   costs is measured loop by loop (HelpAccount), and where it exceeds what the threads bring, loops run on
-//   the caller alone for at least 24 times the loss, or four seconds. So n threads never lose more than a few
-//   hundredths against one, however busy the machine.
+//   the caller alone for at least 24 times the loss, or four seconds; for less where cores turn out to be
+//   idle meanwhile: then it was a moment's disturbance. So n threads never lose more than a few hundredths
+//   against one, however busy the machine, nor much to one that was busy a moment ago.
 //
 // Who may call what: any thread may run a loop. One loop at a time is shared out; a loop inside a piece, or
 // beside another caller's loop, is left to its caller. In the child of a fork there are no threads yet; the
@@ -30,6 +31,8 @@
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "engine/core/cpu_count.h"
 
 namespace plume {
 
@@ -48,16 +51,28 @@ bool shares_every_loop();
 // What the other threads brought and cost lately, in nanoseconds of the callers' time.
 class HelpAccount {
  public:
-  bool open(int64_t now) const { return now >= closed_until_; }
+  // How long cores have been idle, all together, or -1 (idle_nanoseconds() of core/cpu_count.h).
+  using IdleClock = int64_t (*)();
+  explicit HelpAccount(IdleClock idle_clock) : idle_clock_(idle_clock) {}
+
+  bool open(int64_t now) { return now >= closed_until_ || (now >= next_look_ && cores_were_idle(now)); }
   // After a loop: `saved` is the work that the caller did not have to do, `lost` the time it spent on calling
   // the others, on waiting for them, and without its core.
   void book(int64_t saved, int64_t lost, int64_t now);
 
  private:
+  // Opens it, if half a core or more was idle since the last look.
+  bool cores_were_idle(int64_t now);
+
   // Loops go to the caller alone for this many times a loss, and four times as long each time that the
-  // threads have brought nothing to speak of since they were last let in.
+  // threads have brought nothing to speak of since they were last let in. Looks at idle cores likewise, at
+  // first as far apart as the system's count of them allows, and each time twice as far.
   static constexpr int64_t kPause = 24, kFirstPause = 120'000'000, kLongestPause = 4'000'000'000;
+  static constexpr int64_t kFirstLook = 25'000'000;
   int64_t balance_ = 0, since_opening_ = 0, closed_until_ = 0, useless_pause_ = kFirstPause;
+  IdleClock idle_clock_;
+  int64_t next_look_ = 0, between_looks_ = kFirstLook / 2;
+  int64_t looked_at_ = -1, idle_then_ = -1;  // -1: not since it was closed
 };
 
 class ThreadPool {
@@ -108,7 +123,7 @@ class ThreadPool {
   std::mutex caller_;  // held by the thread whose loop is shared out; guards workers_ and account_
   std::vector<std::unique_ptr<Worker>> workers_;
   int most_workers_ = kMostThreads - 1;  // fewer where the system gave no more
-  HelpAccount account_;
+  HelpAccount account_{[] { return idle_nanoseconds(); }};
   std::atomic<bool> stopping_{false};
 
   // The job. Written by the caller while no piece is left, read by those who have taken one.

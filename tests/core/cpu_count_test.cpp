@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <optional>
 
 #include "tests/support/test_support.h"
@@ -83,6 +86,33 @@ TEST(DefaultThreadsTest, ObeysOmpNumThreads) {
     const CpuCountVariable variable("OMP_NUM_THREADS", none);
     EXPECT_EQ(default_threads(), usable_cores()) << none;
   }
+}
+
+// Of all CPUs that this thread may run on, however long the file; other lines follow.
+TEST(IdleTest, CountsAllowedCpus) {
+  const test::TemporaryFolder folder;
+  std::filesystem::create_directory(folder.file("proc"));
+  const int here = sched_getcpu();
+  std::string stat = "cpu  1 2 3 400 5 6 7 8 0 0\n";
+  for (int cpu = 0; cpu < 300; ++cpu)
+    stat += "cpu" + std::to_string(cpu) + " 11 22 33 " + std::to_string(cpu == here ? 170 : 100000) +
+            " 30 66 77 88 99 0\n";
+  std::ofstream(folder.file("proc/stat")) << stat << "intr " << std::string(9000, '7') << "\nctxt 5\n";
+  cpu_set_t before, one;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  CPU_ZERO(&one);
+  CPU_SET(here, &one);
+  ASSERT_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+  EXPECT_EQ(idle_nanoseconds(folder.file("").c_str()), 200 * (1'000'000'000 / sysconf(_SC_CLK_TCK)));
+  sched_setaffinity(0, sizeof before, &before);
+}
+
+TEST(IdleTest, SaysWhereItIsNotKnown) {
+  const test::TemporaryFolder folder;
+  EXPECT_EQ(idle_nanoseconds(folder.file("").c_str()), -1);
+  std::filesystem::create_directory(folder.file("proc"));
+  std::ofstream(folder.file("proc/stat")) << "ctxt 5\n";
+  EXPECT_EQ(idle_nanoseconds(folder.file("").c_str()), -1);
 }
 
 TEST(UsableCoresTest, FollowsAffinityAndRanks) {

@@ -170,9 +170,11 @@ TEST(ThreadPoolTest, OnOneCoreTheCallerWorksAlone) {
   sched_setaffinity(0, sizeof before, &before);
 }
 
+int64_t not_known() { return -1; }
+
 TEST(HelpAccountTest, ClosesForManyTimesWhatWasLost) {
   constexpr int64_t kMs = 1'000'000;
-  HelpAccount account;
+  HelpAccount account(not_known);
   EXPECT_TRUE(account.open(0));
   account.book(0, kMs / 10, 0);  // noise
   EXPECT_TRUE(account.open(0));
@@ -184,7 +186,7 @@ TEST(HelpAccountTest, ClosesForManyTimesWhatWasLost) {
 // Threads that bring nothing are let in ever more rarely, until they have brought something.
 TEST(HelpAccountTest, TriesMoreRarelyWhatBroughtNothing) {
   constexpr int64_t kMs = 1'000'000;
-  HelpAccount account;
+  HelpAccount account(not_known);
   int64_t now = 0;
   std::vector<int64_t> pauses;
   const auto lose = [&](int64_t loss) {
@@ -202,9 +204,40 @@ TEST(HelpAccountTest, TriesMoreRarelyWhatBroughtNothing) {
   EXPECT_EQ(pauses.back(), 120);
 }
 
+// A moment's disturbance: where a core was idle since, threads are let in again after 25 ms, and, if they have
+// brought nothing by then, after twice as long each time. Where none was, nothing changes.
+TEST(HelpAccountTest, LetsThemInWhereCoresAreIdle) {
+  constexpr int64_t kMs = 1'000'000;
+  static int64_t now, idle_percent;
+  const auto idle_clock = [] { return now * idle_percent / 100; };
+  std::vector<int64_t> pauses;
+  const auto pause_after = [&](HelpAccount& account, int64_t loss) {
+    account.book(0, loss, now);
+    const int64_t closed = now;
+    while (!account.open(now)) now += kMs;
+    pauses.push_back((now - closed) / kMs);
+  };
+  now = 0, idle_percent = 100;
+  HelpAccount account(idle_clock);
+  for (int i = 0; i < 3; ++i) pause_after(account, kMs / 2);
+  EXPECT_EQ(pauses, (std::vector<int64_t>{25, 50, 100}));
+  for (int i = 0; i < 100; ++i) account.book(kMs, 0, now);
+  pause_after(account, 5 * kMs);
+  EXPECT_EQ(pauses.back(), 24);  // 24 times what good times did not pay for
+  for (int i = 0; i < 100; ++i) account.book(kMs, 0, now);
+  pause_after(account, 50 * kMs);
+  EXPECT_EQ(pauses.back(), 25);
+
+  idle_percent = 40;
+  HelpAccount busy(idle_clock);
+  pauses.clear();
+  for (int i = 0; i < 3; ++i) pause_after(busy, kMs / 2);
+  EXPECT_EQ(pauses, (std::vector<int64_t>{120, 480, 1920}));
+}
+
 TEST(HelpAccountTest, GoodTimesPayForOneStall) {
   constexpr int64_t kMs = 1'000'000;
-  HelpAccount account;
+  HelpAccount account(not_known);
   for (int loop = 0; loop < 100; ++loop) account.book(kMs, kMs / 100, loop * kMs);
   account.book(0, 4 * kMs, 200 * kMs);
   EXPECT_TRUE(account.open(200 * kMs));
@@ -212,20 +245,24 @@ TEST(HelpAccountTest, GoodTimesPayForOneStall) {
   EXPECT_FALSE(account.open(210 * kMs));
 }
 
-// Loses a twentieth at most, whatever the threads cost.
+// Loses a twentieth at most, whatever the threads cost, and be cores idle that they do not get.
 TEST(HelpAccountTest, NeverLosesMuch) {
   constexpr int64_t kMs = 1'000'000;
-  HelpAccount account;
-  int64_t now = 0, lost = 0;
-  while (now < 10'000 * kMs) {
-    if (!account.open(now)) {
-      now += kMs;
-      continue;
+  static int64_t now;
+  for (const HelpAccount::IdleClock idle_clock : {not_known, +[] { return 4 * now; }}) {
+    HelpAccount account(idle_clock);
+    int64_t lost = 0;
+    now = 0;
+    while (now < 10'000 * kMs) {
+      if (!account.open(now)) {
+        now += kMs;
+        continue;
+      }
+      now += 9 * kMs, lost += 8 * kMs;
+      account.book(kMs / 10, 8 * kMs, now);
     }
-    now += 9 * kMs, lost += 8 * kMs;
-    account.book(kMs / 10, 8 * kMs, now);
+    EXPECT_LT(double(lost), 0.05 * double(now));
   }
-  EXPECT_LT(double(lost), 0.05 * double(now));
 }
 
 TEST(ComputeThreadsTest, FollowsWhatIsSet) {
