@@ -26,9 +26,9 @@ int usable_cores();
 // OMP_NUM_THREADS where it is set to a number (the first of a list), else usable_cores().
 int default_threads();
 
-// How long the CPUs that this thread may run on have had nothing to do since the system started, all together,
-// in nanoseconds; the system counts in steps of some ten milliseconds. -1 where it does not tell. Reads
-// <root>/proc/stat, some 20 us on a small machine; allocates nothing.
+// How long the CPUs that this thread may run on have had nothing to do since the system started, all
+// together, in nanoseconds; the system counts in steps of some ten milliseconds. -1 where it does not tell.
+// Reads <root>/proc/stat, some 20 us on a small machine; allocates nothing.
 int64_t idle_nanoseconds(const char* root = "");
 
 }  // namespace plume

@@ -204,8 +204,8 @@ TEST(HelpAccountTest, TriesMoreRarelyWhatBroughtNothing) {
   EXPECT_EQ(pauses.back(), 120);
 }
 
-// A moment's disturbance: where a core was idle since, threads are let in again after 25 ms, and, if they have
-// brought nothing by then, after twice as long each time. Where none was, nothing changes.
+// A moment's disturbance: where a core was idle since, threads are let in again after 25 ms, and, if they
+// have brought nothing by then, after twice as long each time. Where none was, nothing changes.
 TEST(HelpAccountTest, LetsThemInWhereCoresAreIdle) {
   constexpr int64_t kMs = 1'000'000;
   static int64_t now, idle_percent;
