@@ -97,7 +97,8 @@ void HelpAccount::book(int64_t saved, int64_t lost, int64_t now) {
   balance_ = std::min(balance_ + saved - lost, kMostCredit);
   if (balance_ > -kLeastLoss) return;
   int64_t pause = -balance_ * kPause;
-  if (since_opening_ >= kDisturbance) {
+  useless_ = since_opening_ < kDisturbance;
+  if (!useless_) {
     useless_pause_ = kFirstPause;
     between_looks_ = kFirstLook;
   } else {
@@ -116,7 +117,15 @@ bool HelpAccount::cores_were_idle(int64_t now) {
   const int64_t begin = now_ns(), idle = idle_clock_(), cost = now_ns() - begin;
   const int64_t since = std::exchange(looked_at_, now), before = std::exchange(idle_then_, idle);
   next_look_ = idle < 0 ? closed_until_ : now + std::max(between_looks_, kLooksCost * cost);
-  if (idle < 0 || before < 0 || since < 0 || 2 * (idle - before) < now - since) return false;
+  if (idle < 0) return false;
+  if (since < 0) {  // the first look
+    if (useless_) {
+      closed_until_ = std::max(closed_until_, now + kBusyPause);
+      useless_pause_ = std::max(useless_pause_, std::min(4 * kBusyPause, kLongestPause));
+    }
+    return false;
+  }
+  if (before < 0 || 4 * (idle - before) < now - since) return false;
   closed_until_ = now;
   return true;
 }

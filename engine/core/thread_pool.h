@@ -17,7 +17,7 @@
 //   costs is measured loop by loop (HelpAccount), and where it exceeds what the threads bring, loops run on
 //   the caller alone for at least 24 times the loss, or four seconds; for less where cores turn out to be
 //   idle meanwhile: then it was a moment's disturbance. So n threads never lose more than a few hundredths
-//   against one, however busy the machine, nor much to one that was busy a moment ago.
+//   against one, however busy the machine, nor much where it was busy a moment ago.
 //
 // Who may call what: any thread may run a loop. One loop at a time is shared out; a loop inside a piece, or
 // beside another caller's loop, is left to its caller. In the child of a fork there are no threads yet; the
@@ -61,18 +61,20 @@ class HelpAccount {
   void book(int64_t saved, int64_t lost, int64_t now);
 
  private:
-  // Opens it, if half a core or more was idle since the last look.
+  // Opens it, if a quarter of a core or more was idle since the last look.
   bool cores_were_idle(int64_t now);
 
   // Loops go to the caller alone for this many times a loss, and four times as long each time that the
-  // threads have brought nothing to speak of since they were last let in. Looks at idle cores likewise, at
-  // first as far apart as the system's count of them allows, and each time twice as far.
+  // threads have brought nothing to speak of since they were last let in; from a second on where it can be
+  // seen that no core is idle. Looks at idle cores are at first as far apart as the system's count of them
+  // allows, and each time twice as far.
   static constexpr int64_t kPause = 24, kFirstPause = 120'000'000, kLongestPause = 4'000'000'000;
-  static constexpr int64_t kFirstLook = 25'000'000;
+  static constexpr int64_t kFirstLook = 25'000'000, kBusyPause = 1'000'000'000;
   int64_t balance_ = 0, since_opening_ = 0, closed_until_ = 0, useless_pause_ = kFirstPause;
   IdleClock idle_clock_;
   int64_t next_look_ = 0, between_looks_ = kFirstLook / 2;
   int64_t looked_at_ = -1, idle_then_ = -1;  // -1: not since it was closed
+  bool useless_ = false;                     // what it was closed for
 };
 
 class ThreadPool {

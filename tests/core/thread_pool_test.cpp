@@ -205,7 +205,7 @@ TEST(HelpAccountTest, TriesMoreRarelyWhatBroughtNothing) {
 }
 
 // A moment's disturbance: where a core was idle since, threads are let in again after 25 ms, and, if they
-// have brought nothing by then, after twice as long each time. Where none was, nothing changes.
+// have brought nothing by then, after twice as long each time. Where none was, not before a second is over.
 TEST(HelpAccountTest, LetsThemInWhereCoresAreIdle) {
   constexpr int64_t kMs = 1'000'000;
   static int64_t now, idle_percent;
@@ -228,11 +228,14 @@ TEST(HelpAccountTest, LetsThemInWhereCoresAreIdle) {
   pause_after(account, 50 * kMs);
   EXPECT_EQ(pauses.back(), 25);
 
-  idle_percent = 40;
+  idle_percent = 20;
   HelpAccount busy(idle_clock);
   pauses.clear();
   for (int i = 0; i < 3; ++i) pause_after(busy, kMs / 2);
-  EXPECT_EQ(pauses, (std::vector<int64_t>{120, 480, 1920}));
+  EXPECT_EQ(pauses, (std::vector<int64_t>{1000, 4000, 4000}));
+  for (int i = 0; i < 100; ++i) busy.book(kMs, 0, now);
+  pause_after(busy, 7 * kMs);  // 4 ms of them are paid for, and good times were no accident
+  EXPECT_EQ(pauses.back(), 72);
 }
 
 TEST(HelpAccountTest, GoodTimesPayForOneStall) {
