@@ -204,7 +204,8 @@ void choose_core(int tile, bool vector, bool matrix, F&& f) {
 
 // How operands get into shared memory: as a matrix in copies of eight values, four, or two; as patches in
 // chunks, or value by value; as strips (conv2d_strips.h); a matrix whose depth is no more than kShallowDepth
-// in steps of that; in tall or wide tiles. Kernels have it as an int, for readable names.
+// in steps of that; in tall tiles, those of 64 columns of which 48 are used, or wide ones. Kernels have it as
+// an int, for readable names.
 enum class Reads {
   matrix,
   matrix_by_4,
@@ -215,7 +216,9 @@ enum class Reads {
   shallow_matrix,
   tall_strips,
   wide_matrix,
-  large_matrix
+  large_matrix,
+  tall_strips_of_48,
+  wide_strips
 };
 constexpr int unit_of(Reads reads) {
   return reads == Reads::matrix_by_4 ? 4 : reads == Reads::matrix_by_2 ? 2 : kChunk;
@@ -224,13 +227,22 @@ constexpr bool is_matrix(Reads reads) {
   return reads == Reads::matrix || reads == Reads::matrix_by_4 || reads == Reads::matrix_by_2 ||
          reads == Reads::shallow_matrix || reads == Reads::wide_matrix || reads == Reads::large_matrix;
 }
-constexpr bool is_strips(Reads reads) { return reads == Reads::strips || reads == Reads::tall_strips; }
+constexpr bool is_tall(Reads reads) {
+  return reads == Reads::tall_strips || reads == Reads::tall_strips_of_48;
+}
+constexpr bool is_strips(Reads reads) {
+  return reads == Reads::strips || reads == Reads::wide_strips || is_tall(reads);
+}
 // Of a tile.
 constexpr int rows_of(Reads reads) {
-  return reads == Reads::tall_strips    ? kTallRows
-         : reads == Reads::wide_matrix  ? kWideRows
+  const bool wide = reads == Reads::wide_matrix || reads == Reads::wide_strips;
+  return is_tall(reads)                 ? kTallRows
+         : wide                         ? kWideRows
          : reads == Reads::large_matrix ? kLargeRows
                                         : kCoreRows;
+}
+constexpr int used_columns(Reads reads, int columns) {
+  return reads == Reads::tall_strips_of_48 ? 48 : columns;
 }
 // Layers of a step.
 constexpr int step_of(Reads reads) { return reads == Reads::shallow_matrix ? kShallowDepth : kCoreDepth; }
@@ -275,6 +287,8 @@ void choose_strip_reads(int tile, Reads reads, F&& f) {
     constexpr integral_constant<Reads, Reads::tall_strips> kTall;
     return tile == 32 ? f(integral_constant<int, 32>{}, kTall) : f(kColumns64, kTall);
   }
+  if (reads == Reads::wide_strips)
+    return f(integral_constant<int, 128>{}, integral_constant<Reads, Reads::wide_strips>{});
   if (reads == Reads::strips) {
     constexpr integral_constant<Reads, Reads::strips> kStrips;
     return tile == 64 ? f(kColumns64, kStrips) : f(integral_constant<int, 128>{}, kStrips);

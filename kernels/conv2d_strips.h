@@ -41,9 +41,9 @@ struct StripWalk {
     return pixels_of_strip<kRows>() * kCoreDepth * 2;
   }
   // Of a strip that comes in so many parts, each of whole passes of the block's copies.
-  template <int kRows>
+  template <int kRows, int kThreads>
   PLUME_HD int rows_of_part(int parts) const {
-    constexpr int kPass = core_threads(kRows) / (kCoreDepth / kChunk);
+    constexpr int kPass = kThreads / (kCoreDepth / kChunk);
     return (pixels_of_strip<kRows>() + parts * kPass - 1) / (parts * kPass) * kPass;
   }
   PLUME_HD int channel_blocks() const { return (walk.channels + kCoreDepth - 1) / kCoreDepth; }
@@ -60,12 +60,13 @@ struct StripMemory {
   static int bytes(const StripWalk& strips) { return kStrips + 2 * strips.strip_bytes<kRows>(); }
 };
 
-// How sums [pixels, columns] in tiles of so many columns read pixels: as chunks, strips, or tall strips. A
-// strip comes in parts while the one before is multiplied, of which the first two taps are too early, and
-// depth is not cut. Of 128 pixels two blocks must fit on a multiprocessor; few channels leave most of a step
-// empty. Tall ones have up to 64 columns: a warp reads 64 of each operand from shared memory for 64 x 64
-// sums, and filters come from the L2 for 512 pixels at once. A sum takes two thirds of the time then, but
-// tall tiles have a multiprocessor for themselves, so that the last of few rounds must pay.
+// How sums [pixels, columns] in tiles of so many columns read pixels: as chunks, or strips of one of three
+// heights. A strip comes in parts while the one before is multiplied, of which the first two taps are too
+// early, and depth is not cut. Of 128 pixels two blocks must fit on a multiprocessor; few channels leave most
+// of a step empty. Tall tiles have up to 64 columns: a warp reads 64 of each operand from shared memory for
+// 64 x 64 sums, and filters come from the L2 for 512 pixels at once. A sum takes three quarters of the time
+// then, but such tiles have a multiprocessor for themselves, so that the last of few rounds must pay. Wide
+// ones, of 192 pixels and 128 columns, are smaller, and nearly as good.
 inline Reads choose_strips(const PatchWalk& walk, int64_t columns, int tile) {
   if (walk.taps() < kCoreStages || walk.scale != 1 || walk.rows != walk.height ||
       walk.columns != walk.width || walk.channels % kChunk != 0 || walk.channels < 16)
@@ -75,18 +76,29 @@ inline Reads choose_strips(const PatchWalk& walk, int64_t columns, int tile) {
   const bool fit = tile > 32 && walk.channels >= 32 && bytes <= (227 / 2 - 1) * 1024 &&
                    CorePlan(walk.pixels(), columns, strips.depth(), tile, 64).slices == 1;
   if (tile > 32 && !fit) return Reads::chunks;
-  // Of a multiprocessor, in sums: blocks side by side share its time.
+  // Of a multiprocessor, in hundredths of the time that a sum takes in tiles of 128 rows: blocks side by side
+  // share its time.
   const int64_t multiprocessors = simt::multiprocessors();
-  const auto work = [&](int64_t rows, int64_t columns_of_tile, int64_t blocks) {
+  const auto work = [&](int64_t rows, int64_t columns_of_tile, int64_t blocks, int64_t of_sum) {
     const int64_t tiles = ceil_div(walk.pixels(), rows) * ceil_div(columns, columns_of_tile);
     return std::min(ceil_div(tiles, multiprocessors), blocks * ceil_div(tiles, blocks * multiprocessors)) *
-           rows * columns_of_tile;
+           rows * columns_of_tile * of_sum;
   };
-  const bool tall =
-      (tile == 32 ? StripMemory<32, kTallRows>::bytes(strips) : StripMemory<64, kTallRows>::bytes(strips)) <=
-          simt::most_shared_bytes() &&
-      3 * work(kTallRows, std::min(tile, 64), 1) <= 4 * work(kCoreRows, tile, core_blocks(tile));
-  return tall ? Reads::tall_strips : fit ? Reads::strips : Reads::chunks;
+  const auto room = [](int of_strips) { return of_strips <= simt::most_shared_bytes(); };
+  Reads best = fit ? Reads::strips : Reads::chunks;
+  int64_t least = work(kCoreRows, tile, core_blocks(tile), 100);
+  const auto consider = [&](Reads reads, bool has_room, int64_t its_work) {
+    if (!has_room || its_work > least) return;
+    best = reads;
+    least = its_work;
+  };
+  consider(Reads::tall_strips,
+           room(tile == 32 ? StripMemory<32, kTallRows>::bytes(strips)
+                           : StripMemory<64, kTallRows>::bytes(strips)),
+           work(kTallRows, std::min(tile, 64), 1, 75));
+  consider(Reads::wide_strips, tile == 128 && room(StripMemory<128, kWideRows>::bytes(strips)),
+           work(kWideRows, 128, 1, 80));
+  return best;
 }
 
 // Of shared memory.
@@ -145,10 +157,10 @@ struct StripFilterLayers {
 
 // Starts the thread's copies of `count` rows of a strip, from row `begin` on; the strip is 64 channels of the
 // pixels from `first` on.
-template <int kRows, class T>
+template <int kRows, int kThreads, class T>
 __device__ __forceinline__ void copy_strip(char* strip, const T* x, const StripWalk& strips, int first,
                                            int block, int begin, int count) {
-  constexpr int kChunks = kCoreDepth / kChunk, kStep = core_threads(kRows) / kChunks;
+  constexpr int kChunks = kCoreDepth / kChunk, kStep = kThreads / kChunks;
   static_assert(kStep % 8 == 0, "rows of all passes are permuted alike");
   const int me = computed_here(int(threadIdx.x)), channel = block * kCoreDepth + me % kChunks * kChunk;
   const int channels = strips.walk.channels, pixels = int(strips.walk.pixels());
@@ -160,8 +172,9 @@ __device__ __forceinline__ void copy_strip(char* strip, const T* x, const StripW
     if (unsigned(first + row) < unsigned(pixels)) copy_unit<kChunk, false>(to, x + from, channel < channels);
 }
 
-// The block's tiles, as matrix_core() has them; x [images, height, width, channels] of the walk.
-template <class T, int kColumns, int kRows = kCoreRows, class B, class Store>
+// The block's tiles, as matrix_core() has them; x [images, height, width, channels] of the walk. kUsed:
+// columns of a tile that are multiplied.
+template <class T, int kColumns, int kRows = kCoreRows, int kUsed = kColumns, class B, class Store>
 __device__ __forceinline__ void strip_core(const T* x, const StripWalk& strips, B b, const CorePlan& plan,
                                            const Store& store) {
   using Memory = StripMemory<kColumns, kRows>;
@@ -177,14 +190,15 @@ __device__ __forceinline__ void strip_core(const T* x, const StripWalk& strips, 
   // What comes next into shared memory: a tap's stage, and a part of the strip that follows the tap's own.
   // The strip before that one, whose place it takes, is read until the stages on their way are multiplied.
   constexpr int kParted = kCoreStages - 1;
-  const int part = strips.template rows_of_part<kRows>(taps - kParted);
+  const int part = strips.template rows_of_part<kRows, Shape::kThreads>(taps - kParted);
   int next = int(blockIdx.x), block = 0, tap = 0;
   int strip_next = next, strip_block = 0, strip_to = 0;
   const auto fetch_strip = [&](int from, int rows) {
     if (strip_next >= tiles) return;
     const int row = plan.tile(strip_next).row * kRows + strips.first;
-    copy_strip<kRows>(memory + Memory::kStrips + strip_to * strips.template strip_bytes<kRows>(), x, strips,
-                      row, strip_block, from, rows);
+    copy_strip<kRows, Shape::kThreads>(
+        memory + Memory::kStrips + strip_to * strips.template strip_bytes<kRows>(), x, strips, row,
+        strip_block, from, rows);
   };
   const auto next_strip = [&] {
     strip_to ^= 1;
@@ -259,7 +273,7 @@ __device__ __forceinline__ void strip_core(const T* x, const StripWalk& strips, 
         uint32_t pixels[kRowTiles][4];
 #pragma unroll
         for (int m = 0; m < kRowTiles; ++m) ldmatrix_x4(pixels[m], memory + (rows[m] ^ 2 * d));
-        core::multiply_rows<T, Right>(pixels, stage, from_b, d, sums);
+        core::multiply_rows<T, Right, kUsed>(pixels, stage, from_b, d, sums);
       };
       if (left > kCoreDepth - 16) {
 #pragma unroll

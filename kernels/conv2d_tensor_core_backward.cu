@@ -1,7 +1,8 @@
 // conv2d backward, "tensor_core": both gradients of 16-bit types as products on the matrix core.
 //
 // backward_input   rows: input pixels of one residue (h, w) mod stride, columns: channels c,
-//                  depth: (tap, filter k), the taps that reach those pixels
+//                  depth: (tap, filter k), the taps that reach those pixels; at stride 2 the residues are one
+//                  launch where channels and filters come in chunks (conv2d_residues.h)
 // backward_weight  rows: (tap, channel c), columns: filters k, depth: output pixels, cut into slices, which
 //                  are stored as w is and added in order, f32 ones with other layers' (partial_sums.h)
 //
@@ -12,6 +13,7 @@
 // value by value, which waits for each; filters of first layers have kernels of their own
 // (conv2d_stem_gradient.cu).
 #include "kernels/conv2d_gradients.h"
+#include "kernels/conv2d_residues.h"
 #include "kernels/conv2d_strips.h"
 #include "kernels/conv2d_taps.h"
 
@@ -26,7 +28,7 @@ __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads)), kColumns)
   const InSlices<InputGradientStore<T>> put{sums.partial, plan, store};
   constexpr int kRows = rows_of(Reads(kReads)), kThreads = core_threads(kRows, kColumns);
   if constexpr (is_strips(Reads(kReads))) {
-    strip_core<T, kColumns, kRows>(
+    strip_core<T, kColumns, kRows, used_columns(Reads(kReads), kColumns)>(
         dy, strips, StripFilterLayers<T, kColumns, kThreads>(w, plan.columns, store.at.walk), plan, put);
   } else if constexpr (Reads(kReads) == Reads::chunks || Reads(kReads) == Reads::values) {
     constexpr bool kVector = Reads(kReads) == Reads::chunks;
@@ -40,6 +42,14 @@ __global__ void __launch_bounds__(core_threads(rows_of(Reads(kReads)), kColumns)
   }
   if constexpr (!is_strips(Reads(kReads)) && kRows == kCoreRows)  // else not cut
     finish_slices<kColumns>(sums, plan, store);
+}
+
+template <class T, int kColumns>
+__global__ void __launch_bounds__(kCoreThreads, core_blocks(kColumns))
+    conv2d_backward_input_residues(const T* __restrict__ dy, const T* __restrict__ w, const ResiduePlan plan,
+                                   T* __restrict__ dx) {
+  matrix_core<T, kColumns>(ResidueRows<T>(dy, plan), ResidueFilters<T, kColumns>(w, plan), plan,
+                           ResidueStore<T>{dx, plan});
 }
 
 template <class T, int kColumns, int kReads>
@@ -85,7 +95,7 @@ void launch_backward_input(const Context& context, const Tensor& dy, const Tenso
   if (reads == Reads::chunks && s.stride == 1) reads = choose_strips(walk, s.channels, tile);
   const StripWalk strips(walk);
   const int64_t depth = is_strips(reads) ? strips.depth() : is_matrix(reads) ? s.filters : walk.depth();
-  choose_strip_reads(tile, reads, [&](auto columns, auto kind) {
+  const auto launch = [&](auto columns, auto kind) {
     constexpr int kColumns = columns();
     constexpr int kRows = rows_of(kind());
     const CorePlan plan(walk.pixels(), s.channels, depth, kColumns, kRows == kCoreRows ? 64 : 1, kCoreDepth,
@@ -97,7 +107,31 @@ void launch_backward_input(const Context& context, const Tensor& dy, const Tenso
          core_bytes<kColumns, kind()>(strips), stream_of(context)},
         dy.data<T>(), w.data<T>(), strips, plan, sums, store);
     launch_core_slices(context, sums, plan, store);
+  };
+  using std::integral_constant;
+  if (reads == Reads::tall_strips && tile == 64 && s.channels <= used_columns(Reads::tall_strips_of_48, 64))
+    launch(integral_constant<int, 64>{}, integral_constant<Reads, Reads::tall_strips_of_48>{});
+  else
+    choose_strip_reads(tile, reads, launch);
+}
+
+// False: where not all pixels can be had in one launch, or the depth had better be cut.
+template <class T>
+bool launch_residues(const Context& context, const Tensor& dy, const Tensor& w, const ConvSizes& s,
+                     Tensor& dx) {
+  const int unit = unit_of_copies({s.channels, s.filters}, {dy.data<T>(), w.data<T>(), dx.data<T>()});
+  if (unit != kChunk || !ResiduePlan::fits(s)) return false;
+  bool launched = false;
+  choose_core(core_columns(s.channels), true, false, [&](auto columns, auto, auto) {
+    constexpr int kColumns = columns();
+    const ResiduePlan plan(s, kColumns);
+    if (2 * plan.tiles() < plan.places) return;
+    simt::launch<conv2d_backward_input_residues<T, kColumns>>(
+        {dim3(unsigned(plan.blocks())), dim3(kCoreThreads), CoreMemory<kColumns>::kBytes, stream_of(context)},
+        dy.data<T>(), w.data<T>(), plan, dx.data<T>());
+    launched = true;
   });
+  return launched;
 }
 
 template <class T>
@@ -149,12 +183,13 @@ void launch_backward_weight(Context& context, const Tensor& x, const Tensor& dy,
 void run_tensor_core_backward_input(Context& context, const Tensor& dy, const Tensor& w,
                                     const Conv2dParams& params, Tensor& dx) {
   const ConvSizes s(dx, w, dy, params);
-  for (int number = 0; number < s.stride * s.stride; ++number) {
-    if (dy.dtype() == DType::f16)
-      launch_backward_input<f16>(context, dy, w, s, number, dx);
-    else
-      launch_backward_input<bf16>(context, dy, w, s, number, dx);
-  }
+  const auto launch = [&](auto zero) {
+    using T = decltype(zero);
+    if (launch_residues<T>(context, dy, w, s, dx)) return;
+    for (int number = 0; number < s.stride * s.stride; ++number)
+      launch_backward_input<T>(context, dy, w, s, number, dx);
+  };
+  dy.dtype() == DType::f16 ? launch(f16{}) : launch(bf16{});
 }
 
 void run_tensor_core_backward_weight(Context& context, const Tensor& x, const Tensor& dy,

@@ -107,13 +107,15 @@ struct Fragments {
   }
 };
 
-// sums += the product over 16 layers, of A's fragments and the tile at `tile_b`.
-template <class T, class Right, int kColumns, int kRows>
+// sums += the product over 16 layers, of A's fragments and the tile at `tile_b`; of the warp's first kUsed
+// columns.
+template <class T, class Right, int kUsed = 1 << 16, int kColumns, int kRows>
 __device__ __forceinline__ void multiply_rows(const uint32_t (&left)[CoreSums<kColumns, kRows>::kRowTiles][4],
                                               const char* tile_b, int b, int d,
                                               CoreSums<kColumns, kRows>& sums) {
+  constexpr int kAll = CoreSums<kColumns, kRows>::kTiles / 2, kPairs = kUsed / 16 < kAll ? kUsed / 16 : kAll;
 #pragma unroll
-  for (int n = 0; n < CoreSums<kColumns, kRows>::kTiles / 2; ++n) {
+  for (int n = 0; n < kPairs; ++n) {
     uint32_t right[4];
     Right::load(right, tile_b + Right::at(b, n, d));
 #pragma unroll

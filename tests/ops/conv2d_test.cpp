@@ -203,6 +203,43 @@ TEST(Conv2dTest, BackwardInput) {
              [p = c.params](Arrays& a) { reference::conv2d_backward_input(a["dy"], a["w"], p, a["dx"]); }});
 }
 
+// Stride 2 with pixels enough for all residues in one launch: odd and even sizes, several taps in a step and
+// several steps for a tap, residues that no tap reaches, tiles of 32, 64 and 128 columns and more of them.
+TEST(Conv2dTest, BackwardInputOfAllResidues) {
+  const ConvCase cases[] = {
+      {{4, 81, 80, 16}, 24, 3, 3, {2, 1, 1}},   {{1, 134, 133, 40}, 72, 3, 3, {2, 1, 1}},
+      {{1, 93, 131, 136}, 16, 1, 1, {2, 0, 1}}, {{1, 86, 95, 248}, 8, 3, 3, {2, 0, 1}},
+      {{2, 131, 134, 8}, 8, 3, 4, {2, 2, 1}},   {{2, 131, 134, 24}, 8, 2, 1, {2, 1, 1}}};
+  for (const ConvCase& c : cases)
+    check_op(
+        {.slot = conv2d_backward_input,
+         .label = c.label(),
+         .inputs = {{"dy", c.y()}, {"w", c.w()}},
+         .outputs = {{"dx", c.x}},
+         .run = [p = c.params](Context& context,
+                               Tensors& t) { conv2d_backward_input(context, t["dy"], t["w"], p, t["dx"]); },
+         .reference =
+             [p = c.params](Arrays& a) { reference::conv2d_backward_input(a["dy"], a["w"], p, a["dx"]); },
+         .dtypes = {DType::bf16, DType::f16},
+         .only = "tensor_core"});
+}
+
+// Pixels enough for tall tiles, of whose 64 columns the last 16 are never used.
+TEST(Conv2dTest, BackwardInputOf48Channels) {
+  const ConvCase c{{1, 262, 260, 40}, 16, 3, 3, {1, 1, 1}};
+  check_op(
+      {.slot = conv2d_backward_input,
+       .label = c.label(),
+       .inputs = {{"dy", c.y()}, {"w", c.w()}},
+       .outputs = {{"dx", c.x}},
+       .run = [p = c.params](Context& context,
+                             Tensors& t) { conv2d_backward_input(context, t["dy"], t["w"], p, t["dx"]); },
+       .reference =
+           [p = c.params](Arrays& a) { reference::conv2d_backward_input(a["dy"], a["w"], p, a["dx"]); },
+       .dtypes = {DType::bf16},
+       .only = "tensor_core"});
+}
+
 void check_backward_weight(const ConvCase& c, std::optional<DType> result, std::vector<DType> dtypes) {
   check_op(
       {.slot = conv2d_backward_weight,

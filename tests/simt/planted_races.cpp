@@ -213,8 +213,8 @@ TEST_P(Race, StripsAreSilentAndExact) {
     const CorePlan plan(pixels, kColumns, strips.depth(), kTile, 1, kCoreDepth, kRows);
     std::vector<float> sums(size_t(plan.partial_count()), -1.0f);
     simt::launch<strip_product<kTile, kRows, kInput>>(
-        {2, core_threads(kRows), core_bytes<kTile, kReads>(strips), {}}, static_cast<const bf16*>(x.data()),
-        static_cast<const bf16*>(w.data()), strips, plan, sums.data());
+        {2, core_threads(kRows, kTile), core_bytes<kTile, kReads>(strips), {}},
+        static_cast<const bf16*>(x.data()), static_cast<const bf16*>(w.data()), strips, plan, sums.data());
     for (int pixel = 0; pixel < pixels; ++pixel)
       for (int column = 0; column < kColumns; ++column) {
         float sum = 0.0f;
@@ -236,6 +236,8 @@ TEST_P(Race, StripsAreSilentAndExact) {
   check.operator()<64, true, Reads::tall_strips>(136);
   check.operator()<32, false, Reads::tall_strips>(24);
   check.operator()<32, true, Reads::tall_strips>(16);
+  check.operator()<128, false, Reads::wide_strips>(136);
+  check.operator()<128, true, Reads::wide_strips>(72);
 }
 
 // All taps of a filter's gradient at once: more tiles than blocks, slices of unlike length, pixels that end

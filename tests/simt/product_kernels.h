@@ -31,7 +31,7 @@ __global__ void core_product(const bf16* a, const bf16* b, const CorePlan plan, 
 template <int kColumns, int kRows, bool kInput>
 __global__ void strip_product(const bf16* x, const bf16* w, const StripWalk strips, const CorePlan plan,
                               float* sums) {
-  constexpr int kThreads = core_threads(kRows);
+  constexpr int kThreads = core_threads(kRows, kColumns);
   const InSlices<FinishStore<float>> put{sums, plan, {}};
   if constexpr (kInput)
     strip_core<bf16, kColumns, kRows>(
