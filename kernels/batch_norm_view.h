@@ -64,6 +64,13 @@ struct NormOfChannels {
 void norm_statistics(Context& context, const Tensor& x, const BatchNormParams& params, Tensor& mean,
                      Tensor& inv_std, Tensor& running_mean, Tensor& running_var);
 
+// The two passes of batch_norm.backward, for kernels that have one of them: the sums over x's rows of the
+// gradient behind the norm, dy + dy_more, which may be undefined; and dx of them.
+void norm_gradient_sums(Context& context, const Tensor& x, const KnownNorm& norm, const Tensor& dy,
+                        const Tensor& dy_more, Tensor& dgamma, Tensor& dbeta);
+void norm_input_gradient(Context& context, const Tensor& x, const KnownNorm& norm, const Tensor& dy,
+                         const Tensor& dgamma, const Tensor& dbeta, Tensor& dx);
+
 // Below some 10 MB a norm alone, which is one launch, too, finds x in the L2 and leaves u there, and what is
 // issued once more outweighs what is not moved.
 inline bool norm_pays(const Tensor& x) {

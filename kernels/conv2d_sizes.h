@@ -12,6 +12,8 @@ struct ConvSizes {
   int stride, padding, dilation;
 
   ConvSizes(const Tensor& x, const Tensor& w, const Tensor& y, const Conv2dParams& p)
+      : ConvSizes(x, w, y.shape(), p) {}
+  ConvSizes(const Tensor& x, const Tensor& w, const Shape& y, const Conv2dParams& p)
       : images(int(x.dim(0))),
         height(int(x.dim(1))),
         width(int(x.dim(2))),
@@ -19,8 +21,8 @@ struct ConvSizes {
         filters(int(w.dim(0))),
         filter_height(int(w.dim(1))),
         filter_width(int(w.dim(2))),
-        out_height(int(y.dim(1))),
-        out_width(int(y.dim(2))),
+        out_height(int(y[1])),
+        out_width(int(y[2])),
         stride(p.stride),
         padding(p.padding),
         dilation(p.dilation) {}

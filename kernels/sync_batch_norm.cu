@@ -4,8 +4,30 @@
 #include "engine/ops/sync_batch_norm.h"
 
 #include "kernels/batch_norm_gradients.h"
+#include "kernels/batch_norm_view.h"
 
 namespace plume::PLUME_KERNELS {
+
+void norm_gradient_sums(Context& context, const Tensor& x, const KnownNorm& norm, const Tensor& dy,
+                        const Tensor& dy_more, Tensor& dgamma, Tensor& dbeta) {
+  with_columns(x, true, [&](auto zero, auto width, const Columns& all) {
+    const auto source = gradient_source<decltype(zero)>(x, Tensor(), dy, dy_more, norm.gamma, norm.beta,
+                                                        norm.mean, norm.inv_std, norm.activation);
+    launch_gradient_sums<width()>(context, source, all, dgamma, dbeta);
+  });
+}
+
+void norm_input_gradient(Context& context, const Tensor& x, const KnownNorm& norm, const Tensor& dy,
+                         const Tensor& dgamma, const Tensor& dbeta, Tensor& dx) {
+  with_columns(x, true, [&](auto zero, auto width, const Columns& all) {
+    const auto source = gradient_source<decltype(zero)>(x, Tensor(), dy, Tensor(), norm.gamma, norm.beta,
+                                                        norm.mean, norm.inv_std, norm.activation);
+    Tensor none;
+    launch_input_gradient<width()>(context, source, dbeta.data<float>(), dgamma.data<float>(), nullptr,
+                                   x.size() / x.dim(-1), all, dx, none);
+  });
+}
+
 namespace {
 
 // Count, mean and m2 of a channel, as ranks exchange them.

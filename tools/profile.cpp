@@ -8,6 +8,7 @@
 #include "engine/ops/batch_norm_excitation.h"
 #include "engine/ops/batch_norm_max_pool.h"
 #include "engine/ops/conv_batch_norm.h"
+#include "engine/ops/first_layer.h"
 #include "engine/profiler/device_tracer.h"
 #include "engine/profiler/trace.h"
 #include "models/registry.h"
@@ -217,6 +218,7 @@ int run(tools::Flags& flags) {
     batch_norm_conv_forward.force(request.device, "separate");
     batch_norm_max_pool_forward.force(request.device, "separate");
     batch_norm_pool_forward.force(request.device, "separate");
+    first_layer_backward.force(request.device, "separate");
   }
   PLUME_CHECK(gpu.empty() || request.device == Device::simt, "--gpu: predictions are made on --device simt");
   PLUME_CHECK(kernel.kernel.empty() || comparison.empty(), "--kernel and --compare exclude each other");

@@ -10,6 +10,7 @@
 #include "engine/ops/conv2d_max_pool.h"
 #include "engine/ops/conv_batch_norm.h"
 #include "engine/ops/depthwise_conv2d.h"
+#include "engine/ops/first_layer.h"
 #include "engine/ops/global_avg_pool.h"
 #include "engine/ops/linear.h"
 #include "engine/ops/pooled_linear.h"
@@ -183,20 +184,36 @@ Variable BatchNorm2d::forward_excited(const SqueezeExcitation& squeeze, Conv2d& 
                                           squeeze.weights(), squeeze.params(), conv.weight);
 }
 
+bool BatchNorm2d::begins_behind(const Conv2d& conv, const Variable& x, const MaxPool2dParams* pool) const {
+  return fuses_around(conv) && fuses_first_layer(x, conv.weight, conv.params, params, pool);
+}
+
+Variable BatchNorm2d::forward_first(Conv2d& conv, const Variable& x, const MaxPool2dParams* pool) {
+  const Scope scope(*this);
+  ++*num_batches_tracked.data<int64_t>();
+  return first_layer_train(x, conv.weight, weight, bias, running_mean, running_var, conv.params, params,
+                           pool);
+}
+
 Variable BatchNorm2d::forward_behind(Conv2d& conv, const Variable& x, const Variable& residual) {
-  if (!fuses_behind(conv, x)) return forward(conv(x), residual);
+  if (!fuses_behind(conv, x)) {
+    if (!residual.defined() && begins_behind(conv, x, nullptr)) return forward_first(conv, x, nullptr);
+    return forward(conv(x), residual);
+  }
   const Scope scope(*this);
   ++*num_batches_tracked.data<int64_t>();
   return conv_batch_norm_train(x, conv.weight, weight, bias, residual, running_mean, running_var, conv.params,
                                params);
 }
 
-Variable BatchNorm2d::forward_pooled(const Variable& x, const MaxPool2dParams& pool) {
+Variable BatchNorm2d::forward_pooled_behind(Conv2d& conv, const Variable& x, const MaxPool2dParams& pool) {
+  if (begins_behind(conv, x, &pool)) return forward_first(conv, x, &pool);
+  const Variable z = conv(x);
   const bool trains = training() && alone() && weight.requires_grad();
-  if (!trains || !fuses_batch_norm_max_pool(x, params, pool)) return max_pool2d(forward(x), pool);
+  if (!trains || !fuses_batch_norm_max_pool(z, params, pool)) return max_pool2d(forward(z), pool);
   const Scope scope(*this);
   ++*num_batches_tracked.data<int64_t>();
-  return batch_norm_max_pool_train(x, weight, bias, running_mean, running_var, params, pool);
+  return batch_norm_max_pool_train(z, weight, bias, running_mean, running_var, params, pool);
 }
 
 Variable BatchNorm2d::forward_dropped_behind(Conv2d& conv, const Variable& x, const Variable& residual,
@@ -265,7 +282,7 @@ Variable ConvBn::forward(const Variable& x, const Variable& residual) {
 }
 
 Variable ConvBn::forward_pooled(const Variable& x, const MaxPool2dParams& pool) {
-  if (!folded_) return norm_.forward_pooled(conv_(x), pool);
+  if (!folded_) return norm_.forward_pooled_behind(conv_, x, pool);
   return conv_.forward_fused(x.value(), folded_->filter,
                              {.shift = folded_->shift, .activation = norm_.params.activation}, &pool);
 }

@@ -72,10 +72,11 @@ class BatchNorm2d : public Module {
   // activation(norm(x) + residual). A frozen norm, whose weight wants no gradient, keeps its running
   // statistics and normalises with them in training too.
   Variable forward(const Variable& x, const Variable& residual);
-  // The same of conv(x), as one operation where the device has a kernel for both (ops/conv_batch_norm.h).
+  // The same of conv(x), as one operation where the device has a kernel for both (ops/conv_batch_norm.h), or
+  // for their gradients (ops/first_layer.h).
   Variable forward_behind(Conv2d& conv, const Variable& x, const Variable& residual);
-  // max_pool2d(activation(norm(x))), likewise (ops/batch_norm_max_pool.h).
-  Variable forward_pooled(const Variable& x, const MaxPool2dParams& pool);
+  // max_pool2d(activation(norm(conv(x)))), likewise (ops/batch_norm_max_pool.h).
+  Variable forward_pooled_behind(Conv2d& conv, const Variable& x, const MaxPool2dParams& pool);
   // In training: activation(norm(x)) + residual, whole samples of the former left out with probability `drop`
   // (ops/stochastic_depth.h), above 0.
   Variable forward_dropped(const Variable& x, const Variable& residual, float drop);
@@ -102,6 +103,8 @@ class BatchNorm2d : public Module {
 
  private:
   bool fuses_around(const Conv2d& conv) const;
+  bool begins_behind(const Conv2d& conv, const Variable& x, const MaxPool2dParams* pool) const;
+  Variable forward_first(Conv2d& conv, const Variable& x, const MaxPool2dParams* pool);
   bool alone() const;  // no other rank's batch is normalised together with this one
   SampleDrop next_drop(float drop, Device device) const;
 

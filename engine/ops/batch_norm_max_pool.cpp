@@ -47,6 +47,12 @@ bool fuses_batch_norm_max_pool(const Variable& x, const BatchNormParams& params,
                                                      none, none, none, none, none, none));
 }
 
+void WindowWinners::keep(const Variable& x, const BatchNormParams& params) {
+  const Shape windows = max_pool2d_shape(x.shape(), pool);
+  argmax = Tensor::empty(windows, DType::u8, x.device());
+  if (fuses_batch_norm_max_pool(x, params, pool)) values = empty(windows, x.value());
+}
+
 Variable batch_norm_max_pool_train(const Variable& x, const Variable& gamma, const Variable& beta,
                                    Tensor& running_mean, Tensor& running_var, const BatchNormParams& params,
                                    const MaxPool2dParams& pool) {
@@ -54,10 +60,7 @@ Variable batch_norm_max_pool_train(const Variable& x, const Variable& gamma, con
   Tensor y = empty(max_pool2d_shape(x.shape(), pool), x.value());
   Tensor mean = empty_like(gamma.value()), inv_std = empty_like(gamma.value());
   WindowWinners winners{.values = {}, .argmax = {}, .pool = pool};
-  if (needs_grad({x, gamma, beta})) {
-    winners.argmax = Tensor::empty(y.shape(), DType::u8, x.device());
-    if (fuses_batch_norm_max_pool(x, params, pool)) winners.values = empty_like(y);
-  }
+  if (needs_grad({x, gamma, beta})) winners.keep(x, params);
   batch_norm_max_pool_forward(x.context(), x.value(), gamma.value(), beta.value(), params, pool, y,
                               winners.values, winners.argmax, mean, inv_std, running_mean, running_var);
   return record_joining(

@@ -38,6 +38,9 @@ struct WindowWinners {
   Tensor values, argmax;
   MaxPool2dParams pool;
 
+  // Makes room for what the gradient needs of x.
+  void keep(const Variable& x, const BatchNormParams& params);
+
   template <class Self, class F>
   static void for_each_tensor(Self& self, F&& f) {
     f(self.values);

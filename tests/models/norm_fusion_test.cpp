@@ -8,6 +8,7 @@
 #include "engine/ops/batch_norm_conv.h"
 #include "engine/ops/batch_norm_max_pool.h"
 #include "engine/ops/cast.h"
+#include "engine/ops/first_layer.h"
 #include "tests/support/networks.h"
 
 namespace plume::norm_fusion_test {
@@ -133,6 +134,36 @@ TEST(NormFusionTest, StemsArePooledAtOnce) {
   ASSERT_EQ(fused.size(), size_t(5));
   for (size_t i = 0; i < fused.size(); ++i)
     EXPECT_LE(test::relative_difference(fused[i], alone[i]), 1e-2) << i;
+}
+
+// The gradient of a network's first convolution, made with that of its norm, pooled or not.
+TEST(NormFusionTest, FirstLayersHaveTheirGradientsAtOnce) {
+  const auto step = [](const ConvNormAct::Options& options, int filters, bool pooled) {
+    ConvNormAct layer(3, filters, 3, options);
+    initialize(layer);
+    layer.to(Device::simt);
+    const Variable images = cast(test::random_images(4, 70).to(Device::simt), DType::bf16);
+    const Variable y = pooled ? layer.forward_pooled(images, {.window = 3, .stride = 2, .padding = 1})
+                              : layer.forward(images);
+    backward(y, y.value());
+    std::vector<Tensor> results{y.value()};
+    for (const NamedParameter& p : layer.parameters()) results.push_back(p.variable.grad());
+    return results;
+  };
+  for (const bool pooled : {false, true}) {
+    const ConvNormAct::Options options{.stride = 2,
+                                       .norm = {.activation = pooled ? Activation::relu : Activation::silu}};
+    uint64_t before = runs_beside_separate(first_layer_backward, Device::simt);
+    const std::vector<Tensor> fused = step(options, 24, pooled);
+    EXPECT_EQ(runs_beside_separate(first_layer_backward, Device::simt), before + 1);
+    force_variants("first_layer.backward=separate");
+    const std::vector<Tensor> alone = step(options, 24, pooled);
+    force_variants("first_layer.backward=");
+    EXPECT_EQ(runs_beside_separate(first_layer_backward, Device::simt), before + 1);
+    ASSERT_EQ(fused.size(), size_t(4));
+    for (size_t i = 0; i < fused.size(); ++i)
+      EXPECT_LE(test::relative_difference(fused[i], alone[i]), 5e-3) << pooled << ", " << i;
+  }
 }
 
 // Whoever hooks into a layer sees what it returns; in evaluation nothing is pooled at once.

@@ -6,8 +6,8 @@
 
 #include "engine/autograd/tape.h"
 #include "engine/ops/add.h"
+#include "tests/ops/pooled_norm.h"
 #include "tests/ops/reference/batch_norm.h"
-#include "tests/ops/reference/pooling.h"
 #include "tests/support/check_op.h"
 
 namespace plume::test {
@@ -52,19 +52,6 @@ const std::vector<PooledNormCase> kPooledNormCases = {
     {{2, 7, 6, 8}, {2, 2, 0}},
     {{1, 9, 7, 8}, {3, 1, 1}, Activation::hardswish},
 };
-
-// Which pixel of each window has the largest gamma * x, and x there.
-void find_winners(const Array& x, const Array& gamma, const MaxPool2dParams& pool, Array& values,
-                  Array& argmax) {
-  Array turned = x;
-  const auto turn = [&gamma](Array& a) {
-    for (int64_t i = 0; i < a.size(); ++i)
-      if (gamma[i % gamma.size()].value < 0) a[i] = -a[i];
-  };
-  turn(turned);
-  reference::max_pool2d(turned, pool, values, argmax);
-  turn(values);
-}
 
 void reference_forward(Arrays& a, const PooledNormCase& c, const BatchNormParams& p) {
   Array u(c.x), places(c.y()), mean(c.channels()), inv_std(c.channels());
@@ -139,24 +126,6 @@ TEST(BatchNormMaxPoolTest, ManyStrips) {
   check_op(check);
 }
 
-WindowWinners winners_of(const Tensor& x, const Tensor& gamma, const PooledNormCase& c) {
-  const auto array = [](const Tensor& t) {
-    Array a(t.shape());
-    const std::vector<double> values = to_doubles(t);
-    a.values.assign(values.begin(), values.end());
-    return a;
-  };
-  const auto doubles = [](const Array& a) {
-    std::vector<double> values;
-    for (const Real& v : a.values) values.push_back(v.value);
-    return values;
-  };
-  Array values(c.y()), argmax(c.y());
-  find_winners(array(x), array(gamma), c.pool, values, argmax);
-  return {to_tensor(doubles(values), c.y(), x.dtype(), x.device()),
-          to_tensor(doubles(argmax), c.y(), DType::u8, x.device()), c.pool};
-}
-
 // `du_rounded`: the image's gradient behind the norm is stored.
 void check_pooled_backward(const PooledNormCase& c, bool joined, DType dtype, const char* variant,
                            bool du_rounded) {
@@ -175,8 +144,8 @@ void check_pooled_backward(const PooledNormCase& c, bool joined, DType dtype, co
                         {.name = "dbeta", .shape = c.channels(), .dtype = DType::f32}},
             .run =
                 [c](Context& context, Tensors& t) {
-                  batch_norm_max_pool_backward(context, t["x"], winners_of(t["x"], t["gamma"], c), t["dy"],
-                                               t["more"],
+                  batch_norm_max_pool_backward(context, t["x"], winners_of(t["x"], t["gamma"], c.pool),
+                                               t["dy"], t["more"],
                                                {t["gamma"], t["beta"], t["mean"], t["inv_std"], c.activation},
                                                t["dx"], t["dgamma"], t["dbeta"]);
                 },
@@ -211,14 +180,6 @@ TEST(BatchNormMaxPoolTest, Backward) {
         check_pooled_backward(c, joined, dtype, "separate", true);
         if (dtype != DType::f32 && c.joint()) check_pooled_backward(c, joined, dtype, "winners", false);
       }
-}
-
-// In steps of 1/16, none of them 0: what x becomes are the same numbers in 16 bits only where x is the same.
-Tensor some_numbers(const Shape& shape, DType dtype, Device device, uint64_t seed) {
-  RandomSequence random(seed);
-  std::vector<double> values(size_t(shape.elements()));
-  for (double& v : values) v = (std::floor(random.uniform(-16, 16)) + 0.5) / 16;
-  return to_tensor(values, shape, dtype, device);
 }
 
 // What a step gives: y, running statistics and gradients, where two operations read y.
