@@ -75,46 +75,75 @@ __device__ __forceinline__ void add_strip(const T* x, const NormOfPair& norm, co
   }
 }
 
-// The sums of a slice, in partial[blockIdx.y].
-template <class T, int kFilter, int kStride, class Before>
-__device__ __forceinline__ void march_weight(const T* __restrict__ x, const Before& before,
-                                             const T* __restrict__ dy, const DepthwiseSizes& s,
-                                             const WeightTiling& tiling, float* __restrict__ partial) {
-  constexpr int kRowSums = kFilter * kStreamWidth;
-  SMEM(shared, float[kRowSums][kWeightThreads]);
-  const int thread = int(threadIdx.x), pairs = tiling.pairs_of_tile, group = thread / pairs;
-  const int pair = int(blockIdx.x) * pairs + thread % pairs, channel = pair * kStreamWidth;
-  const bool has_channels = pair < tiling.pairs;
-  float sums[kFilter * kFilter][kStreamWidth] = {};
-  const int across = (s.out_width + kStrip - 1) / kStrip, step = int(tiling.slices) * tiling.groups;
-  if (has_channels) {
-    const auto norm = before.of(channel);
-    for (int strip = int(blockIdx.y) * tiling.groups + group; strip < int(tiling.strips); strip += step)
-      add_strip<T, kFilter, kStride>(x, norm, dy, s, strip / across, strip % across * kStrip, channel, sums);
-  }
+// Where a thread of a slice stands.
+struct WeightThread {
+  int thread, pairs, group, pair, channel;
+  bool has_channels;
 
-  float* const to = partial + int64_t(blockIdx.y) * (kFilter * kFilter * s.channels) + channel;
+  __device__ __forceinline__ explicit WeightThread(const WeightTiling& tiling)
+      : thread(int(threadIdx.x)), pairs(tiling.pairs_of_tile), group(thread / pairs) {
+    pair = int(blockIdx.x) * pairs + thread % pairs;
+    channel = pair * kStreamWidth;
+    has_channels = pair < tiling.pairs;
+  }
+  // Adds what the block's groups have of some values, for group 0; `shared` is free before and behind it.
+  template <int kCount>
+  __device__ __forceinline__ void add_groups(const WeightTiling& tiling, const float (&mine)[kCount],
+                                             float (*shared)[kWeightThreads], float (&sums)[kCount]) const {
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) shared[i][thread] = mine[i];
+    __syncthreads();
+    if (group != 0) return;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      sums[i] = 0.0f;
+#pragma unroll 1
+      for (int g = 0; g < tiling.groups; ++g) sums[i] += shared[i][g * pairs + thread];
+    }
+  }
+};
+
+// Leaves the block's sums of all taps in partial[blockIdx.y].
+template <int kFilter>
+__device__ __forceinline__ void leave_taps(const WeightThread& at, const WeightTiling& tiling,
+                                           const float (&sums)[kFilter * kFilter][kStreamWidth], int channels,
+                                           float (*shared)[kWeightThreads], float* __restrict__ partial) {
+  float* const to = partial + int64_t(blockIdx.y) * (kFilter * kFilter * channels) + at.channel;
 #pragma unroll
   for (int r = 0; r < kFilter; ++r) {
-    __syncthreads();
+    float mine[kFilter * kStreamWidth], all[kFilter * kStreamWidth];
 #pragma unroll
-    for (int i = 0; i < kRowSums; ++i)
-      shared[i][thread] = sums[r * kFilter + i / kStreamWidth][i % kStreamWidth];
-    __syncthreads();
-    if (group != 0 || !has_channels) continue;
+    for (int i = 0; i < kFilter * kStreamWidth; ++i)
+      mine[i] = sums[r * kFilter + i / kStreamWidth][i % kStreamWidth];
+    at.add_groups(tiling, mine, shared, all);
+    if (at.group != 0 || !at.has_channels) continue;
 #pragma unroll
     for (int t = 0; t < kFilter; ++t) {
       Pack<float, kStreamWidth> total;
 #pragma unroll
-      for (int c = 0; c < kStreamWidth; ++c) {
-        float sum = 0.0f;
-#pragma unroll 1
-        for (int g = 0; g < tiling.groups; ++g) sum += shared[t * kStreamWidth + c][g * pairs + thread];
-        total[c] = sum;
-      }
-      total.store(to + int64_t(r * kFilter + t) * s.channels);
+      for (int c = 0; c < kStreamWidth; ++c) total[c] = all[t * kStreamWidth + c];
+      total.store(to + int64_t(r * kFilter + t) * channels);
     }
   }
+}
+
+// The sums of a slice.
+template <class T, int kFilter, int kStride, class Before>
+__device__ __forceinline__ void march_weight(const T* __restrict__ x, const Before& before,
+                                             const T* __restrict__ dy, const DepthwiseSizes& s,
+                                             const WeightTiling& tiling, float* __restrict__ partial) {
+  SMEM(shared, float[kFilter * kStreamWidth][kWeightThreads]);
+  const WeightThread at(tiling);
+  float sums[kFilter * kFilter][kStreamWidth] = {};
+  const int across = (s.out_width + kStrip - 1) / kStrip, step = int(tiling.slices) * tiling.groups;
+  if (at.has_channels) {
+    const auto norm = before.of(at.channel);
+    for (int strip = int(blockIdx.y) * tiling.groups + at.group; strip < int(tiling.strips); strip += step)
+      add_strip<T, kFilter, kStride>(x, norm, dy, s, strip / across, strip % across * kStrip, at.channel,
+                                     sums);
+  }
+  leave_taps<kFilter>(at, tiling, sums, s.channels, shared, partial);
 }
 
 // Blocks on a multiprocessor.

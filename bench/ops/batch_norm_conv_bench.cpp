@@ -9,8 +9,9 @@ std::string describe(const KnownNorm& norm) { return name(norm.activation); }
 namespace bench {
 namespace {
 
-const bool batch_norm_conv_registered =
-    bench_slot<batch_norm_conv_forward>() && bench_slot<batch_norm_conv_backward_weight>();
+const bool batch_norm_conv_registered = bench_slot<batch_norm_conv_forward>() &&
+                                        bench_slot<batch_norm_conv_backward_weight>() &&
+                                        bench_slot<batch_norm_conv_backward>();
 
 }  // namespace
 }  // namespace bench

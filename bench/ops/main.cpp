@@ -61,8 +61,9 @@ void record(const Options& options) {
   // that join others, and once with them.
   for (const char* variant : {"=separate", "="}) {
     for (const char* slot :
-         {"batch_norm_conv.forward", "batch_norm_max_pool.forward", "batch_norm_pool.forward",
-          "conv_batch_norm.forward", "conv2d.backward", "pooled_linear.forward", "conv2d_max_pool.forward"})
+         {"batch_norm_conv.forward", "batch_norm_conv.backward", "batch_norm_max_pool.forward",
+          "batch_norm_pool.forward", "conv_batch_norm.forward", "conv2d.backward", "first_layer.backward",
+          "pooled_linear.forward", "conv2d_max_pool.forward"})
       force_variants(std::string(slot) + variant);
     record_networks(options);
   }

@@ -15,16 +15,23 @@ CallCost forward_cost(const Tensor& x, const Tensor&, const Tensor&, const Batch
   return {CallClass::fused, double(any_conv2d_macs(x.shape(), w.shape(), conv))};
 }
 
-CallCost backward_cost(const Tensor& x, const KnownNorm&, const Tensor&, const Conv2dParams& conv,
-                       const Tensor& dw) {
+CallCost weight_cost(const Tensor& x, const KnownNorm&, const Tensor&, const Conv2dParams& conv,
+                     const Tensor& dw) {
   return {CallClass::fused, double(any_conv2d_macs(x.shape(), dw.shape(), conv))};
+}
+
+CallCost backward_cost(const Tensor& x, const KnownNorm&, const Tensor&, const Tensor& w,
+                       const Conv2dParams& conv, const Tensor&, const Tensor&, const Tensor&, const Tensor&) {
+  return {CallClass::fused, 2 * double(any_conv2d_macs(x.shape(), w.shape(), conv))};
 }
 
 }  // namespace
 
 constinit KernelSlot<BatchNormConvForward> batch_norm_conv_forward{"batch_norm_conv.forward", forward_cost};
 constinit KernelSlot<BatchNormConvBackwardWeight> batch_norm_conv_backward_weight{
-    "batch_norm_conv.backward_weight", backward_cost};
+    "batch_norm_conv.backward_weight", weight_cost};
+constinit KernelSlot<BatchNormConvBackward> batch_norm_conv_backward{"batch_norm_conv.backward",
+                                                                     backward_cost};
 
 namespace {
 
@@ -44,8 +51,19 @@ void run_separate_backward_weight(Context& context, const Tensor& x, const Known
   any_conv2d_backward_weight(context, u, dy, conv, dw);
 }
 
+void run_separate_backward(Context& context, const Tensor& x, const KnownNorm& norm, const Tensor& dy,
+                           const Tensor& w, const Conv2dParams& conv, Tensor& dx, Tensor& dw, Tensor& dgamma,
+                           Tensor& dbeta) {
+  batch_norm_conv_backward_weight(context, x, norm, dy, conv, dw);
+  Tensor du = empty_like(x), none;
+  any_conv2d_backward_input(context, dy, w, conv, du);
+  batch_norm_backward(context, x, none, du, none, norm.gamma, norm.beta, norm.mean, norm.inv_std,
+                      {norm.activation, false}, {}, dx, none, dgamma, dbeta);
+}
+
 const bool registered = add_separate(batch_norm_conv_forward, run_separate) &&
-                        add_separate(batch_norm_conv_backward_weight, run_separate_backward_weight);
+                        add_separate(batch_norm_conv_backward_weight, run_separate_backward_weight) &&
+                        add_separate(batch_norm_conv_backward, run_separate_backward);
 
 }  // namespace
 
@@ -72,11 +90,21 @@ Variable batch_norm_conv_train(const Variable& x, const Variable& gamma, const V
   return record("batch_norm_conv", y, {x, gamma, beta, {}, weight},
                 [=, activation = params.activation, type = weight.dtype()](const Tensor& dy, Gradients& g) {
                   Context& context = x.context();
-                  if (g.wants(4)) {
-                    Tensor dw = Tensor::empty(filter.shape(), type, filter.device());
-                    batch_norm_conv_backward_weight(context, x.value(),
-                                                    {gamma.value(), beta.value(), mean, inv_std, activation},
-                                                    dy, conv, dw);
+                  const KnownNorm norm{gamma.value(), beta.value(), mean, inv_std, activation};
+                  Tensor dw;
+                  if (g.wants(4)) dw = Tensor::empty(filter.shape(), type, filter.device());
+                  if (g.wants(0) && g.wants(1) && g.wants(2) && g.wants(4)) {
+                    Tensor dx = empty_like(x.value()), dgamma = empty_like(mean), dbeta = empty_like(mean);
+                    batch_norm_conv_backward(context, x.value(), norm, dy, filter, conv, dx, dw, dgamma,
+                                             dbeta);
+                    g.add(0, dx);
+                    g.add(1, dgamma);
+                    g.add(2, dbeta);
+                    g.add(4, dw);
+                    return;
+                  }
+                  if (dw.defined()) {
+                    batch_norm_conv_backward_weight(context, x.value(), norm, dy, conv, dw);
                     g.add(4, dw);
                   }
                   if (!g.wants(0) && !g.wants(1) && !g.wants(2)) return;

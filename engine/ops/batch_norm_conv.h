@@ -6,7 +6,8 @@
 // One operation where a device has a kernel for both: u is made as the convolution reads it and never stored,
 // neither forward nor for the filter's gradient, which makes it again. That saves what writing it, reading it
 // and normalising in a pass of its own move: three times x, forward. The gradients are those of the two, one
-// after the other. (conv_batch_norm.h has the other order, for images of few pixels.)
+// after the other, or where a device can that, too, at once. (conv_batch_norm.h has the other order, for
+// images of few pixels.)
 #pragma once
 #include "engine/ops/any_conv2d.h"
 #include "engine/ops/batch_norm.h"
@@ -29,7 +30,12 @@ using BatchNormConvForward = void(Context&, const Tensor& x, const Tensor& gamma
 // dw has the type of x and dy, or is f32.
 using BatchNormConvBackwardWeight = void(Context&, const Tensor& x, const KnownNorm&, const Tensor& dy,
                                          const Conv2dParams&, Tensor& dw);
+// All of them.
+using BatchNormConvBackward = void(Context&, const Tensor& x, const KnownNorm&, const Tensor& dy,
+                                   const Tensor& w, const Conv2dParams&, Tensor& dx, Tensor& dw,
+                                   Tensor& dgamma, Tensor& dbeta);
 extern KernelSlot<BatchNormConvForward> batch_norm_conv_forward;
 extern KernelSlot<BatchNormConvBackwardWeight> batch_norm_conv_backward_weight;
+extern KernelSlot<BatchNormConvBackward> batch_norm_conv_backward;
 
 }  // namespace plume

@@ -19,9 +19,10 @@ struct BatchNormConvCase {
 
 // 1x1 and 3x3, strides, images of one row and of few pixels, several images in a part and a last part that is
 // shorter; channels that fill vectors, and those that do not; depthwise images in one block of rows and in
-// several (64 rows of 64 x 24), with padding above, below and none, and rows that no output reads. 1x1 on the
-// matrix core: copies of eight values, four (116 channels) and two (58), depths of one step of 64 layers to
-// three, tiles of 32 to 128 columns and of several tiles of rows either way.
+// several (64 rows of 64 x 24), with padding above, below and none, and rows that no output reads; more
+// strips of columns than blocks, in two tiles of channels. 1x1 on the matrix core: copies of eight values,
+// four (116 channels) and two (58), depths of one step of 64 layers to three, tiles of 32 to 128 columns and
+// of several tiles of rows either way.
 const std::vector<BatchNormConvCase> kCases = {
     {{2, 6, 5, 16}, {24, 1, 1, 16}, {}, Activation::relu},
     {{2, 4, 4, 16}, {8, 1, 1, 16}, {}, Activation::relu},
@@ -37,6 +38,10 @@ const std::vector<BatchNormConvCase> kCases = {
     {{2, 9, 8, 24}, {3, 3, 24}, {.stride = 1, .padding = 2, .dilation = 2}, Activation::silu},
     {{2, 9, 11, 18}, {5, 5, 18}, {.stride = 1, .padding = 2}, Activation::silu},
     {{1, 8, 15, 6}, {3, 3, 6}, {.stride = 1, .padding = 0}, Activation::identity},
+    {{3, 10, 9, 16}, {3, 3, 16}, {.stride = 2, .padding = 1}, Activation::relu},
+    {{2, 9, 14, 6}, {3, 3, 6}, {.stride = 2, .padding = 1}, Activation::silu},
+    {{3, 1, 1, 8}, {3, 3, 8}, {.stride = 2, .padding = 1}, Activation::hardswish},
+    {{45, 2, 11, 514}, {3, 3, 514}, {.stride = 1, .padding = 1}, Activation::silu},
     {{2, 9, 15, 58}, {58, 1, 1, 58}, {}, Activation::identity},
     {{2, 8, 9, 116}, {116, 1, 1, 116}, {}, Activation::relu},
     {{3, 9, 10, 136}, {40, 1, 1, 136}, {}, Activation::silu},
@@ -131,6 +136,53 @@ TEST(BatchNormConvTest, BackwardWeight) {
                         reference::depthwise_conv2d_backward_weight(u, a["dy"], conv, a["dw"]);
                       else
                         reference::conv2d_backward_weight(u, a["dy"], conv, a["dw"]);
+                    },
+                .dtypes = {dtype}});
+    }
+}
+
+// All gradients, of any x and statistics; du is rounded, too.
+TEST(BatchNormConvTest, Backward) {
+  for (const BatchNormConvCase& c : kCases)
+    for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
+      const Shape channels{c.x[3]};
+      const Fill small = positive(-1, 1);
+      check_op({.slot = batch_norm_conv_backward,
+                .label = label(c),
+                .inputs = {{"x", c.x, small},
+                           {"gamma", channels, positive(0.5, 2), DType::f32},
+                           {"beta", channels, small, DType::f32},
+                           {"mean", channels, small, DType::f32},
+                           {"inv_std", channels, positive(0.1, 3), DType::f32},
+                           {"w", c.w, small},
+                           {"dy", output(c), small}},
+                .outputs = {{"dx", c.x},
+                            {.name = "dw", .shape = c.w, .dtype = DType::f32},
+                            {.name = "dgamma", .shape = channels, .dtype = DType::f32},
+                            {.name = "dbeta", .shape = channels, .dtype = DType::f32}},
+                .run =
+                    [activation = c.activation, conv = c.conv](Context& context, Tensors& t) {
+                      batch_norm_conv_backward(
+                          context, t["x"], {t["gamma"], t["beta"], t["mean"], t["inv_std"], activation},
+                          t["dy"], t["w"], conv, t["dx"], t["dw"], t["dgamma"], t["dbeta"]);
+                    },
+                .reference =
+                    [activation = c.activation, conv = c.conv, dtype](Arrays& a) {
+                      const Array none;
+                      Array u(a["x"].shape), du(a["x"].shape), dresidual;
+                      reference::normalise(a["x"], a["gamma"], a["beta"], {}, a["mean"], a["inv_std"],
+                                           activation, u);
+                      u = rounded(u, dtype);
+                      if (is_depthwise(a["w"].shape)) {
+                        reference::depthwise_conv2d_backward_weight(u, a["dy"], conv, a["dw"]);
+                        reference::depthwise_conv2d_backward_input(a["dy"], a["w"], conv, du);
+                      } else {
+                        reference::conv2d_backward_weight(u, a["dy"], conv, a["dw"]);
+                        reference::conv2d_backward_input(a["dy"], a["w"], conv, du);
+                      }
+                      reference::batch_norm_backward(a["x"], none, rounded(du, dtype), a["gamma"], a["beta"],
+                                                     a["mean"], a["inv_std"], {activation, false}, a["dx"],
+                                                     dresidual, a["dgamma"], a["dbeta"]);
                     },
                 .dtypes = {dtype}});
     }
