@@ -107,19 +107,9 @@ __device__ __forceinline__ void load_gradient(const NormOperands<T>& operands, i
   for (int i = 0; i < kChunk; ++i) sums[i] += second[i];
 }
 
-// Starts the thread's copies of z: a chunk of two neighbouring columns at a time, of which it makes the
-// gradients, too.
-template <class T, class Band>
-__device__ __forceinline__ void copy_pairs(const T* z, const Band& band) {
-  band.template for_each<2>([&](int row, int column, int chunk) {
-    band.copy(z, row, column, chunk);
-    band.copy(z, row, column + 1, chunk);
-  });
-}
-
-// Of y that is not pooled.
-template <class T, Activation kActivation>
-struct NormGradients {
+// A thread copies a chunk of two neighbouring columns of z at a time, of which it makes the gradients, too.
+template <class T>
+struct MadeGradients {
   static constexpr bool kMade = true;
   const NormOperands<T>& operands;
   StemNorm* norms;
@@ -128,8 +118,18 @@ struct NormGradients {
   __device__ void begin(int first) { load_norm(operands, first, channels, count, norms); }
   template <class Band>
   __device__ __forceinline__ void copy(const Band& band) const {
-    copy_pairs(operands.z, band);
+    band.template for_each<2>([&](int row, int column, int chunk) {
+      band.copy(operands.z, row, column, chunk);
+      band.copy(operands.z, row, column + 1, chunk);
+    });
   }
+};
+
+// Of y that is not pooled.
+template <class T, Activation kActivation>
+struct NormGradients : MadeGradients<T> {
+  using MadeGradients<T>::operands, MadeGradients<T>::norms;
+
   template <class Band>
   __device__ __forceinline__ void arrived(const Band& band) const {
     band.template for_each<2>([&](int row, int column, int chunk) {
@@ -152,18 +152,10 @@ struct Windows {
 };
 
 template <class T, Activation kActivation>
-struct WindowGradients {
-  static constexpr bool kMade = true;
-  const NormOperands<T>& operands;
+struct WindowGradients : MadeGradients<T> {
+  using MadeGradients<T>::operands, MadeGradients<T>::norms, MadeGradients<T>::channels;
   const Windows& windows;
-  StemNorm* norms;
-  int channels, count;
 
-  __device__ void begin(int first) { load_norm(operands, first, channels, count, norms); }
-  template <class Band>
-  __device__ __forceinline__ void copy(const Band& band) const {
-    copy_pairs(operands.z, band);
-  }
   template <class Band>
   __device__ __forceinline__ void arrived(const Band& band) const {
     band.template for_each<2>([&](int row, int column, int chunk) {
@@ -208,7 +200,7 @@ __global__ void __launch_bounds__(StemGradient<kSide, kTiles>::kThreads,
                          float* __restrict__ partial, int64_t size) {
   SMEM(norms, StemNorm[kTiles]);
   stem_gradient<T, kSide, kTiles>(
-      x, NormGradients<T, Activation(kActivation)>{operands, norms, walk.filters, kTiles * kChunk}, walk,
+      x, NormGradients<T, Activation(kActivation)>{{operands, norms, walk.filters, kTiles * kChunk}}, walk,
       bands, by_tiles, by_chunks, partial, size);
 }
 
@@ -221,7 +213,8 @@ __global__ void __launch_bounds__(StemGradient<kSide, kTiles>::kThreads,
                                 float* __restrict__ partial, int64_t size) {
   SMEM(norms, StemNorm[kTiles]);
   stem_gradient<T, kSide, kTiles>(
-      x, WindowGradients<T, Activation(kActivation)>{operands, windows, norms, walk.filters, kTiles * kChunk},
+      x,
+      WindowGradients<T, Activation(kActivation)>{{operands, norms, walk.filters, kTiles * kChunk}, windows},
       walk, bands, by_tiles, by_chunks, partial, size);
 }
 

@@ -105,20 +105,31 @@ TEST(BatchNormConvTest, Forward) {
     }
 }
 
-// Of any x and statistics.
+// Any x and statistics, and dy.
+std::vector<Operand> inputs_of(const BatchNormConvCase& c) {
+  const Shape channels{c.x[3]};
+  const Fill small = positive(-1, 1);
+  return {{"x", c.x, small},
+          {"gamma", channels, positive(0.5, 2), DType::f32},
+          {"beta", channels, small, DType::f32},
+          {"mean", channels, small, DType::f32},
+          {"inv_std", channels, positive(0.1, 3), DType::f32},
+          {"dy", output(c), small}};
+}
+
+// u, rounded.
+Array made_of(Arrays& a, Activation activation, DType dtype) {
+  Array u(a["x"].shape);
+  reference::normalise(a["x"], a["gamma"], a["beta"], {}, a["mean"], a["inv_std"], activation, u);
+  return rounded(u, dtype);
+}
+
 TEST(BatchNormConvTest, BackwardWeight) {
   for (const BatchNormConvCase& c : kCases)
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
-      const Shape channels{c.x[3]};
-      const Fill small = positive(-1, 1);
       check_op({.slot = batch_norm_conv_backward_weight,
                 .label = label(c),
-                .inputs = {{"x", c.x, small},
-                           {"gamma", channels, positive(0.5, 2), DType::f32},
-                           {"beta", channels, small, DType::f32},
-                           {"mean", channels, small, DType::f32},
-                           {"inv_std", channels, positive(0.1, 3), DType::f32},
-                           {"dy", output(c), small}},
+                .inputs = inputs_of(c),
                 .outputs = {{.name = "dw", .shape = c.w, .dtype = DType::f32}},
                 .run =
                     [activation = c.activation, conv = c.conv](Context& context, Tensors& t) {
@@ -128,10 +139,7 @@ TEST(BatchNormConvTest, BackwardWeight) {
                     },
                 .reference =
                     [activation = c.activation, conv = c.conv, dtype](Arrays& a) {
-                      Array u(a["x"].shape);
-                      reference::normalise(a["x"], a["gamma"], a["beta"], {}, a["mean"], a["inv_std"],
-                                           activation, u);
-                      u = rounded(u, dtype);
+                      const Array u = made_of(a, activation, dtype);
                       if (is_depthwise(a["dw"].shape))
                         reference::depthwise_conv2d_backward_weight(u, a["dy"], conv, a["dw"]);
                       else
@@ -146,16 +154,11 @@ TEST(BatchNormConvTest, Backward) {
   for (const BatchNormConvCase& c : kCases)
     for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
       const Shape channels{c.x[3]};
-      const Fill small = positive(-1, 1);
+      std::vector<Operand> inputs = inputs_of(c);
+      inputs.push_back({"w", c.w, positive(-1, 1)});
       check_op({.slot = batch_norm_conv_backward,
                 .label = label(c),
-                .inputs = {{"x", c.x, small},
-                           {"gamma", channels, positive(0.5, 2), DType::f32},
-                           {"beta", channels, small, DType::f32},
-                           {"mean", channels, small, DType::f32},
-                           {"inv_std", channels, positive(0.1, 3), DType::f32},
-                           {"w", c.w, small},
-                           {"dy", output(c), small}},
+                .inputs = inputs,
                 .outputs = {{"dx", c.x},
                             {.name = "dw", .shape = c.w, .dtype = DType::f32},
                             {.name = "dgamma", .shape = channels, .dtype = DType::f32},
@@ -169,10 +172,8 @@ TEST(BatchNormConvTest, Backward) {
                 .reference =
                     [activation = c.activation, conv = c.conv, dtype](Arrays& a) {
                       const Array none;
-                      Array u(a["x"].shape), du(a["x"].shape), dresidual;
-                      reference::normalise(a["x"], a["gamma"], a["beta"], {}, a["mean"], a["inv_std"],
-                                           activation, u);
-                      u = rounded(u, dtype);
+                      const Array u = made_of(a, activation, dtype);
+                      Array du(a["x"].shape), dresidual;
                       if (is_depthwise(a["w"].shape)) {
                         reference::depthwise_conv2d_backward_weight(u, a["dy"], conv, a["dw"]);
                         reference::depthwise_conv2d_backward_input(a["dy"], a["w"], conv, du);

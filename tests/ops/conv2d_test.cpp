@@ -190,43 +190,7 @@ TEST(Conv2dTest, ConstantFilter) {
     for (const bool with_epilogue : {false, true}) check_constant_filter(c, with_epilogue);
 }
 
-TEST(Conv2dTest, BackwardInput) {
-  for (const ConvCase& c : conv2d_cases())
-    check_op(
-        {.slot = conv2d_backward_input,
-         .label = c.label(),
-         .inputs = {{"dy", c.y()}, {"w", c.w()}},
-         .outputs = {{"dx", c.x}},
-         .run = [p = c.params](Context& context,
-                               Tensors& t) { conv2d_backward_input(context, t["dy"], t["w"], p, t["dx"]); },
-         .reference =
-             [p = c.params](Arrays& a) { reference::conv2d_backward_input(a["dy"], a["w"], p, a["dx"]); }});
-}
-
-// Stride 2 with pixels enough for all residues in one launch: odd and even sizes, several taps in a step and
-// several steps for a tap, residues that no tap reaches, tiles of 32, 64 and 128 columns and more of them.
-TEST(Conv2dTest, BackwardInputOfAllResidues) {
-  const ConvCase cases[] = {
-      {{4, 81, 80, 16}, 24, 3, 3, {2, 1, 1}},   {{1, 134, 133, 40}, 72, 3, 3, {2, 1, 1}},
-      {{1, 93, 131, 136}, 16, 1, 1, {2, 0, 1}}, {{1, 86, 95, 248}, 8, 3, 3, {2, 0, 1}},
-      {{2, 131, 134, 8}, 8, 3, 4, {2, 2, 1}},   {{2, 131, 134, 24}, 8, 2, 1, {2, 1, 1}}};
-  for (const ConvCase& c : cases)
-    check_op(
-        {.slot = conv2d_backward_input,
-         .label = c.label(),
-         .inputs = {{"dy", c.y()}, {"w", c.w()}},
-         .outputs = {{"dx", c.x}},
-         .run = [p = c.params](Context& context,
-                               Tensors& t) { conv2d_backward_input(context, t["dy"], t["w"], p, t["dx"]); },
-         .reference =
-             [p = c.params](Arrays& a) { reference::conv2d_backward_input(a["dy"], a["w"], p, a["dx"]); },
-         .dtypes = {DType::bf16, DType::f16},
-         .only = "tensor_core"});
-}
-
-// Pixels enough for tall tiles, of whose 64 columns the last 16 are never used.
-TEST(Conv2dTest, BackwardInputOf48Channels) {
-  const ConvCase c{{86, 28, 28, 40}, 32, 3, 3, {1, 1, 1}};
+void check_backward_input(const ConvCase& c, std::vector<DType> dtypes, const char* only = "") {
   check_op(
       {.slot = conv2d_backward_input,
        .label = c.label(),
@@ -236,8 +200,27 @@ TEST(Conv2dTest, BackwardInputOf48Channels) {
                              Tensors& t) { conv2d_backward_input(context, t["dy"], t["w"], p, t["dx"]); },
        .reference =
            [p = c.params](Arrays& a) { reference::conv2d_backward_input(a["dy"], a["w"], p, a["dx"]); },
-       .dtypes = {DType::bf16},
-       .only = "tensor_core"});
+       .dtypes = std::move(dtypes),
+       .only = only});
+}
+
+TEST(Conv2dTest, BackwardInput) {
+  for (const ConvCase& c : conv2d_cases()) check_backward_input(c, {DType::f32, DType::bf16, DType::f16});
+}
+
+// Stride 2 with pixels enough for all residues in one launch: odd and even sizes, several taps in a step and
+// several steps for a tap, residues that no tap reaches, tiles of 32, 64 and 128 columns and more of them.
+TEST(Conv2dTest, BackwardInputOfAllResidues) {
+  const ConvCase cases[] = {
+      {{4, 81, 80, 16}, 24, 3, 3, {2, 1, 1}},   {{1, 134, 133, 40}, 72, 3, 3, {2, 1, 1}},
+      {{1, 93, 131, 136}, 16, 1, 1, {2, 0, 1}}, {{1, 86, 95, 248}, 8, 3, 3, {2, 0, 1}},
+      {{2, 131, 134, 8}, 8, 3, 4, {2, 2, 1}},   {{2, 131, 134, 24}, 8, 2, 1, {2, 1, 1}}};
+  for (const ConvCase& c : cases) check_backward_input(c, {DType::bf16, DType::f16}, "tensor_core");
+}
+
+// Pixels enough for tall tiles, of whose 64 columns the last 16 are never used.
+TEST(Conv2dTest, BackwardInputOf48Channels) {
+  check_backward_input({{86, 28, 28, 40}, 32, 3, 3, {1, 1, 1}}, {DType::bf16}, "tensor_core");
 }
 
 void check_backward_weight(const ConvCase& c, std::optional<DType> result, std::vector<DType> dtypes) {
@@ -324,17 +307,9 @@ TEST(Conv2dTest, LargeProducts) {
 }
 
 TEST(Conv2dTest, LargeProductsBackwardInput) {
-  for (const auto& [forward, dtype] : large_products()) {
-    const ConvCase c{forward.x.with(-1, forward.filters), forward.x[3], 1, 1, {1, 0, 1}};
-    check_op({.slot = conv2d_backward_input,
-              .inputs = {{"dy", c.y()}, {"w", c.w()}},
-              .outputs = {{"dx", c.x}},
-              .run = [](Context& context,
-                        Tensors& t) { conv2d_backward_input(context, t["dy"], t["w"], {}, t["dx"]); },
-              .reference = [](Arrays& a) { reference::conv2d_backward_input(a["dy"], a["w"], {}, a["dx"]); },
-              .dtypes = {dtype},
-              .only = "tensor_core"});
-  }
+  for (const auto& [forward, dtype] : large_products())
+    check_backward_input({forward.x.with(-1, forward.filters), forward.x[3], 1, 1, {1, 0, 1}}, {dtype},
+                         "tensor_core");
 }
 
 TEST(Conv2dTest, LargeProductsBackwardWeight) {
