@@ -22,7 +22,7 @@ if [[ "$gpu" =~ ^[0-9]+$ ]] && { command -v nvcc >/dev/null || [ -x /usr/local/c
 fi
 targets=(train evaluate)
 [ "${options[1]}" = developer ] && targets+=(plume_cuda)
-say "build: ${targets[*]} with the preset ${options[1]} (about 2 minutes on 2 cores, the first time)"
+say "build: ${targets[*]} with the preset ${options[1]} (about 4 minutes on 2 cores, the first time)"
 cmake "${options[@]}" -DPLUME_TESTS=OFF -DPLUME_BENCH=OFF -B build/demo >/dev/null
 cmake --build build/demo -j "$(nproc)" --target "${targets[@]}"
 took build
